@@ -1,0 +1,62 @@
+"""Dependable prompt transfer for frozen language models: prompts, a bank, transferability, PANDA.
+
+The names below are imported when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from promptpanda.backbone import Backbone
+    from promptpanda.bank.bank import Bank
+    from promptpanda.bank.folder import TrainedPrompt
+    from promptpanda.errors import PandaError
+    from promptpanda.prompts.prompt import Prompt
+    from promptpanda.tasks.catalog import load_task, own_task
+    from promptpanda.training.options import TrainingOptions
+    from promptpanda.transfers.predict import predict
+    from promptpanda.transfers.ranking import rank
+    from promptpanda.transfers.transfer import train, transfer
+
+_HOMES = {
+    "Backbone": "backbone",
+    "Bank": "bank.bank",
+    "PandaError": "errors",
+    "Prompt": "prompts.prompt",
+    "TrainedPrompt": "bank.folder",
+    "TrainingOptions": "training.options",
+    "load_task": "tasks.catalog",
+    "own_task": "tasks.catalog",
+    "predict": "transfers.predict",
+    "rank": "transfers.ranking",
+    "train": "transfers.transfer",
+    "transfer": "transfers.transfer",
+}
+
+__all__ = [
+    "Backbone",
+    "Bank",
+    "PandaError",
+    "Prompt",
+    "TrainedPrompt",
+    "TrainingOptions",
+    "__version__",
+    "load_task",
+    "own_task",
+    "predict",
+    "rank",
+    "train",
+    "transfer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'promptpanda' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"promptpanda.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

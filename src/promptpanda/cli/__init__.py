@@ -1,0 +1,1 @@
+"""The `panda` command: thin functions that parse, call the library, and print."""

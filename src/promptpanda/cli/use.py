@@ -1,0 +1,92 @@
+"""panda evaluate, predict: using prompts."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptpanda.cli import output
+from promptpanda.cli.command import command
+from promptpanda.cli.options import Json, ModelChoice, TaskChoice
+from promptpanda.errors import PandaError
+
+PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id, path, or task name.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the app."""
+    command(app, "evaluate")(evaluate_command)
+    command(app, "predict")(predict_command)
+
+
+def evaluate_command(
+    prompt: PromptReference,
+    task: TaskChoice,
+    model: ModelChoice,
+    test_examples: Annotated[
+        int | None, typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Score a prompt on the test data of a task (by default the task that it was trained on)."""
+    bank = model.open_bank()
+    from promptpanda.bank.card import Card
+    from promptpanda.tasks.protocol import capped
+    from promptpanda.tasks.task import Task, data_root
+    from promptpanda.transfers.predict import evaluate, with_labels_of
+
+    path = bank.resolve(prompt)
+    card = Card.read(path)
+    own = task.task is None and not task.own
+    loaded = with_labels_of(card, Task(card.task, data_root(task.data_dir)) if own else task.load())
+    test = loaded.test()
+    if test is None:
+        raise PandaError(f"Task '{loaded.name}' has no labelled test data; give --test FILE with --text and --label.")
+    test = capped(test, test_examples)
+    backbone = model.load(card.backbone.name)
+    score = evaluate(bank.load(str(path), backbone), backbone, loaded, test)[loaded.spec.metric]
+    if json:
+        output.print_json({"metric": loaded.spec.metric, "score": score, "n_test": len(test)})
+        return
+    output.console().print(
+        f"{loaded.spec.metric} {score:.3f} on {len(test)} test examples of {loaded.name}", markup=False
+    )
+
+
+def predict_command(
+    prompt: PromptReference,
+    model: ModelChoice,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Rows with the task's fields; left out: one text a line from stdin."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Predict labels or values; one JSON line each, whatever --json says."""
+    bank = model.open_bank()
+    from promptpanda.bank.card import Card
+    from promptpanda.tasks.reading import column, read_rows
+    from promptpanda.transfers.predict import predict
+
+    path = bank.resolve(prompt)
+    spec = Card.read(path).task
+    if file is None:
+        if len(spec.fields) > 1:
+            raise PandaError(f"Task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a FILE with them.")
+        try:
+            rows = [{spec.fields[0]: line} for line in sys.stdin.read().split("\n") if line.strip()]
+        except UnicodeDecodeError as error:
+            raise PandaError(f"Standard input is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+        origin = "standard input"
+    else:
+        rows, origin = read_rows(file), str(file)
+    for name in spec.fields:
+        column(rows, name, origin)
+    texts = [spec.render(row, f"Row {number} of {origin}") for number, row in enumerate(rows, 1)]
+    backbone = model.load(Card.read(path).backbone.name)
+    for prediction in predict(bank.load(str(path), backbone), backbone, texts):
+        sys.stdout.write(json_module.dumps(prediction, ensure_ascii=False) + "\n")

@@ -1,0 +1,116 @@
+"""The demonstration: a small study of prompt transfer that two cores finish in minutes, on material from PyPI."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from promptpanda.backbone import Backbone
+from promptpanda.bank.bank import Bank
+from promptpanda.progress import Progress
+from promptpanda.tasks.catalog import load_task
+from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.protocol import partition
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.ranking import Ranked, rank
+from promptpanda.transfers.transfer import TransferResult, train, transfer
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """What a demonstration runs. All tasks are parts of corpora with official splits; none shares a text with another.
+
+    Attributes:
+        source_examples, target_examples: budgets, train and validation together.
+        test_examples: test rows, drawn with a fixed seed.
+    """
+
+    sources: tuple[str, ...]
+    target: str
+    source_examples: int
+    target_examples: int
+    test_examples: int
+    source_epochs: int
+    target_epochs: int
+    seeds: tuple[int, ...]
+    max_length: int = 64
+
+
+FULL = DemoPlan(
+    sources=("newsgroups_politics", "newsgroups_sci", "reuters_r8", "election_tweets"),
+    target="newsgroups_religion",
+    source_examples=800,
+    target_examples=96,
+    test_examples=500,
+    source_epochs=2,
+    target_epochs=12,
+    seeds=(0, 1, 2),
+)
+QUICK = DemoPlan(
+    sources=FULL.sources,
+    target=FULL.target,
+    source_examples=64,
+    target_examples=32,
+    test_examples=64,
+    source_epochs=1,
+    target_epochs=1,
+    seeds=(0,),
+    max_length=32,
+)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """The ranking of the sources, and the transfer from the best of them."""
+
+    ranking: list[Ranked]
+    transfer: TransferResult
+
+    def reading(self) -> str:
+        """What the table says, in one or two sentences that follow from its numbers."""
+        methods = self.transfer.methods
+        plain = methods["prompt_tuning"]
+        assert plain.scores is not None
+        sentences = []
+        for name, title in (("pot", "PoT"), ("panda", "PANDA")):
+            scores = methods[name].scores
+            assert scores is not None
+            gains = [100 * (score - base) for score, base in zip(scores, plain.scores, strict=True)]
+            mean = sum(gains) / len(gains)
+            wins = sum(gain > 0 for gain in gains)
+            sentences.append(f"{title} {mean:+.1f} points ({wins} of {len(gains)} seeds better)")
+        return f"Against prompt tuning on test data: {'; '.join(sentences)}. Source: {self.transfer.source}."
+
+
+def run_demo(plan: DemoPlan, backbone: Backbone, bank_folder: Path, progress: Progress) -> DemoResult:
+    """Train the sources, rank them for the target, transfer from the best. What the bank has is not trained again."""
+    bank = Bank(bank_folder)
+    target = load_task(plan.target)
+    target.train()
+    source_options = TrainingOptions(epochs=plan.source_epochs, max_length=plan.max_length)
+    for name in plan.sources:
+        train(
+            load_task(name),
+            backbone,
+            bank=bank,
+            options=source_options,
+            train_examples=plan.source_examples,
+            progress=progress,
+        )
+    options = TrainingOptions(epochs=plan.target_epochs, max_length=plan.max_length)
+    part = partition(target, train_examples=plan.target_examples, seed=plan.seeds[0])
+    view = TargetView(backbone, encode(backbone, part.train.texts, options.max_length))
+    ranking = rank(target, backbone, bank, view, progress=progress)
+    result = transfer(
+        target,
+        ranking[0].prompt,
+        backbone,
+        bank=bank,
+        options=options,
+        train_examples=plan.target_examples,
+        test_examples=plan.test_examples,
+        seeds=plan.seeds,
+        progress=progress,
+    )
+    return DemoResult(ranking, result)

@@ -1,0 +1,16 @@
+"""The one exception a user can mend. Its message is one sentence: what was found, what was expected, the way out."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PandaError(ValueError):
+    """Something the caller can mend. The command line prints its message and exits with code 2."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """' Did you mean X?' for the known name nearest to `name`, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""

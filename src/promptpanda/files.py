@@ -1,0 +1,99 @@
+"""Files appear whole or not at all, and names from outside never become paths unchecked."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from promptpanda.errors import PandaError
+
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_STAGING = ".staging-"
+
+
+def check_name(name: str, what: str) -> str:
+    """Return `name` if it can serve as one component of a path on any system, else raise PandaError."""
+    if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
+        raise PandaError(
+            f"{what} {name!r} cannot be used as a file name; use up to 100 letters, digits, '-', '_' and '.', "
+            "beginning with a letter or a digit."
+        )
+    return name
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """Fill a staging folder beside `target`; on success it is renamed into place, on any failure it is removed.
+
+    If `target` came into being meanwhile (another process saved the same thing), theirs is kept.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sweep_staging(target.parent)
+    staging = target.parent / f"{_STAGING}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    staging.mkdir()
+    try:
+        yield staging
+        for path in staging.iterdir():
+            _sync(path)
+        try:
+            staging.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            shutil.rmtree(staging)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def sweep_staging(folder: Path) -> None:
+    """Remove staging folders that processes of this machine left behind when they were killed."""
+    prefix = f"{_STAGING}{socket.gethostname()}-"
+    for path in folder.glob(f"{_STAGING}*"):
+        owner = path.name.removeprefix(prefix).split("-")[0]
+        if path.name.startswith(prefix) and owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

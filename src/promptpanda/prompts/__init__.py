@@ -1,0 +1,1 @@
+"""The prompt value class, how it attaches to a backbone, the bank, foreign formats."""

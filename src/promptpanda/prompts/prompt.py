@@ -1,0 +1,120 @@
+"""The prompt: a typed value around one tensor, and stacks of prompts from which every row of a batch picks its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from promptpanda.errors import PandaError
+
+PromptKind = Literal["prefix", "shallow"]
+
+
+@dataclass(frozen=True)
+class PromptShape:
+    """What a backbone takes: read from the model itself by `Backbone.load`.
+
+    Attributes:
+        layers: attention layers, in the order in which they are called.
+        heads: key/value heads (fewer than query heads in grouped-query models).
+        head_dim: size of one head.
+        embedding_dim: size of an input embedding.
+    """
+
+    layers: int
+    heads: int
+    head_dim: int
+    embedding_dim: int
+
+    def of(self, kind: PromptKind, length: int) -> tuple[int, ...]:
+        """The tensor shape of a prompt with `length` virtual tokens."""
+        if kind == "prefix":
+            return (self.layers, 2, self.heads, length, self.head_dim)
+        return (length, self.embedding_dim)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A soft prompt.
+
+    Attributes:
+        kind: `prefix` (keys and values for every layer: P-tuning v2, arXiv 2110.07602; prefix tuning, arXiv 2101.00190)
+            or `shallow` (input embeddings: Lester et al., arXiv 2104.08691).
+        tensor: prefix *Shape:* (layers, 2, heads, V, head_dim), keys first; shallow *Shape:* (V, embedding_dim).
+    """
+
+    kind: PromptKind
+    tensor: Tensor
+
+    def __post_init__(self) -> None:
+        expected = 5 if self.kind == "prefix" else 2
+        if self.tensor.ndim != expected or (self.kind == "prefix" and self.tensor.shape[1] != 2):
+            raise PandaError(
+                f"A {self.kind} prompt needs a tensor of {expected} dimensions"
+                f"{' with keys and values in the second' if self.kind == 'prefix' else ''}, found shape "
+                f"{tuple(self.tensor.shape)}."
+            )
+        if self.length == 0:
+            raise PandaError("A prompt needs at least one virtual token, found none.")
+
+    @property
+    def length(self) -> int:
+        """V, the number of virtual tokens."""
+        return int(self.tensor.shape[-2])
+
+    def fits(self, shape: PromptShape) -> bool:
+        """Whether a backbone of this shape can take the prompt."""
+        return tuple(self.tensor.shape) == shape.of(self.kind, self.length)
+
+    @classmethod
+    def fresh(cls, kind: PromptKind, shape: PromptShape, length: int, std: float, generator: torch.Generator) -> Prompt:
+        """A new prompt drawn from N(0, std^2) with `generator` (on the CPU, so that every device starts equal)."""
+        return cls(kind, torch.randn(shape.of(kind, length), generator=generator) * std)
+
+
+@dataclass(frozen=True)
+class PromptStack:
+    """K prompts of one kind and length, and which of them each row of a batch uses.
+
+    Attributes:
+        kind: the kind all prompts share.
+        tensor: *Shape:* (K, ...) with the prompt shape of `Prompt.tensor`; a gradient flows back into it.
+        rows: *Shape:* (batch,), values in 0..K-1; None lets every row use prompt 0.
+        dropout: probability with which an element of a row's prompt is zeroed (the rest is scaled up), 0 for none.
+        generator: source of the dropout masks, on the tensor's device.
+    """
+
+    kind: PromptKind
+    tensor: Tensor
+    rows: Tensor | None = None
+    dropout: float = 0.0
+    generator: torch.Generator | None = None
+
+    @property
+    def length(self) -> int:
+        """V, the number of virtual tokens."""
+        return int(self.tensor.shape[-2])
+
+    @classmethod
+    def of(cls, prompts: Sequence[Prompt], rows: Tensor | None = None) -> PromptStack:
+        """Stack prompts; refuses a mixture of kinds or lengths."""
+        if len({(prompt.kind, tuple(prompt.tensor.shape)) for prompt in prompts}) != 1:
+            found = ", ".join(f"{prompt.kind} {tuple(prompt.tensor.shape)}" for prompt in prompts)
+            raise PandaError(f"Prompts of one batch must share kind and shape, found: {found}.")
+        return cls(prompts[0].kind, torch.stack([prompt.tensor for prompt in prompts]), rows)
+
+    def for_batch(self, size: int) -> Tensor:
+        """The prompt of every row, dropout applied. *Shape:* (size, ...)."""
+        if self.rows is None:
+            tensor = self.tensor[:1].expand(size, *self.tensor.shape[1:])
+        else:
+            tensor = self.tensor[self.rows]
+        if self.dropout == 0.0:
+            return tensor
+        keep = torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        keep.bernoulli_(1.0 - self.dropout, generator=self.generator)
+        return tensor * keep.div_(1.0 - self.dropout)

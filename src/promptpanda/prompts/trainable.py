@@ -1,0 +1,48 @@
+"""A prompt as trainable parameters: directly, or through an MLP that is folded away when training ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from promptpanda.prompts.prompt import Prompt
+
+
+class DirectPrompt(nn.Module):
+    """The prompt tensor itself is the parameter."""
+
+    def __init__(self, start: Prompt) -> None:
+        super().__init__()
+        self.kind = start.kind
+        self.tensor = nn.Parameter(start.tensor.clone())
+
+    def forward(self) -> Tensor:
+        """The prompt tensor, with `Prompt.tensor`'s shape."""
+        return self.tensor
+
+
+class ReparameterizedPrompt(nn.Module):
+    """V embeddings through an MLP of two layers give the prompt (prefix tuning, Li and Liang, arXiv 2101.00190, 4.3).
+
+    A training device only: what is kept is the folded tensor. It cannot start from a trained prompt, since the MLP has
+    no inverse.
+    """
+
+    def __init__(self, start: Prompt, embedding_dim: int, hidden: int, generator: torch.Generator) -> None:
+        """`start` gives kind and shape; its values are not used."""
+        super().__init__()
+        self.kind = start.kind
+        # V to the front, everything that belongs to one virtual token behind it.
+        self._token_shape = start.tensor.movedim(-2, 0).shape
+        width = start.tensor.numel() // start.length
+        self.embedding = nn.Parameter(torch.randn(start.length, embedding_dim, generator=generator))
+        self.mlp = nn.Sequential(nn.Linear(embedding_dim, hidden), nn.Tanh(), nn.Linear(hidden, width))
+        with torch.no_grad():
+            for parameter in self.mlp.parameters():
+                bound = parameter.shape[-1] ** -0.5 if parameter.ndim == 2 else 0.0
+                parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * bound)
+
+    def forward(self) -> Tensor:
+        """The prompt tensor, with `Prompt.tensor`'s shape."""
+        folded: Tensor = self.mlp(self.embedding)
+        return folded.view(self._token_shape).movedim(0, -2)

@@ -1,0 +1,1 @@
+"""Task specs, the catalog (data, not code), loading, encoding, metrics."""

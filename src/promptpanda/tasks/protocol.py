@@ -1,0 +1,129 @@
+"""The data protocols: which examples train, which validate, which test (contract: data protocol)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from promptpanda.errors import PandaError
+from promptpanda.tasks.spec import Kind
+from promptpanda.tasks.task import Split, Task
+
+Protocol = Literal["clean", "paper"]
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What one seed of a run may see.
+
+    Attributes:
+        train, validation: carved from the training budget (clean), or all of it and the official validation set (paper).
+        protocol: `clean`, or `paper`: best epoch on the official validation set, reported on that same set.
+    """
+
+    train: Split
+    validation: Split
+    protocol: Protocol
+
+
+def partition(
+    task: Task, *, protocol: Protocol = "clean", train_examples: int | None = None, seed: int = 0
+) -> Partition:
+    """Draw the subset and the carve of one seed; both are stratified. Test data is not touched.
+
+    Args:
+        train_examples: the whole budget N (train and validation together); None takes all of train.
+        seed: fixes subset and carve.
+
+    Raises:
+        PandaError: the budget is larger than the data, or too small for its classes or the validation part.
+    """
+    train = task.train()
+    total = len(train) if train_examples is None else train_examples
+    if total > len(train):
+        raise PandaError(
+            f"--train-examples {total} is more than task '{task.name}' has ({len(train)}); lower it or leave it out."
+        )
+    strata = _strata(train, task.kind)
+    classes = len(np.unique(strata)) if task.kind != Kind.REGRESSION else 1
+    rng = np.random.default_rng([seed, 0])
+    if protocol == "paper":
+        validation = task.split("validation")
+        if validation is None:
+            raise PandaError(
+                f"The paper protocol needs an official validation split, and task '{task.name}' has none; use "
+                "--protocol clean."
+            )
+        if total < classes:
+            raise PandaError(_too_few(task, total, classes, classes))
+        chosen = np.arange(len(train)) if total == len(train) else _stratified(strata, total, rng)
+        return Partition(train.take(chosen), validation, protocol)
+    n_val = validation_size(total)
+    if total - n_val < max(classes, 2):
+        raise PandaError(_too_few(task, total, classes, minimum_budget(classes)))
+    subset = np.arange(len(train)) if total == len(train) else _stratified(strata, total, rng)
+    # Every class keeps an example to train on; the quintiles of a regression need not.
+    carved = _stratified(strata[subset], n_val, rng, keep=0 if task.kind == Kind.REGRESSION else 1)
+    rest = np.setdiff1d(np.arange(total), carved)
+    return Partition(train.take(subset[rest]), train.take(subset[carved]), protocol)
+
+
+def validation_size(total: int) -> int:
+    """n_val = clip(20 % of N, 8, 500)."""
+    return int(np.clip(round(0.2 * total), 8, 500))
+
+
+def minimum_budget(classes: int) -> int:
+    """The smallest N whose train part can hold every class."""
+    total = max(classes, 2) + 8
+    while total - validation_size(total) < max(classes, 2):
+        total += 1
+    return total
+
+
+def capped(split: Split, limit: int | None, seed: int = 0) -> Split:
+    """At most `limit` examples of a split, drawn with a fixed seed."""
+    if limit is None or limit >= len(split):
+        return split
+    return split.take(np.sort(np.random.default_rng([seed, 1]).permutation(len(split))[:limit]))
+
+
+def _too_few(task: Task, total: int, classes: int, minimum: int) -> str:
+    what = f"its {classes} classes" if task.kind != Kind.REGRESSION else "training"
+    return (
+        f"{total} training examples of task '{task.name}' are too few for {what} and a validation part of "
+        f"{validation_size(total)}; at least {minimum} are needed."
+    )
+
+
+def _strata(split: Split, kind: Kind) -> np.ndarray:
+    """Classes, or quintiles of a regression target. *Shape:* (examples,)."""
+    if kind != Kind.REGRESSION:
+        return split.labels
+    cuts = np.quantile(split.labels, [0.2, 0.4, 0.6, 0.8])
+    return np.searchsorted(cuts, split.labels, side="right")
+
+
+def _stratified(strata: np.ndarray, size: int, rng: np.random.Generator, keep: int = 0) -> np.ndarray:
+    """Positions of `size` examples in the proportions of the strata, sorted (largest remainders, ties at random).
+
+    scikit-learn's stratified splits refuse strata of one example and sizes below the number of strata, both ordinary
+    with few labels. `keep` examples of every stratum are left behind; if none are, every stratum gets one if it can.
+    """
+    names, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    room = counts - keep
+    ideal = size * counts / counts.sum()
+    share = np.minimum(np.floor(ideal).astype(int), room)
+    if keep == 0 and size >= len(names):
+        share = np.maximum(share, 1)
+    order = np.argsort(-(ideal - share) + 1e-9 * rng.random(len(names)))
+    while share.sum() < size:
+        for stratum in order:
+            if share.sum() < size and share[stratum] < room[stratum]:
+                share[stratum] += 1
+    while share.sum() > size:
+        share[np.argmax(np.where(share > 1, share - ideal, -np.inf))] -= 1
+    chosen = [rng.permutation(np.flatnonzero(inverse == stratum))[: share[stratum]] for stratum in range(len(names))]
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,51 @@
+"""The head: a linear readout on the pooled representation, kept beside the prompt and separable from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from promptpanda.backbone import Readout
+
+
+@dataclass(frozen=True)
+class Head:
+    """A trained readout whose outputs are class logits, or values in the units of the labels.
+
+    Attributes:
+        weight: *Shape:* (outputs, hidden_size).
+        bias: *Shape:* (outputs,), or None (readout `last`, as in transformers' sequence classifiers of decoders).
+        readout: how hidden states become the vector that it reads.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    readout: Readout
+
+    def __call__(self, pooled: Tensor) -> Tensor:
+        """*Shape:* (batch, hidden_size) -> (batch, outputs)."""
+        return nn.functional.linear(pooled, self.weight.to(pooled), None if self.bias is None else self.bias.to(pooled))
+
+
+def fresh_head(hidden_size: int, outputs: int, *, bias: bool, generator: torch.Generator) -> nn.Linear:
+    """A new head: N(0, 0.02^2) weights and zero bias, as transformers initialises classifiers."""
+    head = nn.Linear(hidden_size, outputs, bias=bias)
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
+        if bias:
+            head.bias.zero_()
+    return head
+
+
+def folded(head: nn.Linear, *, scale: float, shift: float, readout: Readout) -> Head:
+    """The head with the objective's scale and shift folded into weight and bias.
+
+    A head without bias cannot take a shift; it gets a bias then.
+    """
+    weight = head.weight.detach().clone() * scale
+    bias = None if head.bias is None else head.bias.detach().clone() * scale
+    if shift != 0.0:
+        bias = (torch.zeros(weight.shape[0], device=weight.device) if bias is None else bias) + shift
+    return Head(weight.cpu(), None if bias is None else bias.cpu(), readout)

@@ -1,0 +1,252 @@
+"""The one training loop: a prompt and a head learn, the backbone never does."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from promptpanda.backbone import Backbone, Readout, TextBatch
+from promptpanda.errors import PandaError
+from promptpanda.progress import Progress, Silent
+from promptpanda.prompts.prompt import Prompt, PromptStack
+from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
+from promptpanda.training.batching import shuffled_batches
+from promptpanda.training.distillation import Distillation
+from promptpanda.training.heads import Head, folded, fresh_head
+from promptpanda.training.inference import Data, score
+from promptpanda.training.objectives import Objective
+from promptpanda.training.options import TrainingOptions
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One epoch's mean training loss, and the validation scores where they were taken."""
+
+    train_loss: float
+    validation: dict[str, float] | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training gives.
+
+    Attributes:
+        prompt, head: of the epoch that counts, on the CPU.
+        validation: metrics on the validation part, and `loss`.
+        curve: one entry an epoch.
+        example_steps: examples that went forward and backward.
+        forward_examples: examples that went forward only.
+        seconds: wall time.
+        diverged: why training stopped early, or None. The prompt is then that of the last epoch that was sound.
+    """
+
+    prompt: Prompt
+    head: Head
+    validation: dict[str, float]
+    curve: tuple[Epoch, ...]
+    example_steps: int
+    forward_examples: int
+    seconds: float
+    diverged: str | None = None
+
+
+class Streams:
+    """Independent random streams of one seed: whatever one method draws, the others' draws stay the same."""
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self.order = np.random.default_rng([seed, 2])
+        self.prompt = torch.Generator().manual_seed(_stream_seed(seed, 3))
+        self.head = torch.Generator().manual_seed(_stream_seed(seed, 4))
+        self.dropout = torch.Generator(device).manual_seed(_stream_seed(seed, 5))
+
+
+def _stream_seed(seed: int, stream: int) -> int:
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint32)[0])
+
+
+@dataclass
+class _Learner:
+    """The trainable parts and how they are run."""
+
+    backbone: Backbone
+    prompt: DirectPrompt | ReparameterizedPrompt
+    head: nn.Linear
+    readout: Readout
+    dropout: float
+    generator: torch.Generator
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return [*self.prompt.parameters(), *self.head.parameters()]
+
+    def logits(self, batch: TextBatch) -> Tensor:
+        """Outputs in training, with dropout. *Shape:* (batch, outputs)."""
+        stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)
+        pooled = self.backbone.read(self.backbone.hidden(batch, stack), batch.attention_mask, self.readout)
+        if self.dropout > 0:
+            keep = torch.empty_like(pooled).bernoulli_(1 - self.dropout, generator=self.generator)
+            pooled = pooled * keep / (1 - self.dropout)
+        logits: Tensor = self.head(pooled)
+        return logits
+
+    def frozen(self, objective: Objective) -> tuple[Prompt, Head]:
+        prompt = Prompt(self.prompt.kind, self.prompt().detach().cpu().contiguous().clone())
+        return prompt, folded(self.head, scale=objective.scale, shift=objective.shift, readout=self.readout)
+
+    def snapshot(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.parameters]
+
+    def restore(self, snapshot: list[Tensor]) -> None:
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, snapshot, strict=True):
+                parameter.copy_(value)
+
+
+def fit(
+    backbone: Backbone,
+    train: Data,
+    validation: Data,
+    objective: Objective,
+    options: TrainingOptions,
+    *,
+    seed: int,
+    start: Prompt | None = None,
+    distillation: Distillation | None = None,
+    best_epoch: bool = False,
+    progress: Progress | None = None,
+    label: str = "train",
+) -> Fitted:
+    """Train a prompt and a head.
+
+    Args:
+        start: the prompt to start from; None draws a fresh one.
+        distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
+        best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
+            else the last.
+        seed: fixes order, head, fresh prompt and dropout, each by a stream of its own.
+
+    Raises:
+        PandaError: max length and prompt do not fit the model; or the loss was not finite in the first epoch, so that
+            there is nothing to keep.
+    """
+    began = time.perf_counter()
+    progress = progress or Silent()
+    streams = Streams(seed, backbone.device)
+    learner = _learner(backbone, objective, options, streams, start)
+    # Inputs are cut to max_length; if all are shorter, only their longest needs to fit.
+    backbone.check_length(
+        int(max(train.encoded.lengths.max(), validation.encoded.lengths.max())), learner.prompt().shape[-2]
+    )
+    backbone.set_gradient_checkpointing(options.gradient_checkpointing)
+    accelerator = Accelerator(mixed_precision=options.precision)
+    optimizer = torch.optim.AdamW(learner.parameters, lr=options.lr, weight_decay=options.weight_decay)
+    optimizer = accelerator.prepare_optimizer(optimizer, device_placement=False)
+    steps_an_epoch = -(-len(train) // options.batch_size)
+    total_steps = steps_an_epoch * options.epochs
+    targets = objective.targets(train.labels).to(backbone.device)
+    teacher = None
+    if distillation is not None and distillation.coefficient > 0:
+        teacher = distillation.teacher.to(backbone.device)
+
+    track = best_epoch or options.early_stopping is not None
+    curve: list[Epoch] = []
+    best: tuple[float, int, list[Tensor]] | None = None
+    sound = learner.snapshot()
+    diverged: str | None = None
+    step = examples = 0
+    progress.begin(label, total_steps)
+    for epoch in range(options.epochs):
+        losses = []
+        for indices in shuffled_batches(train.encoded.lengths, options.batch_size, streams.order):
+            _set_learning_rate(optimizer, options.lr * (1 - step / total_steps))
+            batch = train.encoded.batch(indices).to(backbone.device)
+            positions = torch.from_numpy(indices).to(backbone.device)
+            with accelerator.autocast():
+                logits = learner.logits(batch)
+                loss = objective.loss(logits, targets[positions])
+                if teacher is not None and distillation is not None:
+                    loss = loss + distillation.loss(logits, teacher[positions])
+            value = float(loss.detach())
+            if not np.isfinite(value):
+                diverged = f"the loss became {value} in epoch {epoch + 1} of {options.epochs} (step {step + 1})"
+                break
+            optimizer.zero_grad()
+            accelerator.backward(loss)
+            if step == 0:
+                _check_gradient(learner)
+            accelerator.clip_grad_norm_(learner.parameters, options.max_grad_norm)
+            optimizer.step()
+            losses.append(value)
+            step += 1
+            examples += len(indices)
+            progress.advance(1)
+        if diverged is None and not all(bool(parameter.isfinite().all()) for parameter in learner.parameters):
+            diverged = f"the prompt's values were no longer finite after epoch {epoch + 1} of {options.epochs}"
+        if diverged is not None:
+            break
+        sound = learner.snapshot()
+        scores = score(backbone, *learner.frozen(objective), validation, objective) if track else None
+        curve.append(Epoch(float(np.mean(losses)), scores))
+        if scores is not None and (best is None or scores[validation.spec.metric] > best[0]):
+            best = (scores[validation.spec.metric], epoch, sound)
+        if options.early_stopping is not None and best is not None and epoch - best[1] >= options.early_stopping:
+            break
+    if diverged is not None and not curve:
+        raise PandaError(
+            f"Training '{label}' stopped: {diverged}, before any epoch was finished; lower --lr (it was {options.lr:g})."
+        )
+    learner.restore(sound if best is None else best[2])
+    prompt, head = learner.frozen(objective)
+    return Fitted(
+        prompt,
+        head,
+        score(backbone, prompt, head, validation, objective),
+        tuple(curve),
+        example_steps=examples,
+        forward_examples=len(validation) * (1 + len(curve) * track),
+        seconds=time.perf_counter() - began,
+        diverged=diverged,
+    )
+
+
+def _learner(
+    backbone: Backbone, objective: Objective, options: TrainingOptions, streams: Streams, start: Prompt | None
+) -> _Learner:
+    readout = backbone.resolve_readout(options.readout)
+    prompt: DirectPrompt | ReparameterizedPrompt
+    if start is not None:
+        backbone.check_prompt(start, "The source prompt")
+        prompt = DirectPrompt(start)
+    else:
+        fresh = Prompt.fresh(
+            options.prompt_kind, backbone.shape, options.prompt_length, options.init_std, streams.prompt
+        )
+        if options.reparameterize is None:
+            prompt = DirectPrompt(fresh)
+        else:
+            prompt = ReparameterizedPrompt(fresh, backbone.hidden_size, options.reparameterize, streams.prompt)
+    head = fresh_head(backbone.hidden_size, objective.outputs, bias=readout != "last", generator=streams.head)
+    return _Learner(
+        backbone,
+        prompt.to(backbone.device),
+        head.to(backbone.device),
+        readout,
+        options.dropout,
+        streams.dropout,
+    )
+
+
+def _set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _check_gradient(learner: _Learner) -> None:
+    """A prompt without gradient would train a head alone, and nobody would notice."""
+    if not any(p.grad is not None and bool(p.grad.ne(0).any()) for p in learner.prompt.parameters()):
+        raise RuntimeError(f"The prompt received no gradient in the first step on a '{learner.backbone.family}' model.")

@@ -1,0 +1,62 @@
+"""All settings of one training, validated, with the defaults that measurements chose (docs/log.md)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from promptpanda.errors import PandaError
+from promptpanda.prompts.prompt import PromptKind
+
+
+class TrainingOptions(BaseModel):
+    """How a prompt is trained. Every method of a transfer shares them.
+
+    Attributes:
+        epochs: passes over the training part.
+        lr: peak learning rate of AdamW; it falls linearly to 0.
+        batch_size: examples a step.
+        prompt_kind: `prefix` or `shallow`.
+        prompt_length: V, virtual tokens.
+        init_std: standard deviation of a fresh prompt's normal distribution.
+        reparameterize: width of the MLP that fresh prompts are trained through, or None for none.
+        max_length: tokens an input is cut to.
+        readout: how hidden states become one vector: auto, pooler, cls, mean or last.
+        dropout: on the prompt and on the head's input; the backbone has none.
+        weight_decay, max_grad_norm: of AdamW, and of gradient clipping.
+        early_stopping: epochs without a better validation score after which training stops and the best epoch counts;
+            None trains to the end and the last epoch counts.
+        gradient_checkpointing: recompute activations to save memory.
+        precision: no, bf16 or fp16 (mixed precision by accelerate).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=12, ge=1)
+    lr: float = Field(default=1e-2, gt=0, allow_inf_nan=False)
+    batch_size: int = Field(default=16, ge=1)
+    prompt_kind: PromptKind = "prefix"
+    prompt_length: int = Field(default=20, ge=1)
+    init_std: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    reparameterize: int | None = Field(default=None, ge=1)
+    max_length: int = Field(default=128, ge=4)
+    readout: Literal["auto", "pooler", "cls", "mean", "last"] = "auto"
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    early_stopping: int | None = Field(default=None, ge=1)
+    gradient_checkpointing: bool = False
+    precision: Literal["no", "bf16", "fp16"] = "no"
+
+    @classmethod
+    def of(cls, **values: Any) -> TrainingOptions:
+        """Options from values; None keeps a default. Raises PandaError that names the option."""
+        try:
+            return cls(**{name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]) if first["loc"] else "option"
+            raise PandaError(
+                f"--{name.replace('_', '-')} {first['input']} is out of range: {first['msg'][0].lower()}{first['msg'][1:]}."
+            ) from error

@@ -1,0 +1,1 @@
+"""Methods, transferability estimators, and the transfer that puts them together."""

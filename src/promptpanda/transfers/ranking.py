@@ -1,0 +1,73 @@
+"""Which prompt of a bank will help a target: every prompt scored by every estimator that can run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from promptpanda.backbone import Backbone
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.folder import SourcePrompt, read_source
+from promptpanda.errors import PandaError
+from promptpanda.progress import Progress, Silent
+from promptpanda.tasks.task import Task
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS, TargetView
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One prompt of the bank and what the estimators say of it for a target."""
+
+    prompt: str
+    task: str
+    scores: dict[str, float]
+
+
+def rank(
+    task: Task, backbone: Backbone, bank: Bank, target: TargetView, *, progress: Progress | None = None
+) -> list[Ranked]:
+    """Score all prompts of the bank for a target, best first by the default estimator.
+
+    Prompts trained on the target itself, of another backbone, or left by a training that diverged are left out.
+
+    Args:
+        target: the target's training texts, and the signature of a prompt trained on it where there is one.
+
+    Raises:
+        PandaError: the bank holds no prompt that could serve.
+    """
+    progress = progress or Silent()
+    sources = candidate_sources(task, backbone, bank, progress)
+    estimators = [e for e in ESTIMATORS.values() if target.own is not None or not e.needs_target_prompt]
+    progress.begin(f"rank for {task.name}", len(sources))
+    ranking = []
+    for source in sources:
+        ranking.append(Ranked(source.id, source.task, {e.name: e.score(source, target) for e in estimators}))
+        progress.advance(1)
+    return sorted(ranking, key=lambda entry: (-entry.scores[DEFAULT_ESTIMATOR], entry.prompt))
+
+
+def candidate_sources(task: Task, backbone: Backbone, bank: Bank, progress: Progress) -> Sequence[SourcePrompt]:
+    """The prompts of a bank that a target can start from."""
+    cards, problems = bank.readable_cards()
+    for problem in problems:
+        progress.note(problem)
+    fitting = [
+        card
+        for card in cards
+        if card.task.name != task.name and card.backbone.fingerprint == backbone.fingerprint and card.diverged is None
+    ]
+    if not fitting:
+        raise PandaError(
+            f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'; train one "
+            "with `panda train TASK`."
+        )
+    sources = []
+    for card in fitting:
+        try:
+            sources.append(read_source(bank.folder / card.id, backbone))
+        except PandaError as error:
+            progress.note(str(error))
+    if not sources:
+        raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
+    return sources

@@ -1,0 +1,68 @@
+"""From what the user calls a source to the prompt that each seed starts from."""
+
+from __future__ import annotations
+
+from promptpanda.backbone import Backbone
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import Card
+from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_source
+from promptpanda.errors import PandaError
+from promptpanda.progress import Progress
+from promptpanda.tasks.task import Task
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.ranking import rank
+
+BEST = "best"
+
+
+def find_sources(
+    source: str | SourcePrompt | TrainedPrompt,
+    seeds: tuple[int, ...],
+    task: Task,
+    backbone: Backbone,
+    bank: Bank | None,
+    target: TargetView,
+    progress: Progress,
+) -> list[SourcePrompt]:
+    """The source prompt of every seed.
+
+    Args:
+        source: a prompt, an id or a path serve all seeds; a task's name and `best` mean a series of prompts, of which
+            seed s takes that of seed s, else that of the lowest seed.
+        target: what `best` ranks the bank by.
+
+    Raises:
+        PandaError: no such prompt, or it does not fit the backbone.
+    """
+    if isinstance(source, TrainedPrompt):
+        source = SourcePrompt.of(source)
+    if isinstance(source, SourcePrompt):
+        return [source] * len(seeds)
+    if bank is None:
+        raise PandaError(f"Source '{source}' is a name, and without a bank there is nowhere to look it up.")
+    if source == BEST:
+        path = bank.folder / rank(task, backbone, bank, target, progress=progress)[0].prompt
+    else:
+        path = bank.resolve(source)
+        if source in bank.ids() or path.parent != bank.folder:
+            return [read_source(path, backbone)] * len(seeds)
+    card = Card.read(path)
+    prompts = {name: read_source(bank.folder / name, backbone) for name in {bank.sibling(card, seed) for seed in seeds}}
+    return [prompts[bank.sibling(card, seed)] for seed in seeds]
+
+
+def with_prompt_of(options: TrainingOptions, source: SourcePrompt) -> TrainingOptions:
+    """The options with kind and length of the source's prompt: a transfer's prompts are all of one shape.
+
+    Raises:
+        PandaError: another length or kind was asked for explicitly.
+    """
+    prompt = source.prompt
+    for name, value in (("prompt_length", prompt.length), ("prompt_kind", prompt.kind)):
+        if name in options.model_fields_set and getattr(options, name) != value:
+            raise PandaError(
+                f"--{name.replace('_', '-')} {getattr(options, name)} differs from the source {source.id}, whose is "
+                f"{value}; leave it out, or train a source with {getattr(options, name)}."
+            )
+    return options.model_copy(update={"prompt_length": prompt.length, "prompt_kind": prompt.kind})

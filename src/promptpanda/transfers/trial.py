@@ -1,0 +1,246 @@
+"""A trial: one target, one seed, one source, on which every method is tried with the same data and settings."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+
+import promptpanda
+from promptpanda.backbone import Backbone
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import BackboneCard, Card, DistillationCard, EpochCard, SourceCard, TestCard, environment
+from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
+from promptpanda.bank.peft_format import peft_form
+from promptpanda.bank.signature import Signature
+from promptpanda.files import digest
+from promptpanda.progress import Progress, Silent
+from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.protocol import Partition
+from promptpanda.tasks.task import Split, Task
+from promptpanda.training.distillation import DistanceName, Distillation, check_distance, coefficient_value
+from promptpanda.training.inference import Data, predict_outputs, score
+from promptpanda.training.loop import Fitted, fit
+from promptpanda.training.objectives import Objective, objective_for
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS, TargetView
+from promptpanda.transfers.methods import METHODS
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """How PANDA's student listens to its teacher.
+
+    Attributes:
+        coefficient: `adaptive`, `published` or a number; see `coefficient_value`.
+        scale: of `adaptive`.
+        beta: of `published`.
+        distance, temperature: see `Distillation`.
+    """
+
+    coefficient: str = "adaptive"
+    scale: float = 1.0
+    beta: float = 0.1
+    distance: DistanceName = "mse"
+    temperature: float = 1.0
+
+    def used(self) -> dict[str, object]:
+        """The settings that have an effect: what does not matter must not make two runs differ."""
+        values: dict[str, object] = {"coefficient": self.coefficient, "distance": self.distance}
+        if self.coefficient == "adaptive":
+            values["scale"] = self.scale
+        if self.coefficient == "published":
+            values["beta"] = self.beta
+        if self.distance == "kl":
+            values["temperature"] = self.temperature
+        return values
+
+
+@dataclass
+class Trial:
+    """What methods work with. Outcomes are computed once: in memory, and through the bank also between runs.
+
+    Attributes:
+        source: where transfer methods start; None for a trial of methods without transfer.
+        bank: where outcomes are saved; None keeps them in memory.
+    """
+
+    backbone: Backbone
+    task: Task
+    partition: Partition
+    options: TrainingOptions
+    seed: int
+    source: SourcePrompt | None = None
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    bank: Bank | None = None
+    progress: Progress = field(default_factory=Silent)
+    _outcomes: dict[str, TrainedPrompt] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_distance(self.distillation.distance, self.task.kind)
+        if self.source is not None:
+            self.backbone.check_prompt(self.source.prompt, f"The source prompt {self.source.id}")
+
+    @cached_property
+    def train_data(self) -> Data:
+        return self.data(self.partition.train)
+
+    @cached_property
+    def validation_data(self) -> Data:
+        return self.data(self.partition.validation)
+
+    @cached_property
+    def objective(self) -> Objective:
+        return objective_for(self.task.kind, len(self.task.labels), self.partition.train.labels)
+
+    @cached_property
+    def target(self) -> TargetView:
+        """What estimators see of the target: its training texts."""
+        return TargetView(self.backbone, self.train_data.encoded)
+
+    def data(self, split: Split) -> Data:
+        encoded = encode(self.backbone, split.texts, self.options.max_length)
+        return Data(encoded, split.labels, self.task.spec, self.task.labels)
+
+    def outcome(self, method: str) -> TrainedPrompt:
+        """The trained prompt of a method: remembered, found in the bank, or trained and saved."""
+        if method not in self._outcomes:
+            run, series = self._identity(method)
+            prompt_id = f"{self.task.name}-s{self.seed}-{run[:8]}"
+            found = None if self.bank is None else self.bank.find(prompt_id, run)
+            if found is not None and self.bank is not None:
+                self._outcomes[method] = self.bank.load(str(found), self.backbone)
+            else:
+                self._outcomes[method] = self._train(method, prompt_id, run, series)
+        return self._outcomes[method]
+
+    def fit(
+        self, method: str, *, start: SourcePrompt | None = None, distillation: Distillation | None = None
+    ) -> Fitted:
+        """One training on this trial's data (called by the methods)."""
+        return fit(
+            self.backbone,
+            self.train_data,
+            self.validation_data,
+            self.objective,
+            self.options,
+            seed=self.seed,
+            start=None if start is None else start.prompt,
+            distillation=distillation,
+            best_epoch=self.partition.protocol == "paper",
+            progress=self.progress,
+            label=f"{self.task.name} seed {self.seed} {method}",
+        )
+
+    def teacher(self, method: str) -> Distillation:
+        """The outputs of another method's model on the training part, and the coefficient that governs them."""
+        trained = self.outcome(method)
+        outputs = predict_outputs(self.backbone, trained.prompt, trained.head, self.train_data.encoded)
+        return Distillation(
+            torch.from_numpy(self.objective.unfold(outputs)).float(),
+            coefficient_value(
+                self.distillation.coefficient,
+                transferability=self.transferability.get(DEFAULT_ESTIMATOR),
+                scale=self.distillation.scale,
+                beta=self.distillation.beta,
+                batch_size=self.options.batch_size,
+            ),
+            self.distillation.distance,
+            self.distillation.temperature,
+        )
+
+    @cached_property
+    def transferability(self) -> dict[str, float]:
+        """What the estimators that need no prompt of the target predict; empty without a source or its signature."""
+        if self.source is None or self.source.signature is None:
+            return {}
+        return {
+            name: estimator.score(self.source, self.target)
+            for name, estimator in ESTIMATORS.items()
+            if not estimator.needs_target_prompt
+        }
+
+    def test(self, method: str, split: Split) -> tuple[TrainedPrompt, TestCard]:
+        """Score a method's prompt on test data; what the bank knows already is not computed again."""
+        trained = self.outcome(method)
+        known = trained.card.test
+        if known is not None and known.data_fingerprint == split.fingerprint:
+            return trained, known
+        scores = score(self.backbone, trained.prompt, trained.head, self.data(split), self.objective)
+        test = TestCard(scores=scores, n_test=len(split), data_fingerprint=split.fingerprint)
+        if self.bank is not None:
+            self._outcomes[method] = self.bank.record_test(trained, test)
+        return self._outcomes[method], test
+
+    def _identity(self, method: str) -> tuple[str, str]:
+        """Hashes of everything that determines a method's outcome: with and without what the seed decides."""
+        entry = METHODS[method]
+        source = self.source if entry.needs_source else None
+        series: dict[str, object] = {
+            "version": promptpanda.__version__,
+            "method": method,
+            "task": self.task.spec.model_dump(mode="json", exclude={"title", "hub", "package", "files", "metrics"}),
+            "backbone": self.backbone.fingerprint,
+            "options": self.options.model_dump(mode="json"),
+            "protocol": self.partition.protocol,
+            "budget": len(self.partition.train) + len(self.partition.validation),
+            "distillation": self.distillation.used() if entry.teacher is not None else None,
+            "source": None if source is None else source.task,
+            "threads": torch.get_num_threads(),
+        }
+        run = series | {
+            "seed": self.seed,
+            "train": self.partition.train.fingerprint,
+            "validation": self.partition.validation.fingerprint,
+            "source": None if source is None else source.checksum,
+        }
+        return digest(run), digest(series)
+
+    def _train(self, method: str, prompt_id: str, run: str, series: str) -> TrainedPrompt:
+        entry = METHODS[method]
+        fitted, distillation = entry.run(self)
+        signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
+        source = self.source if entry.needs_source else None
+        card = Card(
+            id=prompt_id,
+            run=run,
+            series=series,
+            task=self.task.spec,
+            labels=self.task.labels,
+            method=method,
+            sources=() if source is None else (SourceCard(id=source.id, task=source.task, checksum=source.checksum),),
+            distillation=distillation and self._distillation_card(distillation, str(entry.teacher)),
+            transferability={} if source is None else self.transferability,
+            backbone=BackboneCard.of(self.backbone),
+            prompt_kind=fitted.prompt.kind,
+            prompt_length=fitted.prompt.length,
+            readout=fitted.head.readout,
+            options=self.options,
+            protocol=self.partition.protocol,
+            seed=self.seed,
+            n_train=len(self.partition.train),
+            n_val=len(self.partition.validation),
+            data_fingerprint=digest([self.partition.train.fingerprint, self.partition.validation.fingerprint]),
+            validation=fitted.validation,
+            curve=tuple(EpochCard(train_loss=e.train_loss, validation=e.validation) for e in fitted.curve),
+            example_steps=fitted.example_steps,
+            forward_examples=fitted.forward_examples + signature.examples,
+            seconds=fitted.seconds,
+            diverged=fitted.diverged,
+            peft=peft_form(self.backbone, fitted.prompt, fitted.head),
+            environment=environment(self.backbone),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card)
+        return trained if self.bank is None else self.bank.save(trained, self.backbone)
+
+    def _distillation_card(self, distillation: Distillation, teacher: str) -> DistillationCard:
+        return DistillationCard(
+            rule=self.distillation.coefficient,
+            coefficient=distillation.coefficient,
+            distance=distillation.distance,
+            temperature=distillation.temperature,
+            teacher=teacher,
+        )
