@@ -153,7 +153,8 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def family(self) -> str:

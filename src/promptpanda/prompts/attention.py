@@ -23,7 +23,7 @@ NAME = "promptpanda"
 
 
 class LayerIndex:
-    """Which layer an attention module is: by identity, or, where layers share one module (ALBERT), by counting calls."""
+    """Which layer an attention module is: by identity, or, where layers share a module (ALBERT), by counting calls."""
 
     def __init__(self, calls: list[nn.Module]) -> None:
         """`calls` lists the attention modules in the order in which one forward pass called them."""

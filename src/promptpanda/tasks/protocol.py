@@ -19,7 +19,7 @@ class Partition:
     """What one seed of a run may see.
 
     Attributes:
-        train, validation: carved from the training budget (clean), or all of it and the official validation set (paper).
+        train, validation: carved from the budget (clean), or all of it and the official validation set (paper).
         protocol: `clean`, or `paper`: best epoch on the official validation set, reported on that same set.
     """
 

@@ -202,8 +202,8 @@ class Task:
         found = {_as_name(value) for value in column(rows, self.spec.label, f"train of '{self.name}'")}
         if len(found) > 50 and len(found) > len(rows) / 2 and all(_number(value) is not None for value in found):
             raise PandaError(
-                f"The label '{self.spec.label}' of task '{self.name}' has {len(found)} different numbers in {len(rows)} "
-                "rows, which looks like a regression; say --kind regression."
+                f"The label '{self.spec.label}' of task '{self.name}' has {len(found)} different numbers in "
+                f"{len(rows)} rows, which looks like a regression; say --kind regression."
             )
         return tuple(sorted(found))
 

@@ -19,7 +19,7 @@ def shuffled_batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -
         rng: fixes the order, also among examples of equal length.
     """
     order = rng.permutation(len(lengths))
-    batches = []
+    batches: list[np.ndarray] = []
     for start in range(0, len(order), size * _POOL):
         pool = order[start : start + size * _POOL]
         pool = pool[np.argsort(lengths[pool], kind="stable")]

@@ -198,7 +198,8 @@ def fit(
             break
     if diverged is not None and not curve:
         raise PandaError(
-            f"Training '{label}' stopped: {diverged}, before any epoch was finished; lower --lr (it was {options.lr:g})."
+            f"Training '{label}' stopped: {diverged}, before any epoch was finished; lower --lr (it was "
+            f"{options.lr:g})."
         )
     learner.restore(sound if best is None else best[2])
     prompt, head = learner.frozen(objective)

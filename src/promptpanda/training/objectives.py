@@ -66,7 +66,8 @@ class Classification:
         return outputs
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
-        return outputs.argmax(axis=1)
+        predictions: np.ndarray = outputs.argmax(axis=1)
+        return predictions
 
 
 @dataclass(frozen=True)

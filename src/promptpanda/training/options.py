@@ -58,5 +58,5 @@ class TrainingOptions(BaseModel):
             first = error.errors()[0]
             name = str(first["loc"][0]) if first["loc"] else "option"
             raise PandaError(
-                f"--{name.replace('_', '-')} {first['input']} is out of range: {first['msg'][0].lower()}{first['msg'][1:]}."
+                f"--{name.replace('_', '-')} {first['input']} is out of range: {first['msg'].lower()}."
             ) from error

@@ -59,8 +59,8 @@ def candidate_sources(task: Task, backbone: Backbone, bank: Bank, progress: Prog
     ]
     if not fitting:
         raise PandaError(
-            f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'; train one "
-            "with `panda train TASK`."
+            f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'; train "
+            "one with `panda train TASK`."
         )
     sources = []
     for card in fitting:

@@ -211,7 +211,7 @@ class Trial:
             labels=self.task.labels,
             method=method,
             sources=() if source is None else (SourceCard(id=source.id, task=source.task, checksum=source.checksum),),
-            distillation=distillation and self._distillation_card(distillation, str(entry.teacher)),
+            distillation=None if distillation is None else self._distillation_card(distillation, str(entry.teacher)),
             transferability={} if source is None else self.transferability,
             backbone=BackboneCard.of(self.backbone),
             prompt_kind=fitted.prompt.kind,
