@@ -373,7 +373,8 @@ def default_device() -> torch.device:
 def quiet_libraries() -> None:
     """Keep the libraries' warnings and bars off a user's terminal, and tokenizers from warning about forks."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    for library in ("transformers", "huggingface_hub", "datasets"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -52,7 +52,10 @@ def list_prompts(bank: BankFolder = Path("bank"), json: Json = False) -> None:
         for card in cards
     ]
     columns = ["prompt", "method", "source", "n_train", "metric", "validation", "test", "model"]
-    output.console().print(output.table(None, columns, lines, (3, 5, 6)) if cards else f"The bank {bank} is empty.")
+    if cards:
+        output.print_table(None, columns, lines, (3, 5, 6))
+    else:
+        typer.echo(f"The bank {bank} is empty.")
     for problem in problems:
         typer.echo(problem, err=True)
 
@@ -71,7 +74,7 @@ def show_prompt(
     if json:
         output.print_json(card.model_dump(mode="json"))
         return
-    output.console().print(card.model_dump_json(indent=2), markup=False)
+    typer.echo(card.model_dump_json(indent=2))
 
 
 @command(app, "verify")
@@ -94,7 +97,7 @@ def verify_prompts(
     if json:
         output.print_json({"sound": [name for name in names if name not in problems], "problems": problems})
     else:
-        output.console().print(f"{len(names) - len(problems)} of {len(names)} prompts are sound.")
+        typer.echo(f"{len(names) - len(problems)} of {len(names)} prompts are sound.")
     for problem in problems.values():
         typer.echo(problem, err=True)
     if problems:
@@ -118,4 +121,4 @@ def remove_prompts(
     if json:
         output.print_json({"removed": prompts})
     else:
-        output.console().print(f"Removed {', '.join(prompts)}.", markup=False)
+        typer.echo(f"Removed {', '.join(prompts)}.")

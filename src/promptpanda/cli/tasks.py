@@ -36,7 +36,7 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
     lines = [
         [
             task.name,
-            task.kind.value.replace("_", " "),
+            task.kind.value.replace("_classification", "").replace("_", " "),
             task.spec.metric,
             str(len(task.spec.labels) or "-"),
             "here" if task.available() else ("hub" if task.spec.hub is not None else "--data-dir"),
@@ -44,7 +44,7 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
         ]
         for task in tasks
     ]
-    output.console().print(output.table(None, ["task", "kind", "metric", "classes", "data", "what"], lines, (3,)))
+    output.print_table(None, ["task", "kind", "metric", "classes", "data", "what"], lines, (3,))
 
 
 @command(app, "show")
@@ -63,6 +63,4 @@ def show_task(
     if json:
         output.print_json(content)
         return
-    output.console().print(
-        yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110).rstrip(), markup=False
-    )
+    typer.echo(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110).rstrip())

@@ -63,10 +63,8 @@ def train_command(
         f"{loaded.name}: {loaded.spec.metric} on {cards[0].n_val} validation examples after training on "
         f"{cards[0].n_train} ({data.protocol} protocol)"
     )
-    output.console().print(output.table(title, ["prompt", "validation", "seconds"], rows, (1, 2)))
-    output.console().print(
-        f"In the bank {model.bank}. Next: panda transfer TARGET --source {loaded.name}", markup=False
-    )
+    output.print_table(title, ["prompt", "validation", "seconds"], rows, (1, 2))
+    typer.echo(f"In the bank {model.bank}. Next: panda transfer TARGET --source {loaded.name}")
 
 
 def rank_command(
@@ -119,10 +117,8 @@ def rank_command(
     ]
     title = f"Predicted transferability to {loaded.name}"
     numeric = (0, *range(3, 3 + len(names)))
-    output.console().print(output.table(title, ["", "prompt", "task", *names], lines, numeric))
-    output.console().print(
-        f"Next: panda transfer {loaded.name} --source {ranking[0].prompt}, or --source best", markup=False
-    )
+    output.print_table(title, ["", "prompt", "task", *names], lines, numeric)
+    typer.echo(f"Next: panda transfer {loaded.name} --source {ranking[0].prompt}, or --source best")
 
 
 def transfer_command(
@@ -152,7 +148,7 @@ def transfer_command(
     options, seeds, bank = training.options(), data.seed_list(), model.open_bank()
     loaded = target.load()
     loaded.train()
-    from promptpanda.cli.results import transfer_table
+    from promptpanda.cli.results import print_transfer
     from promptpanda.transfers.transfer import transfer
     from promptpanda.transfers.trial import DistillationOptions
 
@@ -177,7 +173,6 @@ def transfer_command(
     if json:
         output.print_json(result.to_json())
         return
-    console = output.console()
-    console.print(transfer_table(result))
-    console.print(f"Chosen on validation data: {result.chosen}. Prompt: {result.prompt.path}", markup=False)
-    console.print(f"Next: panda predict {result.prompt.path} FILE", markup=False)
+    print_transfer(result)
+    typer.echo(f"Chosen on validation data: {result.chosen}. Prompt: {result.prompt.path}")
+    typer.echo(f"Next: panda predict {result.prompt.path} FILE")

@@ -52,9 +52,7 @@ def evaluate_command(
     if json:
         output.print_json({"metric": loaded.spec.metric, "score": score, "n_test": len(test)})
         return
-    output.console().print(
-        f"{loaded.spec.metric} {score:.3f} on {len(test)} test examples of {loaded.name}", markup=False
-    )
+    typer.echo(f"{loaded.spec.metric} {score:.3f} on {len(test)} test examples of {loaded.name}")
 
 
 def predict_command(
