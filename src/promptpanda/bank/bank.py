@@ -24,6 +24,9 @@ class Bank:
 
     folder: Path
 
+    def __init__(self, folder: Path | str) -> None:
+        object.__setattr__(self, "folder", Path(folder))
+
     def ids(self) -> list[str]:
         """Ids of all prompts, sorted; other folders are not the bank's business."""
         if not self.folder.is_dir():

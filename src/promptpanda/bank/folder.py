@@ -47,19 +47,28 @@ class SourcePrompt:
     Attributes:
         id: bank id, or the path of a foreign folder.
         task: name of the task it was trained on, or the folder's name.
-        checksum: SHA-256 of the file with the prompt.
+        checksum: SHA-256 of the file with the prompt; of a prompt that was never saved, its run.
+        series: its card's; of a foreign prompt, the checksum.
     """
 
     prompt: Prompt
     id: str
     task: str
     checksum: str
+    series: str
     signature: Signature | None = None
 
     @classmethod
     def of(cls, trained: TrainedPrompt) -> SourcePrompt:
         card = trained.card
-        return cls(trained.prompt, card.id, card.task.name, card.files[peft_format.WEIGHTS_NAME], trained.signature)
+        return cls(
+            trained.prompt,
+            card.id,
+            card.task.name,
+            card.files.get(peft_format.WEIGHTS_NAME, card.run),
+            card.series,
+            trained.signature,
+        )
 
 
 def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Path:
@@ -105,7 +114,7 @@ def read_source(folder: Path, backbone: Backbone) -> SourcePrompt:
     prompt, _ = peft_format.read_adapter(folder, backbone)
     peft_format.check_base_model(folder, backbone)
     checksum = sha256_file(folder / peft_format.WEIGHTS_NAME)
-    return SourcePrompt(prompt, str(folder), folder.resolve().name, checksum)
+    return SourcePrompt(prompt, str(folder), folder.resolve().name, checksum, series=checksum)
 
 
 def check_files(folder: Path, card: Card) -> None:

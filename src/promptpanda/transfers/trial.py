@@ -187,7 +187,7 @@ class Trial:
             "protocol": self.partition.protocol,
             "budget": len(self.partition.train) + len(self.partition.validation),
             "distillation": self.distillation.used() if entry.teacher is not None else None,
-            "source": None if source is None else source.task,
+            "source": None if source is None else source.series,
             "threads": torch.get_num_threads(),
         }
         run = series | {

