@@ -12,13 +12,13 @@ import torch
 import transformers
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-import promptpanda
 from promptpanda.backbone import Backbone, Readout
 from promptpanda.errors import PandaError
 from promptpanda.prompts.prompt import PromptKind
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.training.options import TrainingOptions
+from promptpanda.version import __version__
 
 FORMAT = 1
 CARD_NAME = "card.json"
@@ -166,7 +166,7 @@ class Card(_Frozen):
 def environment(backbone: Backbone) -> dict[str, str]:
     """Versions and settings that results depend on."""
     return {
-        "promptpanda": promptpanda.__version__,
+        "promptpanda": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -43,6 +43,7 @@ class Fitted:
         forward_examples: examples that went forward only.
         seconds: wall time.
         diverged: why training stopped early, or None. The prompt is then that of the last epoch that was sound.
+        distillation: the teacher that it learnt from, if any.
     """
 
     prompt: Prompt
@@ -53,6 +54,7 @@ class Fitted:
     forward_examples: int
     seconds: float
     diverged: str | None = None
+    distillation: Distillation | None = None
 
 
 class Streams:
@@ -212,6 +214,7 @@ def fit(
         forward_examples=len(validation) * (1 + len(curve) * track),
         seconds=time.perf_counter() - began,
         diverged=diverged,
+        distillation=distillation,
     )
 
 

@@ -17,9 +17,9 @@ from promptpanda.tasks.protocol import Protocol, capped, partition
 from promptpanda.tasks.task import Split, Task
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import ESTIMATORS, TargetView
-from promptpanda.transfers.methods import METHODS, check_methods, with_teachers
+from promptpanda.transfers.methods import PROMPT_TUNING, check_methods, with_teachers
 from promptpanda.transfers.sources import find_sources, with_prompt_of
-from promptpanda.transfers.trial import DistillationOptions, Trial
+from promptpanda.transfers.trial import DistillationOptions, Method, Trial
 
 FORWARD_COST = 1 / 3  # of a forward and backward pass, by the contract's definition of cost
 
@@ -133,7 +133,7 @@ def train(
         bank=bank,
         progress=progress or Silent(),
     )
-    return sound(trial.outcome("prompt_tuning"))
+    return sound(trial.outcome(PROMPT_TUNING))
 
 
 def sound(trained: TrainedPrompt) -> TrainedPrompt:
@@ -174,7 +174,7 @@ def transfer(
         PandaError: anything that the caller can mend; what was trained before is in the bank.
     """
     progress = progress or Silent()
-    names = check_methods(tuple(methods))
+    contestants = check_methods(tuple(methods))
     seeds = check_seeds(seeds)
     options = options or TrainingOptions()
     partitions = [partition(task, protocol=protocol, train_examples=train_examples, seed=seed) for seed in seeds]
@@ -182,7 +182,7 @@ def transfer(
     test = partitions[0].validation if protocol == "paper" else task.test()
     test = None if test is None else capped(test, test_examples)
     sources: list[SourcePrompt | None] = [None] * len(seeds)
-    if any(METHODS[name].needs_source for name in names):
+    if any(method.needs_source for method in contestants):
         texts = encode(backbone, partitions[0].train.texts, options.max_length)
         target = TargetView(backbone, texts)
         sources = list(find_sources(source, seeds, task, backbone, bank, target, progress))
@@ -200,8 +200,8 @@ def transfer(
         )
         for seed, part, prompt in zip(seeds, partitions, sources, strict=True)
     ]
-    results = {name: _over_seeds(name, trials, test) for name in names}
-    chosen = max(names, key=lambda name: (statistics.fmean(results[name].validation), -results[name].validation_loss))
+    results = {method.name: _over_seeds(method, trials, test) for method in contestants}
+    chosen = max(results, key=lambda name: (statistics.fmean(results[name].validation), -results[name].validation_loss))
     outcomes = results[chosen].outcomes
     return TransferResult(
         task,
@@ -212,8 +212,8 @@ def transfer(
         0 if test is None else len(test),
         seeds,
         results,
-        _mean_transferability(trials, results.get("prompt_tuning")),
-        _cost(trials, names),
+        _mean_transferability(trials, results.get(PROMPT_TUNING.name)),
+        _cost(trials, contestants),
         chosen,
         max(outcomes, key=lambda outcome: (outcome.card.score, -outcome.card.validation["loss"])),
     )
@@ -226,7 +226,7 @@ def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
     return tuple(seeds)
 
 
-def _over_seeds(method: str, trials: Sequence[Trial], test: Split | None) -> MethodResult:
+def _over_seeds(method: Method, trials: Sequence[Trial], test: Split | None) -> MethodResult:
     outcomes, scores, seconds = [], [], 0.0
     for trial in trials:
         outcome = sound(trial.outcome(method))
@@ -234,7 +234,7 @@ def _over_seeds(method: str, trials: Sequence[Trial], test: Split | None) -> Met
             outcome, card = trial.test(method, test)
             scores.append(card.scores[trial.task.spec.metric])
         outcomes.append(outcome)
-        seconds += sum(trial.outcome(name).card.seconds for name in with_teachers([method]))
+        seconds += sum(trial.outcome(part).card.seconds for part in with_teachers([method]))
     return MethodResult(
         tuple(outcomes),
         None if test is None else tuple(scores),
@@ -258,11 +258,11 @@ def _mean_transferability(trials: Sequence[Trial], tuned: MethodResult | None) -
     return {name: statistics.fmean(values) for name, values in by_name.items()}
 
 
-def _cost(trials: Sequence[Trial], names: Sequence[str]) -> float:
+def _cost(trials: Sequence[Trial], methods: Sequence[Method]) -> float:
     """Trainings a seed. Scoring the test data is left out: it chooses nothing."""
     costs = []
     for trial in trials:
-        cards = [trial.outcome(name).card for name in with_teachers(names)]
+        cards = [trial.outcome(method).card for method in with_teachers(methods)]
         unit = trial.options.epochs * len(trial.partition.train)
         work = sum(card.example_steps + FORWARD_COST * card.forward_examples for card in cards)
         costs.append(work / unit)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 
-import promptpanda
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import BackboneCard, Card, DistillationCard, EpochCard, SourceCard, TestCard, environment
@@ -26,7 +26,7 @@ from promptpanda.training.loop import Fitted, fit
 from promptpanda.training.objectives import Objective, objective_for
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS, TargetView
-from promptpanda.transfers.methods import METHODS
+from promptpanda.version import __version__
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,27 @@ class DistillationOptions:
         if self.distance == "kl":
             values["temperature"] = self.temperature
         return values
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """A way to a target prompt.
+
+    Attributes:
+        name: as in commands and results.
+        title: as in tables.
+        reference: where it comes from.
+        needs_source: whether it starts from a source prompt.
+        teacher: the method whose outcome it is distilled from, or None.
+        run: trains on a trial.
+    """
+
+    name: str
+    title: str
+    reference: str
+    needs_source: bool
+    teacher: Method | None
+    run: Callable[[Trial], Fitted]
 
 
 @dataclass
@@ -104,20 +125,20 @@ class Trial:
         encoded = encode(self.backbone, split.texts, self.options.max_length)
         return Data(encoded, split.labels, self.task.spec, self.task.labels)
 
-    def outcome(self, method: str) -> TrainedPrompt:
+    def outcome(self, method: Method) -> TrainedPrompt:
         """The trained prompt of a method: remembered, found in the bank, or trained and saved."""
-        if method not in self._outcomes:
+        if method.name not in self._outcomes:
             run, series = self._identity(method)
             prompt_id = f"{self.task.name}-s{self.seed}-{run[:8]}"
             found = None if self.bank is None else self.bank.find(prompt_id, run)
             if found is not None and self.bank is not None:
-                self._outcomes[method] = self.bank.load(str(found), self.backbone)
+                self._outcomes[method.name] = self.bank.load(str(found), self.backbone)
             else:
-                self._outcomes[method] = self._train(method, prompt_id, run, series)
-        return self._outcomes[method]
+                self._outcomes[method.name] = self._train(method, prompt_id, run, series)
+        return self._outcomes[method.name]
 
     def fit(
-        self, method: str, *, start: SourcePrompt | None = None, distillation: Distillation | None = None
+        self, method: Method, *, start: SourcePrompt | None = None, distillation: Distillation | None = None
     ) -> Fitted:
         """One training on this trial's data (called by the methods)."""
         return fit(
@@ -131,10 +152,10 @@ class Trial:
             distillation=distillation,
             best_epoch=self.partition.protocol == "paper",
             progress=self.progress,
-            label=f"{self.task.name} seed {self.seed} {method}",
+            label=f"{self.task.name} seed {self.seed} {method.name}",
         )
 
-    def teacher(self, method: str) -> Distillation:
+    def taught_by(self, method: Method) -> Distillation:
         """The outputs of another method's model on the training part, and the coefficient that governs them."""
         trained = self.outcome(method)
         outputs = predict_outputs(self.backbone, trained.prompt, trained.head, self.train_data.encoded)
@@ -162,7 +183,7 @@ class Trial:
             if not estimator.needs_target_prompt
         }
 
-    def test(self, method: str, split: Split) -> tuple[TrainedPrompt, TestCard]:
+    def test(self, method: Method, split: Split) -> tuple[TrainedPrompt, TestCard]:
         """Score a method's prompt on test data; what the bank knows already is not computed again."""
         trained = self.outcome(method)
         known = trained.card.test
@@ -171,22 +192,21 @@ class Trial:
         scores = score(self.backbone, trained.prompt, trained.head, self.data(split), self.objective)
         test = TestCard(scores=scores, n_test=len(split), data_fingerprint=split.fingerprint)
         if self.bank is not None:
-            self._outcomes[method] = self.bank.record_test(trained, test)
-        return self._outcomes[method], test
+            self._outcomes[method.name] = self.bank.record_test(trained, test)
+        return self._outcomes[method.name], test
 
-    def _identity(self, method: str) -> tuple[str, str]:
+    def _identity(self, method: Method) -> tuple[str, str]:
         """Hashes of everything that determines a method's outcome: with and without what the seed decides."""
-        entry = METHODS[method]
-        source = self.source if entry.needs_source else None
+        source = self.source if method.needs_source else None
         series: dict[str, object] = {
-            "version": promptpanda.__version__,
-            "method": method,
+            "version": __version__,
+            "method": method.name,
             "task": self.task.spec.model_dump(mode="json", exclude={"title", "hub", "package", "files", "metrics"}),
             "backbone": self.backbone.fingerprint,
             "options": self.options.model_dump(mode="json"),
             "protocol": self.partition.protocol,
             "budget": len(self.partition.train) + len(self.partition.validation),
-            "distillation": self.distillation.used() if entry.teacher is not None else None,
+            "distillation": self.distillation.used() if method.teacher is not None else None,
             "source": None if source is None else source.series,
             "threads": torch.get_num_threads(),
         }
@@ -198,20 +218,19 @@ class Trial:
         }
         return digest(run), digest(series)
 
-    def _train(self, method: str, prompt_id: str, run: str, series: str) -> TrainedPrompt:
-        entry = METHODS[method]
-        fitted, distillation = entry.run(self)
+    def _train(self, method: Method, prompt_id: str, run: str, series: str) -> TrainedPrompt:
+        fitted = method.run(self)
         signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
-        source = self.source if entry.needs_source else None
+        source = self.source if method.needs_source else None
         card = Card(
             id=prompt_id,
             run=run,
             series=series,
             task=self.task.spec,
             labels=self.task.labels,
-            method=method,
+            method=method.name,
             sources=() if source is None else (SourceCard(id=source.id, task=source.task, checksum=source.checksum),),
-            distillation=None if distillation is None else self._distillation_card(distillation, str(entry.teacher)),
+            distillation=self._distillation_card(fitted, method),
             transferability={} if source is None else self.transferability,
             backbone=BackboneCard.of(self.backbone),
             prompt_kind=fitted.prompt.kind,
@@ -236,11 +255,13 @@ class Trial:
         trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card)
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
 
-    def _distillation_card(self, distillation: Distillation, teacher: str) -> DistillationCard:
+    def _distillation_card(self, fitted: Fitted, method: Method) -> DistillationCard | None:
+        if fitted.distillation is None or method.teacher is None:
+            return None
         return DistillationCard(
             rule=self.distillation.coefficient,
-            coefficient=distillation.coefficient,
-            distance=distillation.distance,
-            temperature=distillation.temperature,
-            teacher=teacher,
+            coefficient=fitted.distillation.coefficient,
+            distance=fitted.distillation.distance,
+            temperature=fitted.distillation.temperature,
+            teacher=self.outcome(method.teacher).card.id,
         )
