@@ -34,17 +34,17 @@ class DemoPlan:
     source_epochs: int
     target_epochs: int
     seeds: tuple[int, ...]
-    max_length: int = 64
+    max_length: int = 32
 
 
 FULL = DemoPlan(
-    sources=("newsgroups_politics", "newsgroups_sci", "reuters_r8", "election_tweets"),
+    sources=("newsgroups_politics", "newsgroups_rec", "election_tweets"),
     target="newsgroups_religion",
-    source_examples=800,
-    target_examples=96,
-    test_examples=500,
-    source_epochs=2,
-    target_epochs=12,
+    source_examples=300,
+    target_examples=64,
+    test_examples=300,
+    source_epochs=3,
+    target_epochs=10,
     seeds=(0, 1, 2),
 )
 QUICK = DemoPlan(
@@ -56,7 +56,6 @@ QUICK = DemoPlan(
     source_epochs=1,
     target_epochs=1,
     seeds=(0,),
-    max_length=32,
 )
 
 

@@ -140,10 +140,7 @@ def fit(
     progress = progress or Silent()
     streams = Streams(seed, backbone.device)
     learner = _learner(backbone, objective, options, streams, start)
-    # Inputs are cut to max_length; if all are shorter, only their longest needs to fit.
-    backbone.check_length(
-        int(max(train.encoded.lengths.max(), validation.encoded.lengths.max())), learner.prompt().shape[-2]
-    )
+    backbone.check_length(options.max_length, learner.prompt().shape[-2])
     backbone.set_gradient_checkpointing(options.gradient_checkpointing)
     accelerator = Accelerator(mixed_precision=options.precision)
     optimizer = torch.optim.AdamW(learner.parameters, lr=options.lr, weight_decay=options.weight_decay)

@@ -15,6 +15,7 @@ from promptpanda.bank.card import BackboneCard, Card, DistillationCard, EpochCar
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.bank.peft_format import peft_form
 from promptpanda.bank.signature import Signature
+from promptpanda.errors import PandaError
 from promptpanda.files import digest
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.encoding import encode
@@ -126,7 +127,11 @@ class Trial:
         return Data(encoded, split.labels, self.task.spec, self.task.labels)
 
     def outcome(self, method: Method) -> TrainedPrompt:
-        """The trained prompt of a method: remembered, found in the bank, or trained and saved."""
+        """The trained prompt of a method: remembered, found in the bank, or trained and saved.
+
+        Raises:
+            PandaError: its training diverged; what it reached before is in the bank.
+        """
         if method.name not in self._outcomes:
             run, series = self._identity(method)
             prompt_id = f"{self.task.name}-s{self.seed}-{run[:8]}"
@@ -135,7 +140,7 @@ class Trial:
                 self._outcomes[method.name] = self.bank.load(str(found), self.backbone)
             else:
                 self._outcomes[method.name] = self._train(method, prompt_id, run, series)
-        return self._outcomes[method.name]
+        return _sound(self._outcomes[method.name])
 
     def fit(
         self, method: Method, *, start: SourcePrompt | None = None, distillation: Distillation | None = None
@@ -265,3 +270,14 @@ class Trial:
             temperature=fitted.distillation.temperature,
             teacher=self.outcome(method.teacher).card.id,
         )
+
+
+def _sound(trained: TrainedPrompt) -> TrainedPrompt:
+    """Return a prompt, or raise PandaError if its training diverged (it is kept, and the message says where)."""
+    if trained.card.diverged is None:
+        return trained
+    where = "" if trained.path is None else f"; the best so far is kept in {trained.path}"
+    raise PandaError(
+        f"Training {trained.card.id} stopped: {trained.card.diverged}{where}; lower --lr (it was "
+        f"{trained.card.options.lr:g}) and train again."
+    )
