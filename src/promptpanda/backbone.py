@@ -265,9 +265,9 @@ class Backbone:
         if on == self._checkpointing:
             return
         if on:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            self.model.activation_checkpointing_enable({"use_reentrant": False})
         else:
-            self.model.gradient_checkpointing_disable()
+            self.model.activation_checkpointing_disable()
         for module in self.model.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = on

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, Readout, TextBatch
@@ -142,7 +143,7 @@ def fit(
     learner = _learner(backbone, objective, options, streams, start)
     backbone.check_length(options.max_length, learner.prompt().shape[-2])
     backbone.set_gradient_checkpointing(options.gradient_checkpointing)
-    accelerator = Accelerator(mixed_precision=options.precision)
+    accelerator = _accelerator(options.precision)
     optimizer = torch.optim.AdamW(learner.parameters, lr=options.lr, weight_decay=options.weight_decay)
     optimizer = accelerator.prepare_optimizer(optimizer, device_placement=False)
     steps_an_epoch = -(-len(train) // options.batch_size)
@@ -240,6 +241,12 @@ def _learner(
         options.dropout,
         streams.dropout,
     )
+
+
+def _accelerator(precision: str) -> Accelerator:
+    # accelerate fixes one precision for a process at its first use; trainings of one process may differ in it.
+    AcceleratorState._reset_state()
+    return Accelerator(mixed_precision=precision)
 
 
 def _set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:

@@ -1,0 +1,180 @@
+"""Tiny random models of every family, made on disk, and small tasks that can be learnt."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("PANDA_DATA", None)
+
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AlbertConfig,
+    AutoModel,
+    BertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    GPT2Config,
+    LlamaConfig,
+    ModernBertConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    RobertaConfig,
+)
+
+from promptpanda.backbone import Backbone, TextBatch, quiet_libraries
+from promptpanda.tasks.spec import TaskSpec
+from promptpanda.tasks.task import Task
+
+quiet_libraries()
+
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "vocab_size": 120,
+    "max_position_embeddings": 64,
+}
+SPECIAL = {"bos_token_id": 2, "eos_token_id": 3}
+CONFIGS: dict[str, PreTrainedConfig] = {
+    "bert": BertConfig(**SIZES),
+    "roberta": RobertaConfig(**SIZES | {"max_position_embeddings": 66}, pad_token_id=1, **SPECIAL),
+    "electra": ElectraConfig(**SIZES, embedding_size=16),
+    "distilbert": DistilBertConfig(
+        dim=32, n_layers=2, n_heads=4, hidden_dim=64, vocab_size=120, max_position_embeddings=64
+    ),
+    "albert": AlbertConfig(**SIZES | {"num_hidden_layers": 3}, embedding_size=16, **SPECIAL),
+    "modernbert": ModernBertConfig(
+        **SIZES,
+        **SPECIAL,
+        pad_token_id=0,
+        cls_token_id=2,
+        sep_token_id=3,
+        local_attention=4,
+        global_attn_every_n_layers=2,
+    ),
+    "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=120, n_positions=64, **SPECIAL),
+    "llama": LlamaConfig(**SIZES, num_key_value_heads=2, **SPECIAL),
+    "qwen3": Qwen3Config(**SIZES, num_key_value_heads=2, head_dim=8, **SPECIAL),
+}
+FAMILIES = list(CONFIGS)
+DECODERS = ("gpt2", "llama", "qwen3")
+WORDS = ["good", "fine", "great", "nice", "fresh", "bad", "poor", "awful", "dull", "broken", "the", "a"]
+WORDS += ["phone", "screen", "battery", "service", "food"]
+WORDS += [f"w{number}" for number in range(60)]
+
+
+def tiny_tokenizer(decoder: bool) -> PreTrainedTokenizerFast:
+    vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    if not decoder:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        )
+        names |= {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names)
+
+
+def save_tiny(config: PreTrainedConfig, folder: Path, seed: int = 0, **options: object) -> Path:
+    torch.manual_seed(seed)
+    model = AutoModel.from_config(config, **options)
+    # Random weights of the usual size give nearly constant outputs; these make texts and prompts matter.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.mul_(4.0)
+    model.save_pretrained(folder)
+    tiny_tokenizer(config.model_type in DECODERS).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model of a family."""
+    root = tmp_path_factory.mktemp("models")
+
+    def folder(family: str) -> Path:
+        path = root / f"tiny-{family}"
+        return path if path.exists() else save_tiny(CONFIGS[family], path)
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def load_tiny(tiny_folder: Callable[[str], Path]) -> Callable[[str], Backbone]:
+    """A tiny backbone of a family; loaded once a session."""
+    loaded: dict[str, Backbone] = {}
+
+    def load(family: str) -> Backbone:
+        if family not in loaded:
+            loaded[family] = Backbone.load(str(tiny_folder(family)))
+        return loaded[family]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(load_tiny: Callable[[str], Backbone]) -> Backbone:
+    """A tiny BERT."""
+    return load_tiny("bert")
+
+
+def text_batch(family: str, lengths: tuple[int, ...] = (9, 5, 7)) -> TextBatch:
+    """Random tokens of these lengths, padded on the right."""
+    generator = torch.Generator().manual_seed(7)
+    mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).long()
+    ids = torch.randint(5, 70, mask.shape, generator=generator)
+    return TextBatch(torch.where(mask.bool(), ids, 1 if family == "roberta" else 0), mask)
+
+
+def sentiment_rows(count: int, seed: int = 0) -> list[dict[str, object]]:
+    """Rows whose label a bag of words tells: good words or bad ones."""
+    generator = torch.Generator().manual_seed(seed)
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        label = number % 2
+        draw = torch.randint(0, 5, (2,), generator=generator).tolist()
+        noun = WORDS[int(torch.randint(12, 17, (1,), generator=generator))]
+        words = [WORDS[5 * label + index] for index in draw]
+        filler = " ".join(
+            f"w{index}" for index in torch.randint(0, 60, (1 + number % 5,), generator=generator).tolist()
+        )
+        rows.append({"text": f"the {noun} {words[0]} {words[1]} {filler}", "label": ("good", "bad")[label]})
+    return rows
+
+
+def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def sentiment(tmp_path: Path) -> Callable[..., Task]:
+    """A task of good and bad words with its files in a data root of the test's own."""
+
+    def task(name: str = "mood", train: int = 60, test: int | None = 40, seed: int = 0, **changes: object) -> Task:
+        root = tmp_path / "data"
+        write_jsonl(root / name / "train.jsonl", sentiment_rows(train, seed))
+        if test is not None:
+            write_jsonl(root / name / "test.jsonl", sentiment_rows(test, seed + 1000))
+        content = {
+            "name": name,
+            "kind": "single_classification",
+            "segments": ["{text}"],
+            "labels": ["good", "bad"],
+            "metrics": ["accuracy", "macro_f1"],
+        }
+        return Task(TaskSpec.parse(content | changes, "a test"), root)
+
+    return task

@@ -1,0 +1,242 @@
+"""Training: repeatable to the bit, what distillation adds, and what is kept when it goes wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_jsonl
+
+from promptpanda.errors import PandaError
+from promptpanda.prompts.prompt import Prompt, PromptStack
+from promptpanda.prompts.trainable import ReparameterizedPrompt
+from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.protocol import partition
+from promptpanda.tasks.spec import Kind, TaskSpec
+from promptpanda.tasks.task import Task
+from promptpanda.training.batching import shuffled_batches
+from promptpanda.training.distillation import Distillation, check_distance, coefficient_value
+from promptpanda.training.heads import Head
+from promptpanda.training.inference import Data, predict_outputs, score
+from promptpanda.training.loop import fit
+from promptpanda.training.objectives import objective_for
+from promptpanda.training.options import TrainingOptions
+
+FAST = {"epochs": 3, "prompt_length": 4, "max_length": 24, "readout": "mean", "lr": 3e-2}
+
+
+@pytest.fixture
+def data(tiny_backbone, sentiment):
+    task = sentiment()
+    part = partition(task, seed=0)
+
+    def of(split):
+        return Data(encode(tiny_backbone, split.texts, 24), split.labels, task.spec, task.labels)
+
+    return of(part.train), of(part.validation), objective_for(task.kind, 2, part.train.labels)
+
+
+def equal(a, b):
+    return torch.equal(a.prompt.tensor, b.prompt.tensor) and torch.equal(a.head.weight, b.head.weight)
+
+
+def test_a_seed_repeats_to_the_bit_and_another_differs(tiny_backbone, data):
+    train, validation, objective = data
+    options = TrainingOptions(**FAST)
+    first = fit(tiny_backbone, train, validation, objective, options, seed=3)
+    torch.rand(5)  # the global generator plays no part
+    assert equal(first, fit(tiny_backbone, train, validation, objective, options, seed=3))
+    assert not equal(first, fit(tiny_backbone, train, validation, objective, options, seed=4))
+
+
+def test_it_learns_and_the_backbone_does_not_change(tiny_backbone, data):
+    train, validation, objective = data
+    before = {name: tensor.clone() for name, tensor in tiny_backbone.model.state_dict().items()}
+    fitted = fit(tiny_backbone, train, validation, objective, TrainingOptions(**FAST | {"epochs": 20}), seed=0)
+    after = tiny_backbone.model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert fitted.curve[-1].train_loss < 0.5 * fitted.curve[0].train_loss
+    assert score(tiny_backbone, fitted.prompt, fitted.head, train, objective)["accuracy"] > 0.95
+    assert fitted.example_steps == 20 * len(train)
+
+
+def test_gradient_checkpointing_trains_to_the_same_bits(tiny_backbone, data):
+    train, validation, objective = data
+    plain = fit(tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0)
+    saved = fit(
+        tiny_backbone, train, validation, objective, TrainingOptions(**FAST, gradient_checkpointing=True), seed=0
+    )
+    tiny_backbone.set_gradient_checkpointing(False)
+    assert equal(plain, saved)
+
+
+def test_bf16_trains_close_to_full_precision(tiny_backbone, data):
+    train, validation, objective = data
+    options = TrainingOptions(**FAST, dropout=0.0)
+    full = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    options = TrainingOptions(**FAST, dropout=0.0, precision="bf16")
+    half = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    assert not equal(full, half)
+    assert half.curve[-1].train_loss == pytest.approx(full.curve[-1].train_loss, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["prefix", "shallow"])
+def test_a_reparameterised_prompt_folds_to_the_same_outputs(kind, tiny_backbone, data):
+    train, validation, objective = data
+    options = TrainingOptions(**FAST, reparameterize=16, prompt_kind=kind)
+    fitted = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    assert fitted.prompt.fits(tiny_backbone.shape)
+    assert fitted.curve[-1].train_loss < fitted.curve[0].train_loss
+    start = Prompt.fresh(kind, tiny_backbone.shape, 4, 1.0, torch.Generator().manual_seed(0))
+    module = ReparameterizedPrompt(start, 32, 16, torch.Generator().manual_seed(0))
+    tokens = module.mlp(module.embedding)  # (V, everything of one virtual token)
+    for position in range(4):
+        torch.testing.assert_close(module().select(-2, position).flatten(), tokens[position])
+
+
+def test_init_std_scales_the_fresh_prompt(tiny_backbone):
+    draws = [
+        Prompt.fresh("prefix", tiny_backbone.shape, 50, std, torch.Generator().manual_seed(0)) for std in (1.0, 0.02)
+    ]
+    torch.testing.assert_close(draws[0].tensor * 0.02, draws[1].tensor)
+    assert draws[0].tensor.std() == pytest.approx(1.0, abs=0.03)
+
+
+def test_early_stopping_keeps_the_best_epoch(tiny_backbone, data):
+    train, validation, objective = data
+    options = TrainingOptions(**FAST | {"epochs": 30}, early_stopping=3)
+    fitted = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    scores = [epoch.validation["accuracy"] for epoch in fitted.curve]
+    assert len(scores) < 30
+    assert scores.index(max(scores)) == len(scores) - 4
+    assert fitted.validation == fitted.curve[-4].validation
+
+
+def test_best_epoch_runs_to_the_end(tiny_backbone, data):
+    train, validation, objective = data
+    fitted = fit(tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0, best_epoch=True)
+    assert len(fitted.curve) == 3
+    assert fitted.validation["accuracy"] == max(epoch.validation["accuracy"] for epoch in fitted.curve)
+
+
+def test_coefficient_zero_is_no_distillation_to_the_bit(tiny_backbone, data):
+    train, validation, objective = data
+    options = TrainingOptions(**FAST)
+    teacher = torch.randn(len(train), 2)
+    plain = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    zero = fit(tiny_backbone, train, validation, objective, options, seed=0, distillation=Distillation(teacher, 0.0))
+    half = fit(tiny_backbone, train, validation, objective, options, seed=0, distillation=Distillation(teacher, 0.5))
+    assert equal(plain, zero)
+    assert not equal(plain, half)
+
+
+def test_a_strong_teacher_is_followed_example_by_example(tiny_backbone, data):
+    """The cached outputs reach the right examples although batches are shuffled and sorted by length."""
+    train, validation, objective = data
+    flipped = torch.nn.functional.one_hot(torch.from_numpy(1 - train.labels), 2).float() * 8 - 4
+    options = TrainingOptions(**FAST | {"epochs": 20})
+    distillation = Distillation(flipped, coefficient=10.0)
+    fitted = fit(tiny_backbone, train, validation, objective, options, seed=0, distillation=distillation)
+    assert score(tiny_backbone, fitted.prompt, fitted.head, train, objective)["accuracy"] < 0.1
+
+
+def test_distances_equal_their_formulas():
+    logits, teacher = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0))
+    mse = Distillation(teacher, 0.3).loss(logits, teacher)
+    assert float(mse) == pytest.approx(0.3 * float(((logits - teacher) ** 2).sum()) / 21)
+    temperature = 2.0
+
+    def probabilities(values):
+        shifted = np.exp(values.numpy() / temperature)
+        return shifted / shifted.sum(1, keepdims=True)
+
+    p, q = probabilities(teacher), probabilities(logits)
+    by_hand = 0.3 * temperature**2 * float((p * (np.log(p) - np.log(q))).sum()) / 7
+    kl = Distillation(teacher, 0.3, "kl", temperature).loss(logits, teacher)
+    assert float(kl) == pytest.approx(by_hand, rel=1e-5)
+    with pytest.raises(PandaError, match="regression"):
+        check_distance("kl", Kind.REGRESSION)
+
+
+@pytest.mark.parametrize(
+    ("rule", "value"), [("published", 0.1 * 0.1 / 16), ("adaptive", 0.5 * 0.8), ("0.25", 0.25), ("0", 0.0)]
+)
+def test_coefficients(rule, value):
+    given = {"scale": 0.5, "beta": 0.1, "batch_size": 16}
+    assert coefficient_value(rule, transferability=0.8, **given) == pytest.approx(value)
+    assert coefficient_value("adaptive", transferability=-0.3, **given) == 0.0
+    assert coefficient_value("adaptive", transferability=1.3, **given) == 0.5
+    for wrong in ("-1", "nan", "inf", "much"):
+        with pytest.raises(PandaError, match="--coefficient"):
+            coefficient_value(wrong, transferability=0.8, **given)
+    with pytest.raises(PandaError, match="signature"):
+        coefficient_value("adaptive", transferability=None, **given)
+
+
+def test_regression_learns_in_any_unit_and_predicts_in_it(tiny_backbone, tmp_path):
+    rows = [
+        {"text": " ".join(["good"] * count + ["bad"] * (6 - count)), "label": 1000.0 + 50.0 * count}
+        for _ in range(8)
+        for count in range(7)
+    ]
+    write_jsonl(tmp_path / "price" / "train.jsonl", rows)
+    spec = {"name": "price", "kind": "regression", "segments": ["{text}"], "metrics": ["pearson_spearman"]}
+    task = Task(TaskSpec.parse(spec, "a test"), tmp_path)
+    split = task.train()
+    objective = objective_for(task.kind, 0, split.labels)
+    data = Data(encode(tiny_backbone, split.texts, 24), split.labels, task.spec, ())
+    fitted = fit(tiny_backbone, data, data, objective, TrainingOptions(**FAST | {"epochs": 20}), seed=0)
+    values = predict_outputs(tiny_backbone, fitted.prompt, fitted.head, data.encoded)[:, 0]
+    assert np.abs(values - split.labels).mean() < 40
+    assert fitted.validation["pearson_spearman"] > 0.9
+    assert fitted.validation["loss"] == pytest.approx(
+        np.mean(((values - split.labels) / split.labels.std()) ** 2), rel=1e-3
+    )
+
+
+def test_a_loss_that_is_never_finite_keeps_nothing_and_says_what_to_change(tiny_backbone, data):
+    train, validation, objective = data
+    broken = Distillation(torch.full((len(train), 2), float("nan")), 1.0)
+    with pytest.raises(PandaError, match="loss became nan in epoch 1 of 3.*lower --lr"):
+        fit(tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0, distillation=broken)
+
+
+def test_a_loss_that_breaks_later_keeps_the_last_sound_prompt(tiny_backbone, data):
+    """A head that starts huge overflows in some later epoch: a real divergence, not a mock."""
+    train, validation, objective = data
+    for lr in (1e36, 1e37, 1e38):
+        options = TrainingOptions(**FAST | {"epochs": 40, "lr": lr, "batch_size": 64})
+        try:
+            fitted = fit(tiny_backbone, train, validation, objective, options, seed=0)
+        except PandaError:
+            continue
+        if fitted.diverged is not None:
+            assert len(fitted.curve) < 40
+            assert bool(fitted.prompt.tensor.isfinite().all())
+            return
+    pytest.fail("no learning rate led to a late divergence")
+
+
+def test_batches_hold_every_example_once_and_pad_less():
+    lengths = np.random.default_rng(0).integers(3, 60, size=333)
+    batches = shuffled_batches(lengths, 16, np.random.default_rng(1))
+    assert sorted(np.concatenate(batches)) == list(range(333))
+    assert {len(batch) for batch in batches} <= {16, 333 % 16}
+    assert all(
+        np.array_equal(a, b)
+        for a, b in zip(batches, shuffled_batches(lengths, 16, np.random.default_rng(1)), strict=True)
+    )
+    other = shuffled_batches(lengths, 16, np.random.default_rng(2))
+    assert any(not np.array_equal(a, b) for a, b in zip(batches, other, strict=True))
+    padded = sum(len(batch) * lengths[batch].max() for batch in batches)
+    mixed = np.random.default_rng(3).permutation(333)
+    unsorted = sum(16 * lengths[mixed[start : start + 16]].max() for start in range(0, 333, 16))
+    assert padded < 0.7 * unsorted
+
+
+def test_evaluation_uses_no_dropout(tiny_backbone, data):
+    train = data[0]
+    prompt = Prompt.fresh("prefix", tiny_backbone.shape, 4, 1.0, torch.Generator().manual_seed(0))
+    head = Head(torch.ones(2, 32), None, "mean")
+    assert np.array_equal(*(predict_outputs(tiny_backbone, prompt, head, train.encoded) for _ in range(2)))
+    assert PromptStack.of([prompt]).dropout == 0.0

@@ -1,0 +1,333 @@
+"""Trials, estimators and transfers: equal conditions, choices on validation, nothing trained twice."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import FAMILIES
+from test_bank import foreign
+
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.signature import Signature
+from promptpanda.errors import PandaError
+from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.protocol import partition
+from promptpanda.tasks.task import Task
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators import ESTIMATORS, TargetView
+from promptpanda.transfers.predict import evaluate, predict, with_labels_of
+from promptpanda.transfers.ranking import rank
+from promptpanda.transfers.transfer import train, transfer
+from promptpanda.transfers.trial import DistillationOptions
+
+OPTIONS = TrainingOptions(epochs=2, max_length=24, readout="mean")
+SOURCE_OPTIONS = TrainingOptions(epochs=2, max_length=24, readout="mean", prompt_length=5)
+
+
+@pytest.fixture
+def bank(tiny_backbone, sentiment, tmp_path):
+    """A bank with prompts of two tasks, one of them with seeds 0 and 1."""
+    bank = Bank(tmp_path / "bank")
+    for seed in (0, 1):
+        train(sentiment("books", seed=5), tiny_backbone, bank=bank, options=SOURCE_OPTIONS, seed=seed)
+    train(sentiment("films", seed=6), tiny_backbone, bank=bank, options=SOURCE_OPTIONS)
+    return bank
+
+
+def tensors(result):
+    return {
+        (name, outcome.card.seed): outcome.prompt.tensor
+        for name, method in result.methods.items()
+        for outcome in method.outcomes
+    }
+
+
+def test_a_transfer_tries_all_methods_and_chooses_on_validation(bank, tiny_backbone, sentiment):
+    result = transfer(
+        sentiment(), "books", tiny_backbone, bank=bank, options=OPTIONS, train_examples=40, seeds=(0, 1, 2)
+    )
+    assert list(result.methods) == ["prompt_tuning", "pot", "panda"]
+    assert (result.n_train, result.n_val, result.n_test) == (32, 8, 40)
+    best = max(result.methods.values(), key=lambda m: (np.mean(m.validation), -m.validation_loss))
+    assert result.methods[result.chosen] is best
+    assert result.prompt.card.score == max(best.validation)
+    for method in result.methods.values():
+        assert method.std == pytest.approx(np.std(method.scores, ddof=1))
+        assert method.mean == pytest.approx(np.mean(method.scores))
+    assert set(result.transferability) == set(ESTIMATORS)
+    used = [outcome.card.sources[0].id for outcome in result.methods["pot"].outcomes]
+    seeds = [bank_id.split("-s")[1][0] for bank_id in used]
+    assert seeds == ["0", "1", "0"], "seed s takes the source of seed s, else of the lowest"
+    assert {outcome.prompt.length for m in result.methods.values() for outcome in m.outcomes} == {5}
+    # Three trainings, validation and signatures as forward passes; nothing else.
+    forward = sum(m.outcomes[0].card.forward_examples for m in result.methods.values())
+    assert forward == 3 * (8 + 32)
+    assert result.cost == pytest.approx(3 + forward / 3 / (2 * 32))
+
+
+def test_resume_equals_uninterrupted_and_nothing_is_trained_twice(bank, tiny_backbone, sentiment):
+    def run():
+        return transfer(
+            sentiment(), "books", tiny_backbone, bank=bank, options=OPTIONS, train_examples=40, seeds=(0, 1)
+        )
+
+    first = run()
+    created = {path: path.stat().st_mtime_ns for path in bank.folder.rglob("*.safetensors")}
+    second = run()
+    assert {path: path.stat().st_mtime_ns for path in bank.folder.rglob("*.safetensors")} == created
+    assert second.to_json() == first.to_json()
+    # As if the process had been killed after the first method, with one prompt lost.
+    for name in ("pot", "panda"):
+        bank.remove(first.methods[name].outcomes[1].card.id)
+    third = run()
+    assert all(torch.equal(value, tensors(third)[key]) for key, value in tensors(first).items())
+    assert third.methods["panda"].scores == first.methods["panda"].scores
+
+
+def test_panda_with_coefficient_zero_is_prompt_tuning_to_the_bit(bank, tiny_backbone, sentiment):
+    result = transfer(
+        sentiment(),
+        "films",
+        tiny_backbone,
+        bank=bank,
+        options=OPTIONS,
+        train_examples=40,
+        distillation=DistillationOptions(coefficient="0"),
+    )
+    tuned, panda = (result.methods[name].outcomes[0] for name in ("prompt_tuning", "panda"))
+    assert torch.equal(tuned.prompt.tensor, panda.prompt.tensor)
+    assert torch.equal(tuned.head.weight, panda.head.weight)
+    assert panda.card.distillation.coefficient == 0.0
+
+
+def test_the_adaptive_coefficient_is_the_clipped_transferability(bank, tiny_backbone, sentiment):
+    result = transfer(
+        sentiment(),
+        "films",
+        tiny_backbone,
+        bank=bank,
+        options=OPTIONS,
+        train_examples=40,
+        methods=["panda"],
+        distillation=DistillationOptions(scale=0.5, distance="kl", temperature=2.0),
+    )
+    card = result.methods["panda"].outcomes[0].card
+    assert card.distillation.coefficient == pytest.approx(0.5 * np.clip(card.transferability["cosine"], 0, 1))
+    assert (card.distillation.distance, card.distillation.temperature) == ("kl", 2.0)
+    assert bank.load(card.distillation.teacher, tiny_backbone).card.method == "pot"
+
+
+def test_pot_starts_from_the_source_prompt_and_a_fresh_head(bank, tiny_backbone, sentiment):
+    source = bank.load("films", tiny_backbone)
+    still = OPTIONS.model_copy(update={"epochs": 1, "lr": 1e-12})
+    result = transfer(
+        sentiment(),
+        "films",
+        tiny_backbone,
+        options=still,
+        bank=bank,
+        train_examples=40,
+        methods=["pot", "prompt_tuning"],
+    )
+    pot, tuned = (result.methods[name].outcomes[0] for name in ("pot", "prompt_tuning"))
+    torch.testing.assert_close(pot.prompt.tensor, source.prompt.tensor)
+    torch.testing.assert_close(pot.head.weight, tuned.head.weight)
+    assert not torch.allclose(pot.head.weight, source.head.weight, atol=1e-3)
+
+
+def test_best_is_the_top_of_the_ranking_and_the_target_itself_is_no_source(bank, tiny_backbone, sentiment):
+    task = sentiment()
+    train(task, tiny_backbone, bank=bank, options=SOURCE_OPTIONS)
+    part = partition(task, train_examples=40, seed=0)
+    view = TargetView(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
+    ranking = rank(task, tiny_backbone, bank, view)
+    assert {entry.task for entry in ranking} == {"books", "films"}
+    assert len(ranking) == 3
+    values = [entry.scores["cosine"] for entry in ranking]
+    assert values == sorted(values, reverse=True)
+    result = transfer(
+        task, "best", tiny_backbone, bank=bank, options=OPTIONS, train_examples=40, seeds=(0,), methods=["pot"]
+    )
+    assert result.source.split("-s")[0] == ranking[0].task
+
+
+def test_training_reads_no_test_data(tiny_backbone, sentiment, tmp_path):
+    task = sentiment()
+    (tmp_path / "data" / "mood" / "test.jsonl").write_text("this is no JSON")
+    train(task, tiny_backbone, options=OPTIONS)
+    with pytest.raises(PandaError, match="Line 1 of .*test.jsonl"):
+        task.test()
+
+
+def test_a_wrong_test_label_is_found_before_anything_is_trained(bank, tiny_backbone, sentiment, tmp_path):
+    task = sentiment()
+    with (tmp_path / "data" / "mood" / "test.jsonl").open("a") as file:
+        file.write('{"text": "the phone", "label": "odd"}\n')
+    before = bank.ids()
+    with pytest.raises(PandaError, match="Row 41 of test of task 'mood' has the label 'odd'"):
+        transfer(task, "books", tiny_backbone, bank=bank, options=OPTIONS)
+    assert bank.ids() == before
+
+
+def test_without_test_data_validation_scores_are_reported(bank, tiny_backbone, sentiment):
+    result = transfer(
+        sentiment("alone", test=None), "books", tiny_backbone, bank=bank, options=OPTIONS, train_examples=40
+    )
+    assert result.n_test == 0
+    for method in result.to_json()["methods"].values():
+        assert method["scores"] is method["mean"] is method["std"] is None
+        assert len(method["validation"]) == 1
+
+
+def test_test_examples_cap_the_test_data_alike_for_all_methods(bank, tiny_backbone, sentiment):
+    result = transfer(
+        sentiment(), "books", tiny_backbone, bank=bank, options=OPTIONS, train_examples=40, test_examples=10
+    )
+    cards = [method.outcomes[0].card for method in result.methods.values()]
+    assert {card.test.n_test for card in cards} == {10}
+    assert len({card.test.data_fingerprint for card in cards}) == 1
+
+
+def test_another_prompt_length_than_the_sources_is_refused(bank, tiny_backbone, sentiment):
+    explicit = OPTIONS.model_copy(update={"prompt_length": 7})
+    explicit = TrainingOptions(**explicit.model_dump())
+    with pytest.raises(PandaError, match="--prompt-length 7 differs from the source .*, whose is 5"):
+        transfer(sentiment(), "books", tiny_backbone, bank=bank, options=explicit, train_examples=40)
+
+
+def test_a_foreign_source_transfers_and_says_what_it_lacks(bank, tiny_backbone, tiny_folder, sentiment, tmp_path):
+    foreign(tiny_folder("bert"), tmp_path / "theirs")
+
+    def run(coefficient):
+        return transfer(
+            sentiment(),
+            str(tmp_path / "theirs"),
+            tiny_backbone,
+            bank=bank,
+            options=OPTIONS,
+            train_examples=40,
+            distillation=DistillationOptions(coefficient=coefficient),
+        )
+
+    with pytest.raises(PandaError, match="signature.*give a number, or published"):
+        run("adaptive")
+    result = run("published")
+    assert result.transferability == {}
+    coefficient = result.methods["panda"].outcomes[0].card.distillation.coefficient
+    assert coefficient == pytest.approx(0.1 * 0.1 / 16)
+
+
+def test_the_paper_protocol_reports_the_best_epoch_on_official_validation(bank, tiny_backbone, sentiment, tmp_path):
+    from conftest import sentiment_rows, write_jsonl
+
+    task = sentiment()
+    write_jsonl(tmp_path / "data" / "mood" / "validation.jsonl", sentiment_rows(30, 9))
+    result = transfer(
+        task, "books", tiny_backbone, bank=bank, options=OPTIONS, train_examples=40, protocol="paper", methods=["pot"]
+    )
+    assert (result.n_train, result.n_val, result.n_test, result.protocol) == (40, 30, 30, "paper")
+    card = result.methods["pot"].outcomes[0].card
+    assert card.score == max(epoch.validation["accuracy"] for epoch in card.curve)
+    assert result.methods["pot"].scores == result.methods["pot"].validation
+
+
+@pytest.mark.parametrize("kind", ["prefix", "shallow"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_signatures_equal_the_formulas(family, kind, load_tiny, sentiment):
+    """Mean embedding and activated neurons recomputed text by text, without batches."""
+    from promptpanda.prompts.prompt import Prompt, PromptStack
+
+    backbone = load_tiny(family)
+    prompt = Prompt.fresh(kind, backbone.shape, 3, 1.0, torch.Generator().manual_seed(0))
+    encoded = encode(backbone, sentiment().train().texts[:6], 24)
+    signature = Signature.of(backbone, prompt, encoded, examples=6)
+    first = 3 if kind == "shallow" else 0
+    activations = ("GELUActivation", "NewGELUActivation", "SiLU", "SiLUActivation")
+    embeddings, active = [], []
+    for index in range(6):
+        outputs = []
+        hooks = [
+            module.register_forward_hook(lambda _, __, output, into=outputs: into.append(output))
+            for name, module in backbone.model.named_modules()
+            if "pooler" not in name
+            and type(module).__name__ in ("GELUActivation", "NewGELUActivation", "SiLU", "SiLUActivation")
+        ]
+        with torch.no_grad():
+            embeddings.append(backbone.hidden(encoded.batch([index]), PromptStack.of([prompt]))[0].mean(0))
+        for hook in hooks:
+            hook.remove()
+        assert len(outputs) == backbone.shape.layers
+        active.append(torch.stack([output.reshape(-1, output.shape[-1])[first] for output in outputs]))
+    torch.testing.assert_close(signature.mean_embedding, torch.stack(embeddings).mean(0), atol=1e-5, rtol=1e-4)
+    expected = torch.stack(active).mean(0)
+    sure = expected.abs() > 1e-5
+    assert torch.equal(signature.activated_neurons.view(expected.shape)[sure], (expected > 0)[sure])
+    assert 0 < int(signature.activated_neurons.sum()) < signature.activated_neurons.numel()
+    torch.testing.assert_close(signature.pooled_prompt, prompt.tensor.mean(-2).flatten())
+
+
+def test_estimators_are_cosines_of_signatures(bank, tiny_backbone, sentiment):
+    from promptpanda.bank.folder import SourcePrompt
+
+    source = SourcePrompt.of(bank.load("books", tiny_backbone))
+    view = TargetView(tiny_backbone, encode(tiny_backbone, sentiment().train().texts, 24))
+    view.own = bank.load("films", tiny_backbone).signature
+    under = Signature.of(tiny_backbone, source.prompt, view.texts)
+    a, b, own = source.signature, under, view.own
+
+    def cosine(x, y):
+        return float(F.cosine_similarity(x.double(), y.double(), dim=0))
+
+    expected = {
+        "cosine": cosine(a.mean_embedding, b.mean_embedding),
+        "cosine_first": cosine(a.first_embedding, b.first_embedding),
+        "on": cosine(a.activated_neurons, b.activated_neurons),
+        "cosine_own": cosine(a.mean_embedding, own.mean_embedding),
+        "on_own": cosine(a.activated_neurons, own.activated_neurons),
+        "e_avg": cosine(a.pooled_prompt, own.pooled_prompt),
+    }
+    assert {name: one.score(source, view) for name, one in ESTIMATORS.items()} == pytest.approx(expected)
+    view.own = source.signature
+    for name in ("cosine_own", "on_own", "e_avg"):
+        assert ESTIMATORS[name].score(source, view) == pytest.approx(1.0)
+
+
+def test_a_task_is_its_own_nearest_neighbour(tiny_backbone, sentiment, bank):
+    """The same texts under the same prompt: similarity 1."""
+    from promptpanda.bank.folder import SourcePrompt
+
+    trained = bank.load("books", tiny_backbone)
+    part = partition(sentiment("books", seed=5), seed=trained.card.seed)
+    view = TargetView(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
+    assert ESTIMATORS["cosine"].score(SourcePrompt.of(trained), view) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_predictions_agree_with_scores(bank, tiny_backbone, sentiment):
+    trained, test = bank.load("books", tiny_backbone), sentiment().test()
+    predictions = predict(trained, tiny_backbone, test.texts)
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1.0) for row in predictions)
+    assert all(row["label"] == max(row["probabilities"], key=row["probabilities"].get) for row in predictions)
+    right = np.mean(
+        [row["label"] == ("good", "bad")[label] for row, label in zip(predictions, test.labels, strict=True)]
+    )
+    assert evaluate(trained, tiny_backbone, sentiment(), test)["accuracy"] == pytest.approx(right)
+    turned = sentiment(labels=["bad", "good"])
+    assert evaluate(trained, tiny_backbone, turned, turned.test())["accuracy"] == pytest.approx(right)
+    nameless = sentiment(labels=[])
+    assert with_labels_of(trained.card, Task(nameless.spec, nameless.data_dir)).labels == ("good", "bad")
+    with pytest.raises(PandaError, match="predicts 'good', 'bad', but task 'mood' has 'yes', 'no'"):
+        with_labels_of(trained.card, sentiment(labels=["yes", "no"]))
+    with pytest.raises(PandaError, match="Text 2 is empty"):
+        predict(trained, tiny_backbone, ["a phone", "  "])
+    with pytest.raises(PandaError, match="Text 1 has 2 segments"):
+        predict(trained, tiny_backbone, [("a", "b")])
+
+
+def test_an_empty_bank_is_said_to_be_empty(tiny_backbone, sentiment, tmp_path):
+    empty = Bank(tmp_path / "none")
+    with pytest.raises(PandaError, match="holds no prompt.*panda train"):
+        transfer(sentiment(), "best", tiny_backbone, bank=empty, options=OPTIONS, train_examples=40)
+    with pytest.raises(PandaError, match="which is empty"):
+        transfer(sentiment(), "books", tiny_backbone, bank=empty, options=OPTIONS, train_examples=40)
