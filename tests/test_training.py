@@ -204,7 +204,7 @@ def test_a_loss_that_is_never_finite_keeps_nothing_and_says_what_to_change(tiny_
 def test_a_loss_that_breaks_later_keeps_the_last_sound_prompt(tiny_backbone, data):
     """A head that starts huge overflows in some later epoch: a real divergence, not a mock."""
     train, validation, objective = data
-    for lr in (1e36, 1e37, 1e38):
+    for lr in (1e20, 1e25, 1e28, 1e30):
         options = TrainingOptions(**FAST | {"epochs": 40, "lr": lr, "batch_size": 64})
         try:
             fitted = fit(tiny_backbone, train, validation, objective, options, seed=0)

@@ -251,8 +251,7 @@ def test_signatures_equal_the_formulas(family, kind, load_tiny, sentiment):
         hooks = [
             module.register_forward_hook(lambda _, __, output, into=outputs: into.append(output))
             for name, module in backbone.model.named_modules()
-            if "pooler" not in name
-            and type(module).__name__ in ("GELUActivation", "NewGELUActivation", "SiLU", "SiLUActivation")
+            if "pooler" not in name and type(module).__name__ in activations
         ]
         with torch.no_grad():
             embeddings.append(backbone.hidden(encoded.batch([index]), PromptStack.of([prompt]))[0].mean(0))

@@ -19,7 +19,8 @@ from promptpanda.transfers.transfer import TransferResult, train, transfer
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """What a demonstration runs. All tasks are parts of corpora with official splits; none shares a text with another.
+    """What a demonstration runs. The target is a part of 20 Newsgroups with its official split; no source shares a
+    text with it.
 
     Attributes:
         source_examples, target_examples: budgets, train and validation together.

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from promptpanda.backbone import Backbone, Readout
@@ -75,18 +75,17 @@ def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Pa
     """Save a prompt as a folder; if the folder exists, it is left as it is."""
     form = trained.card.peft
     with whole_folder(target) as staging:
-        save_file(
-            peft_format.adapter_tensors(backbone, trained.prompt, trained.head, form),
-            staging / peft_format.WEIGHTS_NAME,
-        )
+        adapter = peft_format.adapter_tensors(backbone, trained.prompt, trained.head, form)
+        (staging / peft_format.WEIGHTS_NAME).write_bytes(save(adapter, {"format": "pt"}))
         config = peft_format.adapter_config(backbone, trained.prompt, form)
         (staging / peft_format.CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        save_file(trained.signature.tensors(), staging / _SIGNATURE_NAME, metadata=trained.signature.metadata())
+        signature = save(trained.signature.tensors(), trained.signature.metadata())
+        (staging / _SIGNATURE_NAME).write_bytes(signature)
         if form != "SEQ_CLS":
             head = {"weight": trained.head.weight.contiguous()}
             if trained.head.bias is not None:
                 head["bias"] = trained.head.bias.contiguous()
-            save_file(head, staging / _HEAD_NAME)
+            (staging / _HEAD_NAME).write_bytes(save(head))
         sums = {path.name: sha256_file(path) for path in sorted(staging.iterdir())}
         trained.card.model_copy(update={"files": sums}).write(staging)
     return target

@@ -34,7 +34,7 @@ class TrainingOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=12, ge=1)
-    lr: float = Field(default=1e-2, gt=0, allow_inf_nan=False)
+    lr: float = Field(default=1e-2, gt=0, le=1e30)
     batch_size: int = Field(default=16, ge=1)
     prompt_kind: PromptKind = "prefix"
     prompt_length: int = Field(default=20, ge=1)

