@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -51,9 +52,15 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     ranked = json.loads(panda("rank", *own("mood"), *model, "--max-length", "24", "--json"))
     assert ranked["target"] == "mood"
     assert [set(entry) for entry in ranked["ranking"]] == [{"prompt", "task", "scores"}] * 3
-    assert set(ranked["ranking"][0]["scores"]) == {"cosine", "cosine_first", "on"}
+    assert set(ranked["ranking"][0]["scores"]) == {"cosine", "on"}
     fuller = json.loads(panda("rank", *own("mood"), *model, *FAST, "--with-target-prompt", "--json"))
-    assert set(fuller["ranking"][0]["scores"]) == {"cosine", "cosine_first", "on", "cosine_own", "on_own", "e_avg"}
+    assert set(fuller["ranking"][0]["scores"]) == {"cosine", "on", "cosine_own", "on_own", "e_avg"}
+
+    options = ["--cosine-layer", "1", "--cosine-pooling", "first", "--cosine-examples", "5"]
+    other = json.loads(panda("rank", *own("mood"), *model, "--max-length", "24", *options, "--json"))
+    scores = [{entry["prompt"]: entry["scores"] for entry in one["ranking"]} for one in (ranked, other)]
+    assert all(scores[0][name]["on"] == scores[1][name]["on"] for name in scores[0])
+    assert all(scores[0][name]["cosine"] != scores[1][name]["cosine"] for name in scores[0])
 
     settings = ["--epochs", "1", "--max-length", "24", "--train-examples", "30", "--seeds", "0,1"]
     result = json.loads(panda("transfer", *own("mood"), *model, *settings, "--source", "best", "--json"))
@@ -184,6 +191,26 @@ def test_interrupting_keeps_what_is_finished(tiny_folder, tmp_path):
     kept = sorted(path.name for path in (tmp_path / "bank").iterdir())
     assert kept
     assert all(name.startswith("books-s") for name in kept), "a half-written prompt was left"
+
+
+def test_offline_takes_effect_before_the_hub_is_imported(tmp_path):
+    code = (
+        "import sys; from promptpanda.cli.main import app; sys.argv = ['panda', *sys.argv[1:]]\n"
+        "try: app()\n"
+        "finally: import huggingface_hub.constants as hub; print('offline' if hub.HF_HUB_OFFLINE else 'online')"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    write_jsonl(tmp_path / "books.jsonl", sentiment_rows(40))
+    for command in (["train", *own("books", False)], ["transfer", *own("books", False)], ["evaluate", "books"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command, "--model", "nobody/nothing", "--offline"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout.strip() == "offline", done.stderr
 
 
 def test_help_imports_nothing_heavy():

@@ -16,7 +16,7 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import ESTIMATORS, TargetView
+from promptpanda.transfers.estimators import Cosine, TargetView, estimators
 from promptpanda.transfers.predict import evaluate, predict, with_labels_of
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.transfer import train, transfer
@@ -56,7 +56,7 @@ def test_a_transfer_tries_all_methods_and_chooses_on_validation(bank, tiny_backb
     for method in result.methods.values():
         assert method.std == pytest.approx(np.std(method.scores, ddof=1))
         assert method.mean == pytest.approx(np.mean(method.scores))
-    assert set(result.transferability) == set(ESTIMATORS)
+    assert set(result.transferability) == set(estimators())
     used = [outcome.card.sources[0].id for outcome in result.methods["pot"].outcomes]
     seeds = [bank_id.split("-s")[1][0] for bank_id in used]
     assert seeds == ["0", "1", "0"], "seed s takes the source of seed s, else of the lowest"
@@ -245,7 +245,7 @@ def test_signatures_equal_the_formulas(family, kind, load_tiny, sentiment):
     signature = Signature.of(backbone, prompt, encoded, examples=6)
     first = 3 if kind == "shallow" else 0
     activations = ("GELUActivation", "NewGELUActivation", "SiLU", "SiLUActivation")
-    embeddings, active = [], []
+    states, active = [], []
     for index in range(6):
         outputs = []
         hooks = [
@@ -254,12 +254,20 @@ def test_signatures_equal_the_formulas(family, kind, load_tiny, sentiment):
             if "pooler" not in name and type(module).__name__ in activations
         ]
         with torch.no_grad():
-            embeddings.append(backbone.hidden(encoded.batch([index]), PromptStack.of([prompt]))[0].mean(0))
+            layers = backbone.all_hidden(encoded.batch([index]), PromptStack.of([prompt]))
+            last = backbone.hidden(encoded.batch([index]), PromptStack.of([prompt]))
+        torch.testing.assert_close(layers[-1], last)
+        assert len(layers) == backbone.shape.layers + 1
+        states.append(torch.stack([torch.stack([layer[0].mean(0), layer[0, 0]]) for layer in layers]))
         for hook in hooks:
             hook.remove()
-        assert len(outputs) == backbone.shape.layers
+        assert len(outputs) == 2 * backbone.shape.layers
+        outputs = outputs[: backbone.shape.layers]
         active.append(torch.stack([output.reshape(-1, output.shape[-1])[first] for output in outputs]))
-    torch.testing.assert_close(signature.mean_embedding, torch.stack(embeddings).mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(signature.embeddings, torch.stack(states).mean(0), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(signature.task_embedding(-1, "first"), signature.embeddings[-1, 1])
+    with pytest.raises(PandaError, match="--cosine-layer 9 is out of range"):
+        signature.task_embedding(9, "mean")
     expected = torch.stack(active).mean(0)
     sure = expected.abs() > 1e-5
     assert torch.equal(signature.activated_neurons.view(expected.shape)[sure], (expected > 0)[sure])
@@ -280,17 +288,19 @@ def test_estimators_are_cosines_of_signatures(bank, tiny_backbone, sentiment):
         return float(F.cosine_similarity(x.double(), y.double(), dim=0))
 
     expected = {
-        "cosine": cosine(a.mean_embedding, b.mean_embedding),
-        "cosine_first": cosine(a.first_embedding, b.first_embedding),
+        "cosine": cosine(a.embeddings[-1, 0], b.embeddings[-1, 0]),
         "on": cosine(a.activated_neurons, b.activated_neurons),
-        "cosine_own": cosine(a.mean_embedding, own.mean_embedding),
+        "cosine_own": cosine(a.embeddings[-1, 0], own.embeddings[-1, 0]),
         "on_own": cosine(a.activated_neurons, own.activated_neurons),
         "e_avg": cosine(a.pooled_prompt, own.pooled_prompt),
     }
-    assert {name: one.score(source, view) for name, one in ESTIMATORS.items()} == pytest.approx(expected)
+    assert {name: one.score(source, view) for name, one in estimators().items()} == pytest.approx(expected)
+    few = Signature.of(tiny_backbone, source.prompt, view.texts, examples=3)
+    option = Cosine(layer=1, pooling="first", examples=3)
+    assert option.score(source, view) == pytest.approx(cosine(a.embeddings[1, 1], few.embeddings[1, 1]))
     view.own = source.signature
     for name in ("cosine_own", "on_own", "e_avg"):
-        assert ESTIMATORS[name].score(source, view) == pytest.approx(1.0)
+        assert estimators()[name].score(source, view) == pytest.approx(1.0)
 
 
 def test_a_task_is_its_own_nearest_neighbour(tiny_backbone, sentiment, bank):
@@ -300,7 +310,7 @@ def test_a_task_is_its_own_nearest_neighbour(tiny_backbone, sentiment, bank):
     trained = bank.load("books", tiny_backbone)
     part = partition(sentiment("books", seed=5), seed=trained.card.seed)
     view = TargetView(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
-    assert ESTIMATORS["cosine"].score(SourcePrompt.of(trained), view) == pytest.approx(1.0, abs=1e-6)
+    assert Cosine().score(SourcePrompt.of(trained), view) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_predictions_agree_with_scores(bank, tiny_backbone, sentiment):

@@ -170,27 +170,31 @@ class Backbone:
         Raises:
             PandaError: input and prompt together take more positions than the model has.
         """
+        hidden: Tensor = self.model(**self._inputs(batch, prompts)).last_hidden_state
+        return hidden[:, _virtual(prompts) :]
+
+    def all_hidden(self, batch: TextBatch, prompts: PromptStack | None = None) -> list[Tensor]:
+        """As `hidden`, for the embeddings and every layer. *Shape:* layers + 1 of (batch, tokens, hidden_size)."""
+        states = self.model(**self._inputs(batch, prompts), output_hidden_states=True).hidden_states
+        return [hidden[:, _virtual(prompts) :] for hidden in states]
+
+    def _inputs(self, batch: TextBatch, prompts: PromptStack | None) -> dict[str, Any]:
         length = 0 if prompts is None else prompts.length
         self.check_length(batch.input_ids.shape[1], length)
         ordinal = (batch.attention_mask.cumsum(1) - 1).clamp(min=0) + length
         inputs: dict[str, Any] = {"attention_mask": batch.attention_mask, "input_ids": batch.input_ids}
         if batch.token_type_ids is not None:
             inputs["token_type_ids"] = batch.token_type_ids
-        strip = 0
         if prompts is not None:
             tensor = prompts.for_batch(batch.input_ids.shape[0])
             if prompts.kind == "prefix":
                 inputs["prompt"] = PrefixCall(tensor, self._layers)
             else:
-                strip = length
                 inputs = self._with_embeddings(inputs, tensor)
                 virtual = torch.arange(length, device=ordinal.device).expand(ordinal.shape[0], length)
                 ordinal = torch.cat([virtual, ordinal], dim=1)
         inputs["position_ids"] = ordinal + self._first_position
-        hidden: Tensor = self.model(
-            **{key: value for key, value in inputs.items() if self._takes(key)}
-        ).last_hidden_state
-        return hidden[:, strip:]
+        return {key: value for key, value in inputs.items() if self._takes(key)}
 
     def _with_embeddings(self, inputs: dict[str, Any], tensor: Tensor) -> dict[str, Any]:
         words = self.model.get_input_embeddings()(inputs["input_ids"])
@@ -299,6 +303,11 @@ class Backbone:
         if probed is None:
             raise _refusal(self.config)
         return probed
+
+
+def _virtual(prompts: PromptStack | None) -> int:
+    """Positions at the front of the output that belong to a shallow prompt."""
+    return prompts.length if prompts is not None and prompts.kind == "shallow" else 0
 
 
 def _refusal(config: PreTrainedConfig) -> PandaError:

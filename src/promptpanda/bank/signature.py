@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from promptpanda.backbone import Backbone
-from promptpanda.prompts.prompt import Prompt
+from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.errors import PandaError
+from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded
 from promptpanda.training.inference import forward
 
 EXAMPLES = 100
+POOLINGS = ("mean", "first")
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,15 @@ class Signature:
     """A prompt's traces on texts of a task.
 
     Attributes:
-        mean_embedding: last hidden states, averaged over tokens, then over texts. *Shape:* (hidden,).
-        first_embedding: last hidden state of the first position, averaged over texts. *Shape:* (hidden,).
+        embeddings: hidden states of the embedding layer and of every layer, pooled over tokens in the ways of
+            `POOLINGS` (mean of all, first position), averaged over texts. *Shape:* (layers + 1, 2, hidden).
         activated_neurons: whether each neuron of the feed-forward layers is active (mean output above 0) at the first
             position; ON of Su et al., arXiv 2111.06719. *Shape:* (layers x intermediate,), bool.
         pooled_prompt: the prompt averaged over its virtual tokens; E_avg of SPoT, arXiv 2110.07904. *Shape:* (...,).
         examples: how many texts were used.
     """
 
-    mean_embedding: Tensor
-    first_embedding: Tensor
+    embeddings: Tensor
     activated_neurons: Tensor
     pooled_prompt: Tensor
     examples: int
@@ -41,39 +41,42 @@ class Signature:
     @classmethod
     def of(cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = EXAMPLES) -> Signature:
         """Run the first `examples` texts under the prompt: forward only, no labels."""
-        count = min(examples, len(encoded))
-        types = None if encoded.token_type_ids is None else encoded.token_type_ids[:count]
-        texts = Encoded(encoded.input_ids[:count], types, encoded.pad_id)
+        texts = encoded.first(examples)
+
+        def pooled(batch: TextBatch, stack: PromptStack | None) -> Tensor:
+            layers = backbone.all_hidden(batch, stack)
+            kept = [(backbone.read(hidden, batch.attention_mask, "mean"), hidden[:, 0]) for hidden in layers]
+            return torch.stack([torch.stack(pair, dim=1) for pair in kept], dim=1)
+
         # Hooks see the whole sequence, in which a shallow prompt's virtual tokens come first.
         first = prompt.length if prompt.kind == "shallow" else 0
         with _feed_forward_outputs(backbone, first) as active:
-            embeddings = forward(
-                backbone,
-                [prompt],
-                texts,
-                lambda hidden, mask: torch.cat([backbone.read(hidden, mask, "mean"), hidden[:, 0]], dim=1),
-            )
-        mean, first_position = np.split(embeddings.mean(axis=0), 2)
+            embeddings = forward(backbone, [prompt], texts, pooled)
         return cls(
-            torch.from_numpy(mean.copy()),
-            torch.from_numpy(first_position.copy()),
+            torch.from_numpy(embeddings.mean(axis=0)),
             torch.cat([total > 0 for total in active]).cpu(),
             prompt.tensor.mean(dim=-2).flatten(),
-            count,
+            len(texts),
         )
+
+    def task_embedding(self, layer: int, pooling: str) -> Tensor:
+        """The texts' place in the model's space. *Shape:* (hidden,). Raises PandaError if there is no such layer."""
+        count = len(self.embeddings)
+        if not -count <= layer < count:
+            raise PandaError(f"--cosine-layer {layer} is out of range; layers are 0 (embeddings) to {count - 1}.")
+        return self.embeddings[layer, POOLINGS.index(pooling)]
 
     def tensors(self) -> dict[str, Tensor]:
         """For a safetensors file."""
         return {
-            "mean_embedding": self.mean_embedding,
-            "first_embedding": self.first_embedding,
+            "embeddings": self.embeddings.contiguous(),
             "activated_neurons": self.activated_neurons,
             "pooled_prompt": self.pooled_prompt.contiguous(),
         }
 
     def metadata(self) -> dict[str, str]:
         """For the header of a safetensors file."""
-        return {"options": json.dumps({"examples": self.examples, "layer": "last"})}
+        return {"options": json.dumps({"examples": self.examples, "poolings": POOLINGS})}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Signature:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from promptpanda.tasks.protocol import Protocol
     from promptpanda.tasks.task import Task
     from promptpanda.training.options import TrainingOptions
+    from promptpanda.transfers.estimators import Cosine
 
 DataDir = Annotated[
     Path | None,
@@ -166,3 +167,22 @@ class TrainingChoice:
 
         values = {name: value for name, value in vars(self).items() if value is not None and value is not False}
         return TrainingOptions.of(**values)
+
+
+@dataclass(frozen=True)
+class MetricChoice:
+    """Options of PANDA's metric, the default estimator."""
+
+    cosine_layer: Annotated[int, typer.Option(help="Estimator cosine: hidden states of this layer; -1 the last.")] = -1
+    cosine_pooling: Annotated[
+        Literal["mean", "first"], typer.Option(help="Estimator cosine: mean of tokens, or first position.")
+    ] = "mean"
+    cosine_examples: Annotated[
+        int, typer.Option(min=1, help="Estimator cosine: at most so many texts of the target.")
+    ] = 100
+
+    def cosine(self) -> Cosine:
+        """The estimator with these options."""
+        from promptpanda.transfers.estimators import Cosine
+
+        return Cosine(layer=self.cosine_layer, pooling=self.cosine_pooling, examples=self.cosine_examples)

@@ -8,7 +8,7 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DataChoice, Json, ModelChoice, TaskChoice, TrainingChoice
+from promptpanda.cli.options import DataChoice, Json, MetricChoice, ModelChoice, TaskChoice, TrainingChoice
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +25,8 @@ def train_command(
 
     Test data is not read. A prompt that the bank has already is not trained again.
     """
-    options, seeds, bank = training.options(), data.seed_list(), model.open_bank()
+    bank = model.open_bank()
+    options, seeds = training.options(), data.seed_list()
     loaded = task.load()
     loaded.train()
     from promptpanda.transfers.transfer import train
@@ -72,6 +73,7 @@ def rank_command(
     model: ModelChoice,
     data: DataChoice,
     training: TrainingChoice,
+    metric: MetricChoice,
     with_target_prompt: Annotated[
         bool,
         typer.Option("--with-target-prompt", help="Train a prompt on the target first, for estimators that need it."),
@@ -82,11 +84,12 @@ def rank_command(
 
     Scores come from forward passes over up to 100 training texts of the target; labels are not used.
     """
-    options, seeds, bank = training.options(), data.seed_list(), model.open_bank()
+    bank = model.open_bank()
+    options, seeds = training.options(), data.seed_list()
     loaded = target.load()
     from promptpanda.tasks.encoding import encode
     from promptpanda.tasks.protocol import partition
-    from promptpanda.transfers.estimators import ESTIMATORS, TargetView
+    from promptpanda.transfers.estimators import TargetView, estimators
     from promptpanda.transfers.ranking import rank
     from promptpanda.transfers.transfer import train
 
@@ -105,12 +108,12 @@ def rank_command(
                 seed=seeds[0],
                 progress=progress,
             ).signature
-        ranking = rank(loaded, backbone, bank, view, progress=progress)
+        ranking = rank(loaded, backbone, bank, view, cosine=metric.cosine(), progress=progress)
     if json:
         rows = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in ranking]
         output.print_json({"target": loaded.name, "ranking": rows})
         return
-    names = [name for name in ESTIMATORS if name in ranking[0].scores]
+    names = [name for name in estimators() if name in ranking[0].scores]
     lines = [
         [str(place), entry.prompt, entry.task, *(f"{entry.scores[name]:.3f}" for name in names)]
         for place, entry in enumerate(ranking, 1)
@@ -126,6 +129,7 @@ def transfer_command(
     model: ModelChoice,
     data: DataChoice,
     training: TrainingChoice,
+    metric: MetricChoice,
     source: Annotated[
         str, typer.Option(help="Prompt to start from: id, path (also of a PEFT prefix), task name, or best.")
     ] = "best",
@@ -145,7 +149,8 @@ def transfer_command(
 
     The method and the prompt to use are chosen on validation data; test data gives the final figure alone.
     """
-    options, seeds, bank = training.options(), data.seed_list(), model.open_bank()
+    bank = model.open_bank()
+    options, seeds = training.options(), data.seed_list()
     loaded = target.load()
     loaded.train()
     from promptpanda.cli.results import print_transfer
@@ -164,6 +169,7 @@ def transfer_command(
             distillation=DistillationOptions(
                 coefficient=coefficient, scale=coefficient_scale, distance=distance, temperature=temperature
             ),
+            cosine=metric.cosine(),
             protocol=data.protocol_name(),
             train_examples=data.train_examples,
             test_examples=test_examples,

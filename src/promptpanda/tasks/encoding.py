@@ -28,6 +28,11 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def first(self, count: int) -> Encoded:
+        """The first `count` examples, or all if there are fewer."""
+        types = None if self.token_type_ids is None else self.token_type_ids[:count]
+        return Encoded(self.input_ids[:count], types, self.pad_id)
+
     @property
     def lengths(self) -> np.ndarray:
         """Tokens of each example. *Shape:* (examples,)."""

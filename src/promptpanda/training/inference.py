@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from promptpanda.backbone import Backbone, Readout
+from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded
 from promptpanda.tasks.metrics import compute_metrics
@@ -44,14 +44,14 @@ def forward(
     backbone: Backbone,
     prompts: Sequence[Prompt],
     encoded: Encoded,
-    read: Callable[[Tensor, Tensor], Tensor],
+    read: Callable[[TextBatch, PromptStack | None], Tensor],
     rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """Run every example once and keep what `read` makes of it, in the order of the examples.
 
     Args:
         prompts: none, one for all, or several of one shape among which `rows` chooses.
-        read: (hidden states, attention mask) of a batch -> one vector a row.
+        read: (batch, its prompts) -> one array a row, such as what a head makes of `Backbone.hidden`.
         rows: which prompt each example uses. *Shape:* (examples,). None lets all use the first.
     """
     tensor = torch.stack([prompt.tensor for prompt in prompts]).to(backbone.device) if prompts else None
@@ -63,7 +63,7 @@ def forward(
             if tensor is not None:
                 chosen = None if rows is None else torch.from_numpy(rows[indices]).to(backbone.device)
                 stack = PromptStack(prompts[0].kind, tensor, chosen)
-            values = read(backbone.hidden(batch, stack), batch.attention_mask).float().cpu().numpy()
+            values = read(batch, stack).float().cpu().numpy()
             for position, index in enumerate(indices):
                 results[index] = values[position]
     return np.stack(results)
@@ -71,12 +71,11 @@ def forward(
 
 def predict_outputs(backbone: Backbone, prompt: Prompt, head: Head, encoded: Encoded) -> np.ndarray:
     """Outputs of a trained model without dropout. *Shape:* (examples, outputs)."""
-    return forward(backbone, [prompt], encoded, lambda hidden, mask: head(backbone.read(hidden, mask, head.readout)))
 
+    def read(batch: TextBatch, stack: PromptStack | None) -> Tensor:
+        return head(backbone.read(backbone.hidden(batch, stack), batch.attention_mask, head.readout))
 
-def pooled_features(backbone: Backbone, prompts: Sequence[Prompt], encoded: Encoded, readout: Readout) -> np.ndarray:
-    """What a head would read under the first of `prompts` (none: the bare backbone). *Shape:* (examples, hidden)."""
-    return forward(backbone, prompts, encoded, lambda hidden, mask: backbone.read(hidden, mask, readout))
+    return forward(backbone, [prompt], encoded, read)
 
 
 def score(backbone: Backbone, prompt: Prompt, head: Head, data: Data, objective: Objective) -> dict[str, float]:

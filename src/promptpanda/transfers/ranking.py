@@ -11,7 +11,7 @@ from promptpanda.bank.folder import SourcePrompt, read_source
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.task import Task
-from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS, TargetView
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimators
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,13 @@ class Ranked:
 
 
 def rank(
-    task: Task, backbone: Backbone, bank: Bank, target: TargetView, *, progress: Progress | None = None
+    task: Task,
+    backbone: Backbone,
+    bank: Bank,
+    target: TargetView,
+    *,
+    cosine: Cosine | None = None,
+    progress: Progress | None = None,
 ) -> list[Ranked]:
     """Score all prompts of the bank for a target, best first by the default estimator.
 
@@ -32,17 +38,20 @@ def rank(
 
     Args:
         target: the target's training texts, and the signature of a prompt trained on it where there is one.
+        cosine: options of PANDA's metric.
 
     Raises:
         PandaError: the bank holds no prompt that could serve.
     """
     progress = progress or Silent()
     sources = candidate_sources(task, backbone, bank, progress)
-    estimators = [e for e in ESTIMATORS.values() if target.own is not None or not e.needs_target_prompt]
+    able = {n: e for n, e in estimators(cosine).items() if target.own is not None or not e.needs_target_prompt}
     progress.begin(f"rank for {task.name}", len(sources))
     ranking = []
     for source in sources:
-        ranking.append(Ranked(source.id, source.task, {e.name: e.score(source, target) for e in estimators}))
+        ranking.append(
+            Ranked(source.id, source.task, {name: estimator.score(source, target) for name, estimator in able.items()})
+        )
         progress.advance(1)
     return sorted(ranking, key=lambda entry: (-entry.scores[DEFAULT_ESTIMATOR], entry.prompt))
 

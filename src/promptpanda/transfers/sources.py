@@ -10,7 +10,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.estimators import Cosine, TargetView
 from promptpanda.transfers.ranking import rank
 
 BEST = "best"
@@ -23,6 +23,7 @@ def find_sources(
     backbone: Backbone,
     bank: Bank | None,
     target: TargetView,
+    cosine: Cosine,
     progress: Progress,
 ) -> list[SourcePrompt]:
     """The source prompt of every seed.
@@ -30,7 +31,7 @@ def find_sources(
     Args:
         source: a prompt, an id or a path serve all seeds; a task's name and `best` mean a series of prompts, of which
             seed s takes that of seed s, else that of the lowest seed.
-        target: what `best` ranks the bank by.
+        target, cosine: what `best` ranks the bank by.
 
     Raises:
         PandaError: no such prompt, or it does not fit the backbone.
@@ -42,7 +43,7 @@ def find_sources(
     if bank is None:
         raise PandaError(f"Source '{source}' is a name, and without a bank there is nowhere to look it up.")
     if source == BEST:
-        path = bank.folder / rank(task, backbone, bank, target, progress=progress)[0].prompt
+        path = bank.folder / rank(task, backbone, bank, target, cosine=cosine, progress=progress)[0].prompt
     else:
         path = bank.resolve(source)
         if source in bank.ids() or path.parent != bank.folder:

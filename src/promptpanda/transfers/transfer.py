@@ -16,7 +16,7 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import Protocol, capped, partition
 from promptpanda.tasks.task import Split, Task
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import ESTIMATORS, TargetView
+from promptpanda.transfers.estimators import Cosine, TargetView, estimators
 from promptpanda.transfers.methods import PROMPT_TUNING, check_methods, with_teachers
 from promptpanda.transfers.sources import find_sources, with_prompt_of
 from promptpanda.transfers.trial import DistillationOptions, Method, Trial
@@ -145,6 +145,7 @@ def transfer(
     options: TrainingOptions | None = None,
     methods: Sequence[str] = ("prompt_tuning", "pot", "panda"),
     distillation: DistillationOptions | None = None,
+    cosine: Cosine | None = None,
     protocol: Protocol = "clean",
     train_examples: int | None = None,
     test_examples: int | None = None,
@@ -157,6 +158,7 @@ def transfer(
         source: a trained prompt; or, with a bank, an id, a path, a task's name, or `best`: the top of the default
             estimator. Of a task's name and of `best`, seed s uses the prompt of seed s if the bank has one.
         methods: names in the registry (transfer/methods.py).
+        cosine: options of PANDA's metric, which `best` and the adaptive coefficient use.
         test_examples: at most so many test examples, drawn with a fixed seed; None takes all.
 
     Raises:
@@ -166,6 +168,7 @@ def transfer(
     contestants = check_methods(tuple(methods))
     seeds = check_seeds(seeds)
     options = options or TrainingOptions()
+    cosine = cosine or Cosine()
     partitions = [partition(task, protocol=protocol, train_examples=train_examples, seed=seed) for seed in seeds]
     # Read before anything is trained: a label that train lacks must not be found out at the end.
     test = partitions[0].validation if protocol == "paper" else task.test()
@@ -174,7 +177,7 @@ def transfer(
     if any(method.needs_source for method in contestants):
         texts = encode(backbone, partitions[0].train.texts, options.max_length)
         target = TargetView(backbone, texts)
-        sources = list(find_sources(source, seeds, task, backbone, bank, target, progress))
+        sources = list(find_sources(source, seeds, task, backbone, bank, target, cosine, progress))
     trials = [
         Trial(
             backbone,
@@ -184,6 +187,7 @@ def transfer(
             seed,
             prompt,
             distillation or DistillationOptions(),
+            cosine,
             bank,
             progress,
         )
@@ -239,7 +243,7 @@ def _mean_transferability(trials: Sequence[Trial], tuned: MethodResult | None) -
         values = dict(trial.transferability)
         if values and trial.source is not None and tuned is not None:
             trial.target.own = tuned.outcomes[position].signature
-            for name, estimator in ESTIMATORS.items():
+            for name, estimator in estimators(trial.cosine).items():
                 if estimator.needs_target_prompt:
                     values[name] = estimator.score(trial.source, trial.target)
         for name, value in values.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 import torch
@@ -26,7 +26,7 @@ from promptpanda.training.inference import Data, predict_outputs, score
 from promptpanda.training.loop import Fitted, fit
 from promptpanda.training.objectives import Objective, objective_for
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS, TargetView
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimators
 from promptpanda.version import __version__
 
 
@@ -85,6 +85,7 @@ class Trial:
     """What methods work with. Outcomes are computed once: in memory, and through the bank also between runs.
 
     Attributes:
+        cosine: options of the metric that governs the adaptive coefficient.
         source: where transfer methods start; None for a trial of methods without transfer.
         bank: where outcomes are saved; None keeps them in memory.
     """
@@ -96,6 +97,7 @@ class Trial:
     seed: int
     source: SourcePrompt | None = None
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    cosine: Cosine = field(default_factory=Cosine)
     bank: Bank | None = None
     progress: Progress = field(default_factory=Silent)
     _outcomes: dict[str, TrainedPrompt] = field(default_factory=dict)
@@ -184,7 +186,7 @@ class Trial:
             return {}
         return {
             name: estimator.score(self.source, self.target)
-            for name, estimator in ESTIMATORS.items()
+            for name, estimator in estimators(self.cosine).items()
             if not estimator.needs_target_prompt
         }
 
@@ -211,7 +213,7 @@ class Trial:
             "options": self.options.model_dump(mode="json"),
             "protocol": self.partition.protocol,
             "budget": len(self.partition.train) + len(self.partition.validation),
-            "distillation": self.distillation.used() if method.teacher is not None else None,
+            "distillation": self._distillation_identity() if method.teacher is not None else None,
             "source": None if source is None else source.series,
             "threads": torch.get_num_threads(),
         }
@@ -222,6 +224,10 @@ class Trial:
             "source": None if source is None else source.checksum,
         }
         return digest(run), digest(series)
+
+    def _distillation_identity(self) -> dict[str, object]:
+        used = self.distillation.used()
+        return used | {"cosine": asdict(self.cosine)} if self.distillation.coefficient == "adaptive" else used
 
     def _train(self, method: Method, prompt_id: str, run: str, series: str) -> TrainedPrompt:
         fitted = method.run(self)
