@@ -208,6 +208,7 @@ def test_distillation_that_cannot_be(refused, folder, tiny_folder):
     assert "--distance mse" in refused("transfer", *regression, "--distance", "kl")
     assert "--coefficient must be" in refused("transfer", *own(), *FAST, "--source", "books", "--coefficient", "much")
     foreign(tiny_folder("bert"), folder / "theirs")
+    assert "it can be a --source" in refused("predict", "theirs", "good.jsonl")
     sentence = refused("transfer", *own(), *FAST, "--source", "theirs")
     assert "signature" in sentence
     assert "give a number, or published" in sentence

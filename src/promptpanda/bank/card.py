@@ -145,7 +145,10 @@ class Card(_Frozen):
         try:
             content: Any = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise PandaError(f"{folder} is not a prompt of promptpanda: it has no {CARD_NAME}.") from error
+            raise PandaError(
+                f"{folder} is not a prompt of promptpanda: it has no {CARD_NAME} (a foreign PEFT prompt brings no head; it "
+                "can be a --source)."
+            ) from error
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PandaError(
                 f"{path} is damaged (not valid JSON); remove the folder and train the prompt again."
