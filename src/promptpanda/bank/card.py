@@ -146,8 +146,8 @@ class Card(_Frozen):
             content: Any = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise PandaError(
-                f"{folder} is not a prompt of promptpanda: it has no {CARD_NAME} (a foreign PEFT prompt brings no head; it "
-                "can be a --source)."
+                f"{folder} is not a prompt of promptpanda: it has no {CARD_NAME} (a foreign PEFT prompt brings no "
+                "head; it can be a --source)."
             ) from error
         except (UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PandaError(
