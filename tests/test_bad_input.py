@@ -59,7 +59,7 @@ def own(path="good.jsonl", *more, text="text", label="label"):
 def test_unknown_names(refused):
     assert "Did you mean 'rte'?" in refused("train", "rtee")
     assert "give a hub id" in refused("train", *own(), "--model", "nobody/nothing", model=None)
-    assert "is neither an id or a task in the bank" in refused("evaluate", "nothing", *own())
+    assert "is neither an id nor a task in the bank" in refused("evaluate", "nothing", *own())
     assert "Did you mean 'panda'?" in refused("transfer", *own(), "--methods", "pandas")
     assert "No task spec at none.yaml" in refused("train", "none.yaml")
     assert "not a folder" in refused("train", "rte", "--data-dir", "nowhere")
@@ -141,6 +141,10 @@ def test_specs(refused, folder):
 def test_labels(refused, folder):
     write_jsonl(folder / "one.jsonl", [{"text": f"w{n}", "label": "good"} for n in range(30)])
     assert "Every training example of task 'one' has the label 'good'" in refused("train", *own("one.jsonl"))
+    write_jsonl(folder / "gaps.jsonl", [*sentiment_rows(20), {"text": "x", "label": None}, {"text": "y", "label": ""}])
+    assert "Row 21 of train of task 'gaps' has the label None, but train has only 'bad', 'good'" in refused(
+        "train", *own("gaps.jsonl")
+    )
     write_jsonl(folder / "ids.jsonl", [{"text": f"w{n}", "label": n / 7} for n in range(80)])
     assert "say --kind regression" in refused("train", *own("ids.jsonl"))
     write_jsonl(folder / "many.jsonl", [{"text": f"w{n}", "label": f"c{n % 30}"} for n in range(90)])
@@ -182,6 +186,7 @@ def test_lengths(refused):
     sentence = refused("train", *own(), "--max-length", "60", "--prompt-length", "5")
     assert "60 tokens and a prompt of 5 need 65 positions" in sentence
     assert "lower --max-length to 59" in sentence
+    assert "lower the prompt length." in refused("train", *own(), "--max-length", "10", "--prompt-length", "70")
 
 
 def test_prompts_that_do_not_fit(refused, folder, tiny_folder):

@@ -244,10 +244,11 @@ class Backbone:
     def check_length(self, tokens: int, prompt_length: int) -> None:
         """Refuse inputs that, with the prompt, are longer than the model allows."""
         if self.positions is not None and tokens + prompt_length > self.positions:
+            room = self.positions - prompt_length
+            mend = f"--max-length to {room} or the prompt length" if room >= 4 else "the prompt length"
             raise PandaError(
                 f"{tokens} tokens and a prompt of {prompt_length} need {tokens + prompt_length} positions, and "
-                f"{self.name} has {self.positions}; lower --max-length to {self.positions - prompt_length} or the "
-                "prompt length."
+                f"{self.name} has {self.positions}; lower {mend}."
             )
 
     def check_prompt(self, prompt: Prompt, what: str = "The prompt") -> None:

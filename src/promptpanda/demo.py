@@ -89,7 +89,7 @@ def run_demo(plan: DemoPlan, backbone: Backbone, bank_folder: Path, progress: Pr
     target = load_task(plan.target)
     target.train()
     source_options = TrainingOptions(epochs=plan.source_epochs, max_length=plan.max_length)
-    for name in plan.sources:
+    trained = [
         train(
             load_task(name),
             backbone,
@@ -98,10 +98,14 @@ def run_demo(plan: DemoPlan, backbone: Backbone, bank_folder: Path, progress: Pr
             train_examples=plan.source_examples,
             progress=progress,
         )
+        for name in plan.sources
+    ]
     options = TrainingOptions(epochs=plan.target_epochs, max_length=plan.max_length)
     part = partition(target, train_examples=plan.target_examples, seed=plan.seeds[0])
     view = TargetView(backbone, encode(backbone, part.train.texts, options.max_length))
-    ranking = rank(target, backbone, bank, view, progress=progress)
+    # Others may have moved into the bank since; the demonstration is about its own sources.
+    own = {source.card.id for source in trained}
+    ranking = [entry for entry in rank(target, backbone, bank, view, progress=progress) if entry.prompt in own]
     result = transfer(
         target,
         ranking[0].prompt,

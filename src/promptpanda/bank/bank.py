@@ -62,14 +62,14 @@ class Bank:
         path = Path(reference)
         if (path / CARD_NAME).is_file() or (path / CONFIG_NAME).is_file():
             return path
-        cards = [card for card in self.readable_cards()[0] if card.task.name == reference]
+        cards = [card for card in self.readable_cards()[0] if card.task.name == reference and card.diverged is None]
         if cards:
             best = max(cards, key=lambda card: (card.score, -card.seed, card.id))
             return self.folder / best.id
         names = sorted({card.task.name for card in self.readable_cards()[0]} | set(self.ids()))
         what = f"holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "is empty"
         raise PandaError(
-            f"No prompt '{reference}': it is neither an id or a task in the bank {self.folder}, which {what}, nor a "
+            f"No prompt '{reference}': it is neither an id nor a task in the bank {self.folder}, which {what}, nor a "
             f"prompt folder.{suggest(reference, names)}"
         )
 

@@ -41,7 +41,7 @@ def list_prompts(bank: BankFolder = Path("bank"), json: Json = False) -> None:
     lines = [
         [
             card.id,
-            card.method,
+            card.method + (" (diverged)" if card.diverged is not None else ""),
             card.sources[0].task if card.sources else "-",
             str(card.n_train),
             card.task.metric,

@@ -35,9 +35,9 @@ def demo_command(
     from promptpanda.demo import FULL, QUICK, run_demo
 
     quiet_libraries()
-    plan = QUICK if quick else FULL
+    plan, bank = (QUICK, out / "quick-bank") if quick else (FULL, out / "bank")
     with output.TerminalProgress() as progress:
-        result = run_demo(plan, Backbone.load(device=default_device()), out / "bank", progress)
+        result = run_demo(plan, Backbone.load(device=default_device()), bank, progress)
     transfer = result.transfer
     if json:
         ranking = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in result.ranking]
@@ -54,7 +54,6 @@ def demo_command(
     if quick:
         typer.echo("A quick run: one epoch, one seed. Its scores mean nothing; run `panda demo` for real ones.")
     typer.echo(result.reading())
-    bank = out / "bank"
     typer.echo(
         f"\nThe bank {bank} now holds all prompts. Next:\n"
         f"  panda bank list --bank {bank}\n"

@@ -199,7 +199,8 @@ class Task:
         rows = self._rows("train")
         if rows is None:
             raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
-        found = {_as_name(value) for value in column(rows, self.spec.label, f"train of '{self.name}'")}
+        values = column(rows, self.spec.label, f"train of task '{self.name}'")
+        found = {_as_name(value) for value in values if value is not None and _as_name(value).strip()}
         if len(found) > 50 and len(found) > len(rows) / 2 and all(_number(value) is not None for value in found):
             raise PandaError(
                 f"The label '{self.spec.label}' of task '{self.name}' has {len(found)} different numbers in "

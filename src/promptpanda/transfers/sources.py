@@ -49,6 +49,10 @@ def find_sources(
         if source in bank.ids() or path.parent != bank.folder:
             return [read_source(path, backbone)] * len(seeds)
     card = Card.read(path)
+    if card.task.name == task.name:
+        progress.note(
+            f"The source was trained on {task.name} itself: validation scores are too good if it has seen those rows."
+        )
     prompts = {name: read_source(bank.folder / name, backbone) for name in {bank.sibling(card, seed) for seed in seeds}}
     return [prompts[bank.sibling(card, seed)] for seed in seeds]
 
