@@ -143,57 +143,25 @@ def fit(
     learner = _learner(backbone, objective, options, streams, start)
     backbone.check_length(options.max_length, learner.prompt().shape[-2])
     backbone.set_gradient_checkpointing(options.gradient_checkpointing)
-    accelerator = _accelerator(options.precision)
-    optimizer = torch.optim.AdamW(learner.parameters, lr=options.lr, weight_decay=options.weight_decay)
-    optimizer = accelerator.prepare_optimizer(optimizer, device_placement=False)
-    steps_an_epoch = -(-len(train) // options.batch_size)
-    total_steps = steps_an_epoch * options.epochs
-    targets = objective.targets(train.labels).to(backbone.device)
-    teacher = None
-    if distillation is not None and distillation.coefficient > 0:
-        teacher = distillation.teacher.to(backbone.device)
+    steps = _Steps(learner, train, objective, options, distillation)
+    progress.begin(label, steps.total)
 
     track = best_epoch or options.early_stopping is not None
     curve: list[Epoch] = []
-    best: tuple[float, int, list[Tensor]] | None = None
-    sound = learner.snapshot()
+    best: tuple[float, int] | None = None
+    kept = learner.snapshot()
     diverged: str | None = None
-    step = examples = 0
-    progress.begin(label, total_steps)
     for epoch in range(options.epochs):
-        losses = []
-        for indices in shuffled_batches(train.encoded.lengths, options.batch_size, streams.order):
-            _set_learning_rate(optimizer, options.lr * (1 - step / total_steps))
-            batch = train.encoded.batch(indices).to(backbone.device)
-            positions = torch.from_numpy(indices).to(backbone.device)
-            with accelerator.autocast():
-                logits = learner.logits(batch)
-                loss = objective.loss(logits, targets[positions])
-                if teacher is not None and distillation is not None:
-                    loss = loss + distillation.loss(logits, teacher[positions])
-            value = float(loss.detach())
-            if not np.isfinite(value):
-                diverged = f"the loss became {value} in epoch {epoch + 1} of {options.epochs} (step {step + 1})"
-                break
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            if step == 0:
-                _check_gradient(learner)
-            accelerator.clip_grad_norm_(learner.parameters, options.max_grad_norm)
-            optimizer.step()
-            losses.append(value)
-            step += 1
-            examples += len(indices)
-            progress.advance(1)
-        if diverged is None and not all(bool(parameter.isfinite().all()) for parameter in learner.parameters):
-            diverged = f"the prompt's values were no longer finite after epoch {epoch + 1} of {options.epochs}"
-        if diverged is not None:
+        try:
+            loss = steps.epoch(streams.order, progress)
+        except _DivergedError as error:
+            diverged = f"{error} in epoch {epoch + 1} of {options.epochs} (step {steps.done + 1})"
             break
-        sound = learner.snapshot()
         scores = score(backbone, *learner.frozen(objective), validation, objective) if track else None
-        curve.append(Epoch(float(np.mean(losses)), scores))
-        if scores is not None and (best is None or scores[validation.spec.metric] > best[0]):
-            best = (scores[validation.spec.metric], epoch, sound)
+        curve.append(Epoch(loss, scores))
+        if scores is None or best is None or scores[validation.spec.metric] > best[0]:
+            kept = learner.snapshot()
+            best = None if scores is None else (scores[validation.spec.metric], epoch)
         if options.early_stopping is not None and best is not None and epoch - best[1] >= options.early_stopping:
             break
     if diverged is not None and not curve:
@@ -201,19 +169,87 @@ def fit(
             f"Training '{label}' stopped: {diverged}, before any epoch was finished; lower --lr (it was "
             f"{options.lr:g})."
         )
-    learner.restore(sound if best is None else best[2])
+    learner.restore(kept)
     prompt, head = learner.frozen(objective)
     return Fitted(
         prompt,
         head,
         score(backbone, prompt, head, validation, objective),
         tuple(curve),
-        example_steps=examples,
+        example_steps=steps.examples,
         forward_examples=len(validation) * (1 + len(curve) * track),
         seconds=time.perf_counter() - began,
         diverged=diverged,
         distillation=distillation,
     )
+
+
+class _DivergedError(ArithmeticError):
+    """The loss or a parameter is not finite; the message says which."""
+
+
+class _Steps:
+    """The optimiser's side of a training: AdamW with a linear decay, clipped gradients, one epoch at a time.
+
+    Attributes:
+        total: steps of all epochs.
+        done: steps taken.
+        examples: examples that went forward and backward in them.
+    """
+
+    def __init__(
+        self,
+        learner: _Learner,
+        train: Data,
+        objective: Objective,
+        options: TrainingOptions,
+        distillation: Distillation | None,
+    ) -> None:
+        device = learner.backbone.device
+        self._learner, self._train, self._objective, self._options = learner, train, objective, options
+        self._accelerator = _accelerator(options.precision)
+        optimizer = torch.optim.AdamW(learner.parameters, lr=options.lr, weight_decay=options.weight_decay)
+        self._optimizer = self._accelerator.prepare_optimizer(optimizer, device_placement=False)
+        self._targets = objective.targets(train.labels).to(device)
+        # A coefficient of 0 must change no bit, so the term is then left out.
+        self._distillation = distillation if distillation is not None and distillation.coefficient > 0 else None
+        self._teacher = None if self._distillation is None else self._distillation.teacher.to(device)
+        self.total = -(-len(train) // options.batch_size) * options.epochs
+        self.done = self.examples = 0
+
+    def epoch(self, order: np.random.Generator, progress: Progress) -> float:
+        """Take one epoch's steps; returns the mean loss. Raises _DivergedError."""
+        losses = []
+        for indices in shuffled_batches(self._train.encoded.lengths, self._options.batch_size, order):
+            losses.append(self._step(indices))
+            self.done += 1
+            self.examples += len(indices)
+            progress.advance(1)
+        if not all(bool(parameter.isfinite().all()) for parameter in self._learner.parameters):
+            raise _DivergedError("the prompt's values were no longer finite")
+        return float(np.mean(losses))
+
+    def _step(self, indices: np.ndarray) -> float:
+        learner, accelerator, optimizer = self._learner, self._accelerator, self._optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self._options.lr * (1 - self.done / self.total)
+        batch = self._train.encoded.batch(indices).to(learner.backbone.device)
+        positions = torch.from_numpy(indices).to(learner.backbone.device)
+        with accelerator.autocast():
+            outputs = learner.logits(batch)
+            loss = self._objective.loss(outputs, self._targets[positions])
+            if self._distillation is not None and self._teacher is not None:
+                loss = loss + self._distillation.loss(outputs, self._teacher[positions])
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise _DivergedError(f"the loss became {value}")
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        if self.done == 0:
+            _check_gradient(learner)
+        accelerator.clip_grad_norm_(learner.parameters, self._options.max_grad_norm)
+        optimizer.step()
+        return value
 
 
 def _learner(
@@ -247,11 +283,6 @@ def _accelerator(precision: str) -> Accelerator:
     # accelerate fixes one precision for a process at its first use; trainings of one process may differ in it.
     AcceleratorState._reset_state()
     return Accelerator(mixed_precision=precision)
-
-
-def _set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = lr
 
 
 def _check_gradient(learner: _Learner) -> None:
