@@ -74,7 +74,8 @@ WORDS += [f"w{number}" for number in range(60)]
 
 def tiny_tokenizer(decoder: bool) -> PreTrainedTokenizerFast:
     vocabulary = {word: index for index, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    model = models.WordLevel if decoder else models.WordPiece
+    tokenizer = Tokenizer(model(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     names = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
     if not decoder:
@@ -157,6 +158,13 @@ def write_jsonl(path: Path, rows: list[dict[str, object]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def task_of(rows: list[dict[str, object]], root: Path, name: str = "own", **changes: object) -> Task:
+    """A task with these training rows in a data root; its classes are those that occur, unless `changes` names them."""
+    write_jsonl(root / name / "train.jsonl", rows)
+    content = {"name": name, "kind": "single_classification", "segments": ["{text}"], "metrics": ["accuracy"]}
+    return Task(TaskSpec.parse(content | changes, "a test"), root)
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CONFIGS, FAMILIES, text_batch
+from conftest import CONFIGS, FAMILIES, SIZES, SPECIAL, save_tiny, text_batch
 from peft import PrefixTuningConfig, PromptTuningConfig, get_peft_model
-from transformers import AutoModel
+from transformers import AutoModel, BertConfig, ModernBertConfig
 
-from promptpanda.backbone import TextBatch
+from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.prompts import attention
 from promptpanda.prompts.attention import LayerIndex, PrefixCall
@@ -190,3 +190,94 @@ def test_configs_cover_the_families_that_the_readme_names():
     from promptpanda.backbone import FAMILIES as NAMED
 
     assert {name.lower().replace("-", "") for name in NAMED} == set(CONFIGS)
+
+
+@pytest.mark.parametrize("kind", ["prefix", "shallow"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_row_of_a_mixed_batch_is_under_its_own_prompt(family, kind, load_tiny):
+    """The same batch run once under each prompt, and its rows picked: no other difference than the prompt."""
+    backbone, batch = load_tiny(family), text_batch(family, (6, 6, 4, 6))
+    stack, rows = prompts(backbone, kind, 3), [2, 0, 1, 0]
+    with torch.no_grad():
+        mixed = backbone.hidden(batch, PromptStack.of(stack, torch.tensor(rows)))
+        each = [backbone.hidden(batch, PromptStack.of([prompt])) for prompt in stack]
+    expected = torch.stack([each[prompt][row] for row, prompt in enumerate(rows)])
+    assert at_tokens(mixed - expected, batch) < 1e-6
+    assert at_tokens(each[0] - each[1], batch) > 1e-2
+
+
+def test_a_layer_of_bert_written_out(tmp_path):
+    """A one-layer BERT from embeddings to output by matrix products, the prefix before keys and values."""
+    backbone = Backbone.load(str(save_tiny(BertConfig(**SIZES | {"num_hidden_layers": 1}), tmp_path)))
+    batch, (prompt,) = text_batch("bert"), prompts(backbone, "prefix")
+    with torch.no_grad():
+        ours = backbone.hidden(batch, PromptStack.of([prompt]))
+        embeddings, layer = backbone.model.embeddings, backbone.model.encoder.layer[0]
+        rows, tokens = batch.input_ids.shape
+        x = embeddings.word_embeddings(batch.input_ids) + embeddings.token_type_embeddings.weight[0]
+        x = embeddings.LayerNorm(x + embeddings.position_embeddings.weight[V : V + tokens])
+
+        def heads(linear):
+            return linear(x).view(rows, tokens, 4, 8).transpose(1, 2)
+
+        inner = layer.attention.self
+        key = torch.cat([prompt.tensor[0, 0].expand(rows, 4, V, 8), heads(inner.key)], dim=2)
+        value = torch.cat([prompt.tensor[0, 1].expand(rows, 4, V, 8), heads(inner.value)], dim=2)
+        hidden_keys = F.pad(batch.attention_mask, (V, 0), value=1)[:, None, None] == 0
+        scores = (heads(inner.query) @ key.transpose(2, 3) / 8**0.5).masked_fill(hidden_keys, float("-inf"))
+        context = (scores.softmax(-1) @ value).transpose(1, 2).reshape(rows, tokens, 32)
+        x = layer.attention.output.LayerNorm(layer.attention.output.dense(context) + x)
+        x = layer.output.LayerNorm(layer.output.dense(F.gelu(layer.intermediate.dense(x))) + x)
+    assert at_tokens(ours - x, batch) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["prefix", "shallow"])
+def test_segments_stay_with_their_tokens(kind, tiny_backbone):
+    """Virtual tokens are of segment 0, and the text keeps its own (PEFT drops segments, so this is written out)."""
+    batch, (prompt,) = text_batch("bert"), prompts(tiny_backbone, kind)
+    types = (torch.arange(9) > 3).long() * batch.attention_mask
+    words = tiny_backbone.model.get_input_embeddings()(batch.input_ids)
+    with torch.no_grad():
+        ours = tiny_backbone.hidden(TextBatch(batch.input_ids, batch.attention_mask, types), PromptStack.of([prompt]))
+        if kind == "shallow":
+            theirs = tiny_backbone.model(
+                inputs_embeds=torch.cat([prompt.tensor.expand(3, V, 32), words], dim=1),
+                attention_mask=F.pad(batch.attention_mask, (V, 0), value=1),
+                token_type_ids=F.pad(types, (V, 0)),
+            ).last_hidden_state[:, V:]
+        else:  # the second segment's embedding put into the words by hand, all declared to be of the first
+            difference = tiny_backbone.model.embeddings.token_type_embeddings.weight.diff(dim=0)
+            stack = PrefixCall(prompt.tensor.expand(3, *prompt.tensor.shape), tiny_backbone._layers)
+            theirs = tiny_backbone.model(
+                inputs_embeds=words + types[:, :, None] * difference,
+                attention_mask=batch.attention_mask,
+                position_ids=torch.arange(V, V + 9)[None],
+                prompt=stack,
+            ).last_hidden_state
+        without = tiny_backbone.hidden(batch, PromptStack.of([prompt]))
+    assert at_tokens(ours - theirs, batch) < 1e-5
+    assert at_tokens(ours - without, batch) > 1e-2
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+def test_a_sliding_window_stays_as_narrow_and_the_prefix_is_seen_from_everywhere(padding, tmp_path):
+    """Two local layers that see two tokens to each side: the first token depends on four others, and on the prefix."""
+    config = ModernBertConfig(
+        **SIZES, **SPECIAL, pad_token_id=0, cls_token_id=2, sep_token_id=3, local_attention=4,
+        layer_types=["sliding_attention"] * 2,
+    )  # fmt: skip
+    backbone = Backbone.load(str(save_tiny(config, tmp_path)))
+    ids = torch.arange(5, 17)[None]
+
+    def hidden(ids, prompt):
+        batch = TextBatch(F.pad(ids, (0, padding)), F.pad(torch.ones_like(ids), (0, padding)))
+        with torch.no_grad():
+            return backbone.hidden(batch, PromptStack.of([prompt]))[0, : ids.shape[1]]
+
+    first, second = prompts(backbone, "prefix", 2)
+    base = hidden(ids, first)
+    for token in range(12):
+        changed = (hidden(ids.clone().index_fill_(1, torch.tensor([token]), 50), first) - base).abs().amax(dim=1)
+        reach = (torch.arange(12) - token).abs() <= 4
+        assert torch.equal(changed > 1e-5, reach)
+    assert ((hidden(ids, second) - base).abs().amax(dim=1) > 1e-2).all()

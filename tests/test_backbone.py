@@ -7,15 +7,19 @@ import shutil
 
 import pytest
 import torch
-from conftest import CONFIGS, SIZES, save_tiny, text_batch, tiny_tokenizer
+from conftest import CONFIGS, SIZES, SPECIAL, save_tiny, text_batch, tiny_tokenizer
 from transformers import (
     AutoModel,
     BertConfig,
     BertModel,
+    CLIPConfig,
     DebertaV2Config,
+    Gemma2Config,
+    GPT2Config,
     GPTJConfig,
     GPTNeoConfig,
     MPNetConfig,
+    MptConfig,
     T5Config,
     XLNetConfig,
 )
@@ -23,6 +27,8 @@ from transformers import (
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.prompts.prompt import Prompt, PromptStack
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.transfer import train
 
 
 def test_the_fingerprint_tells_weights_apart(tiny_folder, tmp_path):
@@ -52,12 +58,14 @@ def test_auto_readout(family, readout, load_tiny):
     assert load_tiny(family).resolve_readout("auto") == readout
 
 
-def test_auto_readout_follows_a_sentence_transformers_folder(tiny_folder, tmp_path):
+@pytest.mark.parametrize(("mode", "readout"), [("cls_token", "cls"), ("mean_tokens", "mean"), ("lasttoken", "last")])
+def test_auto_readout_follows_a_sentence_transformers_folder(mode, readout, tiny_folder, tmp_path):
     shutil.copytree(tiny_folder("bert"), tmp_path / "sentence")
     (tmp_path / "sentence" / "1_Pooling").mkdir()
-    pooling = {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}
+    modes = ("cls_token", "mean_tokens", "lasttoken")
+    pooling = {f"pooling_mode_{other}": other == mode for other in modes}
     (tmp_path / "sentence" / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-    assert Backbone.load(str(tmp_path / "sentence")).auto_readout == "cls"
+    assert Backbone.load(str(tmp_path / "sentence")).auto_readout == readout
 
 
 def test_the_pooler_is_the_models_own(load_tiny):
@@ -127,3 +135,50 @@ def test_everything_is_frozen_and_in_eval_mode(load_tiny):
         model = load_tiny(family).model
         assert not any(parameter.requires_grad for parameter in model.parameters())
         assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_training_leaves_the_backbone_as_it_was(checkpointing, tiny_folder, sentiment):
+    backbone = Backbone.load(str(tiny_folder("bert")))
+    before = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
+    options = TrainingOptions(epochs=1, prompt_length=4, max_length=24, gradient_checkpointing=checkpointing)
+    train(sentiment(), backbone, options=options)
+    assert all(torch.equal(before[name], tensor) for name, tensor in backbone.model.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in backbone.model.parameters())
+    assert [name for name, module in backbone.model.named_modules() if module.training] == []
+
+
+def test_a_model_that_is_nowhere_is_refused():
+    with pytest.raises(PandaError, match="No model could be loaded from 'nobody/nothing'.*give a hub id, a folder"):
+        Backbone.load("nobody/nothing")  # HF_HUB_OFFLINE=1, see conftest.py
+
+
+def test_padding_may_be_the_last_id_of_the_vocabulary(tmp_path):
+    """As in every GPT-2 that was saved with its end of text as padding."""
+    config = GPT2Config(
+        n_embd=32, n_layer=2, n_head=4, vocab_size=120, n_positions=64,
+        bos_token_id=119, eos_token_id=119, pad_token_id=119,
+    )  # fmt: skip
+    assert Backbone.load(str(save_tiny(config, tmp_path))).shape.layers == 2
+
+
+UNFIT = {
+    # Its attention caps the scores, which sdpa cannot.
+    "gemma2": Gemma2Config(**SIZES, **SPECIAL, num_key_value_heads=2, head_dim=8),
+    # It passes an attention bias of its own and takes no keyword arguments.
+    "mpt": MptConfig(d_model=32, n_heads=4, n_layers=2, vocab_size=120, max_seq_len=64),
+    # It is no language model.
+    "clip": CLIPConfig(
+        text_config={"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4},
+        vision_config={"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "image_size": 8,
+                       "patch_size": 4},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", UNFIT)
+def test_a_family_on_which_the_probe_itself_fails_is_refused_by_name(family, tmp_path):
+    AutoModel.from_config(UNFIT[family]).save_pretrained(tmp_path)
+    tiny_tokenizer(True).save_pretrained(tmp_path)
+    with pytest.raises(PandaError, match=f"'{family}'; families that work: BERT"):
+        Backbone.load(str(tmp_path))

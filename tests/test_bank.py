@@ -10,10 +10,12 @@ import socket
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, text_batch
-from peft import PeftModel, PrefixTuningConfig, get_peft_model
+from conftest import FAMILIES, sentiment_rows, task_of, text_batch
+from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from safetensors.torch import save_file
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from promptpanda.backbone import TextBatch
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.folder import read_folder, read_source
 from promptpanda.errors import PandaError
@@ -46,12 +48,8 @@ def test_save_load_predict_is_identical(family, kind, load_tiny, sentiment, tmp_
         assert torch.equal(fresh.prompt.tensor, other.prompt.tensor)
         assert np.array_equal(expected, predict_outputs(backbone, other.prompt, other.head, encoded))
     Bank(tmp_path / "bank").verify(loaded.card.id)
-    peft_runs = (
-        family not in ("distilbert", "albert", "modernbert")
-        if kind == "prefix"
-        else family not in ("electra", "albert")
-    )
-    assert (again.card.peft != "unsupported") == peft_runs
+    without_peft = {"prefix": ("distilbert", "albert", "modernbert"), "shallow": ()}
+    assert (again.card.peft == "unsupported") == (family in without_peft[kind])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +74,8 @@ def test_peft_gives_equal_logits(family, readout, load_tiny, tiny_folder, sentim
 
 @pytest.mark.parametrize(
     ("family", "kind"),
-    [("bert", "prefix"), ("roberta", "prefix"), ("electra", "prefix"), ("bert", "shallow"), ("gpt2", "shallow")],
+    [(family, "prefix") for family in ("bert", "roberta", "electra", "gpt2", "llama", "qwen3")]
+    + [(family, "shallow") for family in FAMILIES],
 )
 def test_peft_gives_equal_hidden_states(family, kind, load_tiny, tiny_folder, sentiment, tmp_path):
     backbone = load_tiny(family)
@@ -90,6 +89,27 @@ def test_peft_gives_equal_hidden_states(family, kind, load_tiny, tiny_folder, se
         hidden = backbone.hidden(batch, PromptStack.of([ours.prompt]))
     theirs = theirs[:, theirs.shape[1] - hidden.shape[1] :]
     assert float(((hidden - theirs).abs() * batch.attention_mask[:, :, None]).max()) < 1e-5
+
+
+def test_peft_gives_equal_values_and_equal_logits_of_pairs(tiny_backbone, tiny_folder, tmp_path):
+    """A regression's folded head, on inputs of two segments."""
+    rows = [{"text": row["text"], "label": 100.0 + number % 7} for number, row in enumerate(sentiment_rows(40))]
+    task = task_of(rows, tmp_path, kind="regression", metrics=["pearson"])
+    options = TrainingOptions(**OPTIONS, readout="pooler")
+    ours = train(task, tiny_backbone, bank=Bank(tmp_path / "bank"), options=options)
+    assert ours.card.peft == "SEQ_CLS"
+    base = AutoModelForSequenceClassification.from_pretrained(tiny_folder("bert"), num_labels=1)
+    model = PeftModel.from_pretrained(base, ours.path).eval()
+    batch = text_batch("bert")
+    types = (torch.arange(9) > 3).long() * batch.attention_mask
+    with torch.no_grad():
+        theirs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, token_type_ids=types).logits
+        hidden = tiny_backbone.hidden(
+            TextBatch(batch.input_ids, batch.attention_mask, types), PromptStack.of([ours.prompt])
+        )
+        values = ours.head(tiny_backbone.read(hidden, batch.attention_mask, "pooler"))
+    torch.testing.assert_close(values, theirs, atol=1e-5, rtol=1e-5)
+    assert float(values.mean()) == pytest.approx(103, abs=5)
 
 
 def foreign(folder, target, length=4):
@@ -108,6 +128,33 @@ def test_a_foreign_peft_prefix_is_a_source(tiny_backbone, tiny_folder, tmp_path)
     assert source.signature is None
     assert source.task == "theirs"
     assert torch.equal(source.prompt.tensor.permute(3, 0, 1, 2, 4).reshape(4, -1), flat)
+
+
+@pytest.mark.parametrize("form", ["projected", "shallow"])
+def test_other_forms_of_foreign_prompts_are_sources_too(form, tiny_backbone, tiny_folder, tmp_path):
+    """What PEFT computes with them before it saves them is what we compute after reading them."""
+    common = {"task_type": "FEATURE_EXTRACTION", "num_virtual_tokens": 4}
+    if form == "shallow":
+        config = PromptTuningConfig(**common)
+    else:
+        config = PrefixTuningConfig(**common, prefix_projection=True, encoder_hidden_size=16)
+    torch.manual_seed(0)
+    model = get_peft_model(AutoModel.from_pretrained(tiny_folder("bert")), config).eval()
+    model.save_pretrained(tmp_path)
+    source, batch = read_source(tmp_path, tiny_backbone), text_batch("bert")
+    with torch.no_grad():
+        theirs = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).last_hidden_state
+        hidden = tiny_backbone.hidden(batch, PromptStack.of([source.prompt]))
+    theirs = theirs[:, theirs.shape[1] - hidden.shape[1] :]
+    assert float(((hidden - theirs).abs() * batch.attention_mask[:, :, None]).max()) < 1e-5
+
+
+def test_a_foreign_prompt_that_is_not_finite_is_refused(tiny_backbone, tiny_folder, tmp_path):
+    flat = foreign(tiny_folder("bert"), tmp_path).clone()
+    flat[1, 5] = float("nan")
+    save_file({"prompt_embeddings": flat}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(PandaError, match="not finite"):
+        read_source(tmp_path, tiny_backbone)
 
 
 def test_a_foreign_prefix_of_another_model_is_refused(tiny_backbone, load_tiny, tiny_folder, tmp_path):
@@ -234,3 +281,25 @@ def test_shape_mistakes_of_a_prompt_are_named():
         Prompt("prefix", torch.zeros(3, 4))
     with pytest.raises(PandaError, match="at least one virtual token"):
         Prompt("shallow", torch.zeros(0, 4))
+
+
+def test_a_prompt_of_a_training_that_diverged_stands_for_no_task(tiny_backbone, sentiment, tmp_path):
+    """Neither as the best of its task nor, in a transfer over seeds, as the sibling with the right seed."""
+    bank = Bank(tmp_path / "bank")
+    zero, one = (
+        train(sentiment(), tiny_backbone, bank=bank, options=TrainingOptions(**OPTIONS), seed=seed) for seed in (0, 1)
+    )
+    for broken, sound in ((zero, one), (one, zero)):
+        broken.card.model_copy(update={"diverged": "the loss became nan in epoch 2 of 2 (step 9)"}).write(broken.path)
+        sound.card.write(sound.path)
+        assert bank.resolve("mood") == sound.path
+        assert bank.sibling(sound.card, broken.card.seed) == sound.card.id
+
+
+def test_a_training_whose_scores_are_not_finite_leaves_no_unreadable_card(tiny_backbone, sentiment, tmp_path):
+    bank = Bank(tmp_path / "bank")
+    options = TrainingOptions(**OPTIONS, lr=1e20, batch_size=64)
+    with pytest.raises(PandaError) as refusal:
+        train(sentiment(), tiny_backbone, bank=bank, options=options)
+    assert bank.readable_cards()[1] == []
+    assert "--lr" in str(refusal.value)

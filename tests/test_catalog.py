@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from promptpanda.tasks.catalog import catalog_names, catalog_spec, load_task
-from promptpanda.tasks.spec import Kind
+from promptpanda.tasks.spec import Kind, TaskSpec
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 MANIFEST = json.loads((SHARED / "manifest.json").read_text())["datasets"] if SHARED.is_dir() else {}
@@ -26,6 +27,14 @@ def test_specs_validate_and_are_named_as_their_files(name):
     assert spec.title
     if spec.kind != Kind.REGRESSION:
         assert len(set(spec.labels)) == len(spec.labels) >= 2
+
+
+@pytest.mark.parametrize("name", catalog_names())
+def test_specs_survive_the_way_through_yaml(name, tmp_path):
+    spec = catalog_spec(name)
+    path = tmp_path / "copy.yaml"
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True), allow_unicode=True))
+    assert TaskSpec.from_yaml(path) == spec
 
 
 def test_glue_and_superglue_are_there():
@@ -51,6 +60,14 @@ def test_shared_data_loads_with_the_manifests_counts(name):
             assert {label: count for label, count in found.items() if count} == counts
 
 
+@needs_shared
+def test_every_shared_set_of_the_kinds_that_are_served_is_in_the_catalog():
+    kinds = ("single-sentence classification", "pair classification", "regression")
+    served = {name for name, known in MANIFEST.items() if known["kind"] in kinds}
+    assert len(served) > 40
+    assert served <= set(catalog_names())
+
+
 SIZES = {
     "newsgroups": (11293, 7528, 20),
     "newsgroups_comp": (2917, 1952, 5),
@@ -72,6 +89,30 @@ def test_embedded_corpora_have_their_official_sizes(name):
     train, test = task.train(), task.test()
     assert (len(train), None if test is None else len(test), len(task.labels)) == SIZES[name]
     assert len(np.unique(train.labels)) == len(task.labels)
+
+
+@needs_corpora
+def test_the_parts_of_newsgroups_are_disjoint_and_as_large_as_in_the_whole():
+    parts = [load_task(name) for name in SIZES if name.startswith("newsgroups_")]
+    whole = load_task("newsgroups")
+    names = [label for part in parts for label in part.labels]
+    assert len(set(names)) == len(names)
+    assert set(names) < set(whole.labels)
+    for split in ("train", "test"):
+        counts = np.bincount(whole.split(split).labels, minlength=20)
+        of_whole = set(whole.split(split).texts)
+        for part in parts:
+            examples = part.split(split)
+            expected = [counts[whole.labels.index(label)] for label in part.labels]
+            assert np.bincount(examples.labels).tolist() == expected
+            assert set(examples.texts) <= of_whole
+
+
+@needs_corpora
+def test_r8_is_a_part_of_r52():
+    small, large = load_task("reuters_r8"), load_task("reuters_r52")
+    assert set(small.labels) < set(large.labels)
+    assert set(small.train().texts) <= set(large.train().texts)
 
 
 @needs_corpora

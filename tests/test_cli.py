@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import statistics
 import subprocess
 import sys
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+import torch
 from conftest import sentiment_rows, write_jsonl
 from typer.testing import CliRunner
 
 from promptpanda.cli.main import app
+from promptpanda.tasks.catalog import catalog_spec
+from promptpanda.tasks.spec import TaskSpec
 
 FAST = ["--epochs", "1", "--max-length", "24", "--prompt-length", "4"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Models this small are slowed down by more, above all where the cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -108,6 +124,136 @@ def test_a_task_without_test_data(panda, model):
     assert "no test data" in panda("transfer", *arguments)
 
 
+def test_the_figures_of_a_transfer_agree_with_each_other(panda, model, tmp_path):
+    panda("train", *own("books"), *model, *FAST)
+    arguments = ["transfer", *own("mood"), *model, "--epochs", "2", "--max-length", "24", "--source", "books", "--json"]
+    result = json.loads(panda(*arguments, "--seeds", "3,1"))
+    assert list(result["methods"]) == ["prompt_tuning", "pot", "panda"]
+    assert (result["seeds"], result["protocol"], result["target"]) == ([3, 1], "clean", "mood")
+    assert result["source"].startswith("books-s0-")
+    for method in result["methods"].values():
+        assert method["mean"] == pytest.approx(statistics.fmean(method["scores"]))
+        assert method["std"] == pytest.approx(statistics.stdev(method["scores"]))
+        assert method["seconds"] > 0
+        assert all(0 <= score <= 1 for score in (*method["scores"], *method["validation"]))
+    means = {name: statistics.fmean(method["validation"]) for name, method in result["methods"].items()}
+    assert means[result["chosen"]] == max(means.values())
+    card = json.loads((tmp_path / result["prompt"] / "card.json").read_text())
+    assert (card["method"], card["validation"]["accuracy"]) == (
+        result["chosen"],
+        max(result["methods"][result["chosen"]]["validation"]),
+    )
+    assert set(result["transferability"]) == {"cosine", "on", "cosine_own", "on_own", "e_avg"}
+    assert all(-1 <= value <= 1 for value in result["transferability"].values())
+    assert result["cost"] > 3, "three trainings a seed, and the forward passes"
+
+    one = json.loads(panda(*arguments, "--methods", "pot"))
+    assert list(one["methods"]) == ["pot"]
+    assert one["methods"]["pot"]["std"] is None, "one seed has no standard deviation"
+    assert one["methods"]["pot"]["mean"] == one["methods"]["pot"]["scores"][0]
+    assert 1 < one["cost"] < 3
+    limited = json.loads(panda(*arguments, "--methods", "prompt_tuning", "--test-examples", "5"))
+    assert (limited["n_test"], limited["source"]) == (5, None)
+
+
+def test_the_paper_protocol_says_so(panda, model, tmp_path):
+    panda("train", *own("books"), *model, *FAST)
+    write_jsonl(tmp_path / "official.jsonl", sentiment_rows(12, 9))
+    paper = [*own("mood"), "--validation", "official.jsonl", "--protocol", "paper", *model]
+    result = json.loads(panda("transfer", *paper, "--epochs", "1", "--max-length", "24", "--source", "books", "--json"))
+    assert (result["protocol"], result["n_train"], result["n_val"], result["n_test"]) == ("paper", 40, 12, 12)
+    for method in result["methods"].values():
+        assert method["scores"] == method["validation"]
+    shown = panda("transfer", *paper, "--epochs", "1", "--max-length", "24", "--source", "books")
+    assert "paper protocol" in shown
+    assert "12 official validation examples, which also chose the epoch" in shown
+
+
+def test_tables_name_what_they_show(panda, model):
+    shown = panda("train", *own("books"), *model, *FAST)
+    assert "accuracy on 8 validation examples after training on 32 (clean protocol)" in shown
+    assert "cosine" in panda("rank", *own("mood"), *model, "--max-length", "24")
+    shown = panda("transfer", *own("mood"), *model, "--epochs", "1", "--max-length", "24", "--seeds", "0,1")
+    for fragment in ("20 test examples", "32 training and 8 validation examples", "seeds 0,1", "PANDA", "Next: panda"):
+        assert fragment in shown
+    assert "on 20 test examples of mood" in panda("evaluate", "mood", *own("mood"), *model)
+
+
+def test_train_never_reads_test_data_nor_official_validation_data(panda, model, tmp_path):
+    for name in ("mood-test", "official"):
+        (tmp_path / f"{name}.jsonl").write_text("broken")
+    panda("train", *own("mood"), "--validation", "official.jsonl", *model, *FAST)
+
+
+def test_all_kinds_of_files_and_specs_are_tasks(panda, model, tmp_path):
+    """CSV, Parquet, a YAML spec, a folder of a data root: the same rows give the same prompt."""
+    rows = sentiment_rows(40, 5)
+    with (tmp_path / "books.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "books.parquet")
+    columns = ["--text", "text", "--label", "label", *model, *FAST, "--json"]
+    prompts = {
+        ending: json.loads(panda("train", "--train", f"books.{ending}", *columns))["prompts"][0]
+        for ending in ("jsonl", "csv", "parquet")
+    }
+    assert len(set(prompts.values())) == 1
+    card = json.loads((tmp_path / prompts["csv"] / "card.json").read_text())
+    spec = card["task"] | {"labels": card["labels"], "files": None}
+    (tmp_path / "books.yaml").write_text(json.dumps(spec | {"files": {"train": "books.csv", "test": "books.jsonl"}}))
+    path = json.loads(panda("train", "books.yaml", *model, *FAST, "--json"))["prompts"][0]
+    assert json.loads(panda("evaluate", path, "--json", *model))["n_test"] == 40, "the spec's own test data"
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "books").mkdir()
+    (tmp_path / "books.csv").rename(tmp_path / "root" / "books" / "train.csv")
+    (tmp_path / "books.yaml").write_text(json.dumps(spec))
+    assert json.loads(panda("train", "books.yaml", "--data-dir", "root", *model, *FAST, "--json"))["prompts"] == [path]
+
+
+def test_a_catalog_task_from_a_data_root(panda, model, tmp_path):
+    names = ("not_entailment", "entailment")
+    rows = [
+        {"premise": row["text"], "hypothesis": f"w{number}", "label": names[number % 2]}
+        for number, row in enumerate(sentiment_rows(60))
+    ]
+    write_jsonl(tmp_path / "root" / "rte" / "train.jsonl", rows[:40])
+    write_jsonl(tmp_path / "root" / "rte" / "validation.jsonl", [row | {"label": 0} for row in rows[40:]])
+    trained = json.loads(panda("train", "rte", "--data-dir", "root", *model, *FAST, "--json"))
+    assert (trained["n_train"], trained["n_val"]) == (32, 8)
+    assert json.loads(panda("evaluate", "rte", "--data-dir", "root", "--json"))["n_test"] == 20
+    (line, *_) = panda("predict", "rte", "root/rte/validation.jsonl").splitlines()
+    assert set(json.loads(line)["probabilities"]) == set(names)
+
+
+def test_pairs_of_texts(panda, model, tmp_path):
+    rows = [{"a": row["text"], "b": f"w{n}", "same": row["label"]} for n, row in enumerate(sentiment_rows(40))]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    columns = ["--text", "a", "--text2", "b", "--label", "same"]
+    trained = json.loads(panda("train", "--train", "pairs.jsonl", *columns, *model, *FAST, "--json"))
+    card = json.loads((tmp_path / trained["prompts"][0] / "card.json").read_text())
+    assert (card["task"]["kind"], card["labels"]) == ("pair_classification", ["bad", "good"])
+    write_jsonl(tmp_path / "new.jsonl", [{"b": "w1", "a": "the phone is good"}, {"a": "bad", "b": "w2", "more": 1}])
+    lines = [json.loads(line) for line in panda("predict", "pairs", "new.jsonl").splitlines()]
+    assert [set(line) for line in lines] == [{"label", "probabilities"}] * 2
+    for line in lines:
+        assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
+        assert sum(line["probabilities"].values()) == pytest.approx(1.0)
+    scored = json.loads(panda("evaluate", "pairs", "--test", "pairs.jsonl", *columns, *model, "--json"))
+    assert scored["n_test"] == 40
+
+
+def test_predictions_do_not_depend_on_the_company_of_a_text(panda, model, tmp_path):
+    panda("train", *own("books"), *model, *FAST)
+    together = [json.loads(line) for line in panda("predict", "books", "mood-test.jsonl").splitlines()]
+    texts = [row["text"] for row in sentiment_rows(20, 100)]
+    for text, prediction in list(zip(texts, together, strict=True))[:4]:
+        alone = json.loads(panda("predict", "books", stdin=f"{text}\r\n\n"))
+        assert alone["label"] == prediction["label"]
+        assert alone["probabilities"] == pytest.approx(prediction["probabilities"], abs=1e-5)
+    assert panda("predict", "books", stdin="") == ""
+
+
 def test_pairs_and_regression(panda, model, tmp_path):
     rows = [{"a": row["text"], "b": f"w{n}", "score": 1.5 * n} for n, row in enumerate(sentiment_rows(30))]
     write_jsonl(tmp_path / "pairs.jsonl", rows)
@@ -128,6 +274,12 @@ def test_bank_commands(panda, model, tmp_path):
     assert len(names) == 2
     assert names[0] in panda("bank", "list")
     assert "2 of 2 prompts are sound" in panda("bank", "verify")
+    assert json.loads(panda("bank", "list", "--json"))["problems"] == []
+    best = max(listed, key=lambda row: (row["validation"], -row["seed"]))
+    assert json.loads(panda("bank", "show", "books", "--json"))["id"] == best["id"], "a task's name is its best prompt"
+    assert json.loads(panda("bank", "show", f"bank/{names[1]}")) == json.loads(
+        panda("bank", "show", names[1], "--json")
+    )
     weights = tmp_path / "bank" / names[0] / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     assert list(json.loads(panda("bank", "verify", "--json", code=2))["problems"]) == [names[0]]
@@ -145,8 +297,14 @@ def test_tasks_and_doctor(panda, tmp_path):
     shown = panda("tasks", "show", "rte")
     (tmp_path / "copy.yaml").write_text(shown)
     assert panda("tasks", "show", "copy.yaml") == shown
-    facts = json.loads(panda("doctor", "--json"))
+    content = json.loads(panda("tasks", "show", "rte", "--json"))
+    assert TaskSpec.parse(content, "a test") == catalog_spec("rte")
+    for row in listed:
+        assert set(row) == {"name", "kind", "metric", "labels", "local", "hub"}
+    facts = json.loads(panda("doctor", "--data-dir", str(tmp_path), "--json"))
     assert facts["cores"] >= 1
+    assert {"python", "torch", "transformers", "device", "embedded model", "data root"} <= set(facts)
+    assert (facts["prompts in the bank"], facts["tasks with data here"] >= 1) == (0, True)
     assert "torch" in panda("doctor")
 
 
@@ -176,15 +334,19 @@ def test_interrupting_keeps_what_is_finished(tiny_folder, tmp_path):
     import signal
     import time
 
-    write_jsonl(tmp_path / "books.jsonl", sentiment_rows(200))
+    write_jsonl(tmp_path / "books.jsonl", sentiment_rows(60))
     command = [sys.executable, "-c", "from promptpanda.cli.main import main; main()", "train", *own("books", False)]
     command += ["--model", str(tiny_folder("bert")), *FAST, "--epochs", "100", "--seeds", "0,1,2,3,4,5,6,7"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("bank/books-s0-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=60)
+    assert output == ""
     assert process.returncode == 130
     assert errors.strip().endswith("Interrupted; what was finished is kept.")
     assert "Traceback" not in errors
@@ -201,16 +363,45 @@ def test_offline_takes_effect_before_the_hub_is_imported(tmp_path):
     )
     environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
     write_jsonl(tmp_path / "books.jsonl", sentiment_rows(40))
-    for command in (["train", *own("books", False)], ["transfer", *own("books", False)], ["evaluate", "books"]):
-        done = subprocess.run(
+    started = [
+        subprocess.Popen(
             [sys.executable, "-c", code, *command, "--model", "nobody/nothing", "--offline"],
             cwd=tmp_path,
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=120,
         )
-        assert done.stdout.strip() == "offline", done.stderr
+        for command in (["train", *own("books", False)], ["transfer", *own("books", False)], ["evaluate", "books"])
+    ]
+    for process in started:
+        stdout, stderr = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert stdout.strip() == "offline", stderr
+        assert len([line for line in stderr.splitlines() if line.startswith("panda: ")]) == 1
+        assert "Traceback" not in stderr
+
+
+def test_errors_of_a_real_process(tmp_path):
+    code = "from promptpanda.cli.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "tasks", "show", "rtee", "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("panda: No task 'rtee'")
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_names_all_commands(panda):
+    shown = panda("--help")
+    assert shown == panda("-h")
+    for name in ("demo", "tasks", "train", "rank", "transfer", "evaluate", "predict", "bank", "doctor"):
+        assert name in shown
+        assert "Usage" in panda(name, "--help")
 
 
 def test_help_imports_nothing_heavy():

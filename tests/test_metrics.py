@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
+from scipy import stats
+from sklearn import metrics as sk
 
 from promptpanda.tasks.metrics import METRICS, compute_metrics
 from promptpanda.tasks.spec import TaskSpec
@@ -75,3 +79,60 @@ def test_the_positive_class_is_the_last_or_the_one_named():
     named = TaskSpec.parse(content | {"metrics": ["f1"], "positive": "a"}, "a test")
     assert compute_metrics(last, ("a", "b"), LABELS, PREDICTIONS)["f1"] == pytest.approx(f1(LABELS, PREDICTIONS, 1))
     assert compute_metrics(named, ("a", "b"), LABELS, PREDICTIONS)["f1"] == pytest.approx(f1(LABELS, PREDICTIONS, 0))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_equal_to_scikit_learn_called_directly(classes):
+    rng = np.random.default_rng(classes)
+    labels = rng.integers(0, classes, 90)
+    predictions = np.where(rng.random(90) < 0.6, labels, rng.integers(0, classes, 90))
+    assert METRICS["accuracy"](labels, predictions, 0) == sk.accuracy_score(labels, predictions)
+    assert METRICS["matthews"](labels, predictions, 0) == pytest.approx(sk.matthews_corrcoef(labels, predictions))
+    assert METRICS["macro_f1"](labels, predictions, 0) == pytest.approx(
+        sk.f1_score(labels, predictions, average="macro")
+    )
+    by_hand = np.mean([f1(labels, predictions, label) for label in range(classes)])
+    assert METRICS["macro_f1"](labels, predictions, 0) == pytest.approx(by_hand)
+    for positive in range(classes):
+        one = sk.f1_score(labels, predictions, labels=[positive], average=None)[0]
+        assert METRICS["f1"](labels, predictions, positive) == pytest.approx(one)
+
+
+def test_equal_to_scipy_called_directly():
+    rng = np.random.default_rng(3)
+    for _ in range(5):
+        labels, predictions = rng.normal(size=40), rng.normal(size=40)
+        one, two = stats.pearsonr(labels, predictions).statistic, stats.spearmanr(labels, predictions).statistic
+        assert METRICS["pearson"](labels, predictions, 0) == pytest.approx(one)
+        assert METRICS["spearman"](labels, predictions, 0) == pytest.approx(two)
+        assert METRICS["pearson_spearman"](labels, predictions, 0) == pytest.approx((one + two) / 2)
+        assert METRICS["pearson"](labels, -predictions, 0) == pytest.approx(-one)
+
+
+def test_degenerate_predictions_give_numbers_without_warnings():
+    """A class that is never predicted, or never there, counts 0; nothing is nan."""
+    nowhere, everywhere, far = np.zeros(6, int), np.ones(6, int), np.full(6, 1e9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert METRICS["f1"](nowhere, nowhere, 1) == 0.0
+        assert METRICS["f1"](everywhere, nowhere, 1) == 0.0
+        assert METRICS["macro_f1"](everywhere, nowhere, 1) == 0.0
+        assert METRICS["matthews"](everywhere, nowhere, 1) == 0.0
+        assert METRICS["matthews"](np.array([0, 1] * 3), nowhere, 1) == 0.0
+        assert METRICS["pearson"](np.arange(6.0), far, 0) == 0.0
+        assert abs(METRICS["pearson"](np.arange(6.0), far + 1e-7 * np.arange(6), 0)) <= 1.0
+
+
+def test_all_metrics_of_a_task_come_in_its_order():
+    spec = TaskSpec.parse(
+        {
+            "name": "x",
+            "kind": "single_classification",
+            "segments": ["{t}"],
+            "labels": ["a", "b"],
+            "metrics": ["macro_f1", "accuracy"],
+        },
+        "a test",
+    )
+    assert spec.metric == "macro_f1"
+    assert list(compute_metrics(spec, ("a", "b"), LABELS, PREDICTIONS)) == ["macro_f1", "accuracy"]

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import yaml
 from conftest import sentiment_rows, write_jsonl
 
 from promptpanda.errors import PandaError
@@ -57,6 +58,30 @@ def test_all_formats_give_the_same_rows(ending, tmp_path):
     assert split.labels.tolist() == [0, 1, 0, 1]
 
 
+def test_csv_as_other_programs_write_it(tmp_path):
+    content = '\ufeff"text",label\r\n"one, two",good\r\n\r\n"a ""quoted"" word",bad\r\n"two\nlines",good\r\n,bad\r\n'
+    (tmp_path / "rows.csv").write_bytes(content.encode())
+    texts = [("one, two", "good"), ('a "quoted" word', "bad"), ("two\nlines", "good"), ("", "bad")]
+    assert read_rows(tmp_path / "rows.csv") == [{"text": text, "label": label} for text, label in texts]
+
+
+@pytest.mark.parametrize("name", ["short.csv", "short.CSV"])
+def test_a_csv_record_of_another_width_is_refused_however_the_file_is_written(name, tmp_path):
+    for record in ("b", "hello, world,x"):
+        (tmp_path / name).write_text(f"text,label\na,x\n{record}\n")
+        with pytest.raises(PandaError, match="Record 3 of .* cells, its header has 2"):
+            read_rows(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["review text", "naïve", "review.text", "0", "a:b", "a[0]", "a!r", "'quoted'"])
+def test_a_column_may_have_any_name(name, tmp_path):
+    """Names such as `review.text` are common, and mean something else inside a format string."""
+    rows = [{name: f"text {number}", "label": "xy"[number % 2]} for number in range(4)]
+    write_jsonl(tmp_path / "own.jsonl", rows)
+    task = own_task(train=tmp_path / "own.jsonl", text=name, label="label")
+    assert task.train().texts == tuple((f"text {number}",) for number in range(4))
+
+
 def test_names_integers_and_digits_are_the_same_labels(tmp_path):
     rows = [{"text": "x", "label": label} for label in ("bad", 1, "1", "good", 0, "0", "fine")]
     write_jsonl(tmp_path / "mood" / "train.jsonl", rows)
@@ -78,6 +103,9 @@ def test_a_split_without_labels_is_none(tmp_path):
     assert task.split("test") is None
     assert task.split("validation") is None
     assert task.test() is None
+    write_jsonl(tmp_path / "mood" / "validation.jsonl", [{"text": "x", "label": "good"}, {"text": "y", "label": -1}])
+    with pytest.raises(PandaError, match="Row 2 of validation of task 'mood' has the label -1"):
+        Task(task.spec, tmp_path).split("validation")
 
 
 def test_rows_of_other_labels_are_dropped_where_the_spec_says_so(tmp_path):
@@ -90,6 +118,13 @@ def test_rows_of_other_labels_are_dropped_where_the_spec_says_so(tmp_path):
     write_jsonl(tmp_path / "mood" / "train.jsonl", rows[:3])
     with pytest.raises(PandaError, match="No row of train of task 'mood' has one of the labels"):
         Task(parse(labels=["up", "down"], drop_other_labels=True), tmp_path).train()
+
+
+def test_row_numbers_count_the_dropped_rows_too(tmp_path):
+    rows = [{"text": "a", "label": "odd"}, {"text": "b", "label": "good"}, {"text": "", "label": "bad"}]
+    write_jsonl(tmp_path / "mood" / "train.jsonl", rows)
+    with pytest.raises(PandaError, match="Row 3 of train of task 'mood' has an empty text"):
+        Task(parse(labels=["good", "bad"], drop_other_labels=True), tmp_path).train()
 
 
 def test_benchmarks_are_tested_on_their_validation_set_and_others_on_test(tmp_path):
@@ -125,8 +160,21 @@ def test_a_hugging_face_dataset_from_a_local_folder(tmp_path, monkeypatch):
     assert task.split("validation") is None
     renamed = Task(parse(labels=["good", "bad"], hub={"path": str(folder), "splits": {"validation": "test"}}))
     assert renamed.split("validation").texts == (("z",),)
+    swapped = Task(parse(labels=["good", "bad"], hub={"path": str(folder), "splits": {"train": "test"}}))
+    assert swapped.split("train").texts == (("z",),)
+    assert (tmp_path / "cache").is_dir(), "the cache of the test is used, not that of the user"
     with pytest.raises(PandaError, match="Hugging Face dataset .*nowhere.*--data-dir"):
         Task(parse(hub={"path": str(tmp_path / "nowhere")})).train()
+
+
+def test_a_broken_hugging_face_dataset_is_refused(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "hub" / "broken").mkdir(parents=True)
+    (tmp_path / "hub" / "broken" / "train.jsonl").write_text('{"text": "a", "label": 0}\n{"te\n')
+    with pytest.raises(PandaError, match="Hugging Face dataset .*broken.* could not be loaded"):
+        Task(parse(labels=["good", "bad"], hub={"path": str(tmp_path / "hub" / "broken")})).train()
 
 
 def test_templates_make_segments(tmp_path):
@@ -149,6 +197,21 @@ def test_a_yaml_spec_with_files_beside_it(tmp_path):
     task = load_task(tmp_path / "mine.yaml")
     assert len(task.train()) == 6
     assert TaskSpec.model_validate_json(task.spec.model_dump_json()) == task.spec
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(task.spec.model_dump(mode="json", exclude_defaults=True)))
+    assert load_task(tmp_path / "again.yaml").spec == task.spec
+
+
+def test_a_data_root_comes_before_files_and_hub_and_may_be_named_by_the_environment(tmp_path, monkeypatch):
+    write_jsonl(tmp_path / "elsewhere.jsonl", sentiment_rows(6))
+    write_jsonl(tmp_path / "root" / "mood" / "train.jsonl", sentiment_rows(4))
+    write(tmp_path / "root" / "mood" / "train.csv", sentiment_rows(8))
+    spec = parse(files={"train": str(tmp_path / "elsewhere.jsonl")}, hub={"path": "nobody/nothing"})
+    (tmp_path / "mood.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_defaults=True)))
+    assert len(load_task(tmp_path / "mood.yaml", data_dir=tmp_path / "root").train()) == 4
+    assert len(load_task(tmp_path / "mood.yaml").train()) == 6
+    monkeypatch.setenv("PANDA_DATA", str(tmp_path / "root"))
+    assert len(load_task(tmp_path / "mood.yaml").train()) == 4
+    assert str(tmp_path / "root" / "mood") in load_task(tmp_path / "mood.yaml").origin()
 
 
 def test_own_files_need_no_spec(tmp_path):
@@ -177,7 +240,16 @@ def test_own_files_need_no_spec(tmp_path):
         ({"kind": "regression"}, "metric accuracy does not go with kind regression"),
         ({"metrics": ["pearson"]}, "metric pearson does not go"),
         ({"metrics": ["bleu"]}, "metrics"),
+        ({"segments": ["{a"]}, "brace|expected '}'"),
+        ({"segments": ["{a}", "{b}", "{c}"]}, "segments"),
+        ({"metrics": []}, "metrics"),
+        ({"kind": "regression", "metrics": ["pearson"], "labels": ["a", "b"]}, "a regression task has no labels"),
+        ({"kind": "regression", "metrics": ["pearson"], "aliases": {"a": "b"}}, "a regression task has no labels"),
+        ({"benchmark": "bigbench"}, "benchmark"),
+        ({"hub": {"config": "x"}}, "hub.path"),
+        ({"files": {"dev": "x"}}, "files.dev"),
         ({"labels": ["one"]}, "at least two classes"),
+        ({"labels": ["one", "two", "one"]}, "'?one'?.* twice"),
         ({"labels": ["a", "b"], "aliases": {"x": "c"}}, "'c' is not among the labels"),
         ({"labels": ["a", "b"], "positive": "c"}, "'c' is not among the labels"),
         ({"colour": "red"}, "colour"),

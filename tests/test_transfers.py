@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import FAMILIES
+from conftest import FAMILIES, sentiment_rows, task_of
 from test_bank import foreign
 
+from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.signature import Signature
 from promptpanda.errors import PandaError
@@ -340,3 +344,86 @@ def test_an_empty_bank_is_said_to_be_empty(tiny_backbone, sentiment, tmp_path):
         transfer(sentiment(), "best", tiny_backbone, bank=empty, options=OPTIONS, train_examples=40)
     with pytest.raises(PandaError, match="which is empty"):
         transfer(sentiment(), "books", tiny_backbone, bank=empty, options=OPTIONS, train_examples=40)
+
+
+def test_estimators_are_symmetric(bank, tiny_backbone, sentiment):
+    """Two prompts compared on the same texts are as near to each other from either side."""
+    from promptpanda.bank.folder import SourcePrompt
+
+    encoded = encode(tiny_backbone, sentiment().train().texts, 24)
+    first, second = (bank.load(name, tiny_backbone) for name in ("books", "films"))
+
+    def score(estimator, source, own):
+        return estimator.score(SourcePrompt.of(source), TargetView(tiny_backbone, encoded, own.signature))
+
+    for name, estimator in estimators().items():
+        if estimator.needs_target_prompt:
+            assert score(estimator, first, second) == pytest.approx(score(estimator, second, first), abs=1e-12), name
+            assert score(estimator, first, second) < 1.0
+
+
+@pytest.mark.parametrize("reference", ["id", "path"])
+def test_an_id_and_a_path_mean_that_prompt_for_every_seed(reference, bank, tiny_backbone, sentiment):
+    (prompt_id,) = (name for name in bank.ids() if name.startswith("books-s0"))
+    source = prompt_id if reference == "id" else str(bank.folder / prompt_id)
+    result = transfer(
+        sentiment(), source, tiny_backbone, bank=bank, options=OPTIONS, train_examples=40, seeds=(0, 1), methods=["pot"]
+    )
+    used = [outcome.card.sources[0].id for outcome in result.methods["pot"].outcomes]
+    assert used == [prompt_id, prompt_id]
+
+
+def test_another_metric_is_computed_for_prompts_that_the_bank_has_already(bank, tiny_backbone, sentiment):
+    def run(metric, **given):
+        return transfer(
+            sentiment(metrics=[metric]), "books", tiny_backbone, options=OPTIONS, methods=["pot"], **given
+        ).methods["pot"]
+
+    untouched = Bank(shutil.copytree(bank.folder, bank.folder.parent / "untouched"))
+    run("accuracy", bank=bank)
+    again = run("macro_f1", bank=bank)
+    fresh = run("macro_f1", bank=untouched)
+    assert again.scores == fresh.scores
+    assert again.validation == fresh.validation
+
+
+def test_renamed_classes_are_not_predicted_by_their_old_names(tiny_backbone, tmp_path):
+    """The same texts and the same order of classes, but other names: the bank's prompt is not the one asked for."""
+    bank, rows = Bank(tmp_path / "bank"), sentiment_rows(40)
+    train(task_of(rows, tmp_path), tiny_backbone, bank=bank, options=OPTIONS)
+    renamed = [row | {"label": {"good": "up", "bad": "down"}[row["label"]]} for row in rows]
+    trained = train(task_of(renamed, tmp_path), tiny_backbone, bank=bank, options=OPTIONS)
+    assert trained.card.labels == ("down", "up")
+
+
+def test_another_automatic_readout_is_another_training(tiny_backbone, tiny_folder, sentiment, tmp_path):
+    """Two folders with equal weights, of which one says how sentences are pooled."""
+    folder = shutil.copytree(tiny_folder("bert"), tmp_path / "sentence")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    options = OPTIONS.model_copy(update={"readout": "auto"})
+    bank = Bank(tmp_path / "bank")
+    readouts = [
+        train(sentiment(), backbone, bank=bank, options=options).card.readout
+        for backbone in (tiny_backbone, Backbone.load(str(folder)))
+    ]
+    assert readouts == ["pooler", "cls"]
+
+
+@pytest.mark.parametrize("coefficient", ["much", "-1", "adaptive"])
+def test_a_coefficient_that_cannot_be_is_found_before_anything_is_trained(
+    coefficient, bank, tiny_backbone, tiny_folder, sentiment, tmp_path
+):
+    foreign(tiny_folder("bert"), tmp_path / "theirs")  # without a signature, so not for `adaptive`
+    before = bank.ids()
+    with pytest.raises(PandaError, match="--coefficient"):
+        transfer(
+            sentiment(),
+            str(tmp_path / "theirs"),
+            tiny_backbone,
+            bank=bank,
+            options=OPTIONS,
+            train_examples=40,
+            distillation=DistillationOptions(coefficient=coefficient),
+        )
+    assert bank.ids() == before

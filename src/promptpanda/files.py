@@ -17,15 +17,15 @@ from typing import Any
 
 from promptpanda.errors import PandaError
 
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STAGING = ".staging-"
 
 
-def check_name(name: str, what: str) -> str:
+def check_name(name: str, what: str, limit: int = 100) -> str:
     """Return `name` if it can serve as one component of a path on any system, else raise PandaError."""
-    if not _SAFE_NAME.fullmatch(name) or name.endswith("."):
+    if not _SAFE_NAME.fullmatch(name) or name.endswith(".") or len(name) > limit:
         raise PandaError(
-            f"{what} {name!r} cannot be used as a file name; use up to 100 letters, digits, '-', '_' and '.', "
+            f"{what} {name!r} cannot be used as a file name; use up to {limit} letters, digits, '-', '_' and '.', "
             "beginning with a letter or a digit."
         )
     return name
@@ -74,10 +74,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 def sweep_staging(folder: Path) -> None:
     """Remove staging folders that processes of this machine left behind when they were killed."""
-    prefix = f"{_STAGING}{socket.gethostname()}-"
-    for path in folder.glob(f"{_STAGING}*"):
-        owner = path.name.removeprefix(prefix).split("-")[0]
-        if path.name.startswith(prefix) and owner.isdigit() and not _alive(int(owner)):
+    for path in folder.glob(f"{_STAGING}*-*-*"):
+        host, owner, _ = path.name.removeprefix(_STAGING).rsplit("-", 2)
+        if host == socket.gethostname() and owner.isdigit() and not _alive(int(owner)):
             shutil.rmtree(path, ignore_errors=True)
 
 

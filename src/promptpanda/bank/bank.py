@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.card import CARD_NAME, Card, TestCard
@@ -16,6 +17,7 @@ from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
 
 _ID = re.compile(r".+-s\d+-[0-9a-f]{8}")
+_ID_LIMIT = 150  # a task's name, and seed and hash behind it
 
 
 @dataclass(frozen=True)
@@ -30,27 +32,35 @@ class Bank:
     def ids(self) -> list[str]:
         """Ids of all prompts, sorted; other folders are not the bank's business."""
         if not self.folder.is_dir():
+            if self.folder.exists():
+                raise PandaError(f"The bank {self.folder} is a file, not a folder; choose another place (--bank).")
             return []
         return sorted(path.name for path in self.folder.iterdir() if _ID.fullmatch(path.name) and path.is_dir())
 
     def cards(self) -> Iterator[Card]:
         """Cards of all prompts, by id. A damaged card raises PandaError when its turn comes."""
         for prompt_id in self.ids():
-            yield Card.read(self.folder / prompt_id)
+            yield self._card(prompt_id)
 
     def readable_cards(self) -> tuple[list[Card], list[str]]:
         """The cards that can be read, and what is wrong with the others."""
         cards, problems = [], []
         for prompt_id in self.ids():
             try:
-                cards.append(Card.read(self.folder / prompt_id))
+                cards.append(self._card(prompt_id))
             except PandaError as error:
                 problems.append(str(error))
         return cards, problems
 
+    def _card(self, prompt_id: str) -> Card:
+        card = Card.read(self.folder / prompt_id)
+        if card.id != prompt_id:
+            raise PandaError(f"The folder {self.folder / prompt_id} holds the prompt {card.id}; rename it back.")
+        return card
+
     def path(self, prompt_id: str) -> Path:
         """The folder of an id. Raises PandaError if the bank has no such prompt."""
-        check_name(prompt_id, "Prompt id")
+        check_name(prompt_id, "Prompt id", _ID_LIMIT)
         if prompt_id not in self.ids():
             raise PandaError(f"No prompt '{prompt_id}' in the bank {self.folder}.{suggest(prompt_id, self.ids())}")
         return self.folder / prompt_id
@@ -76,17 +86,25 @@ class Bank:
     def find(self, prompt_id: str, run: str) -> Path | None:
         """The folder of a run that is done already, or None."""
         path = self.folder / prompt_id
-        if not (path / CARD_NAME).is_file():
+        if not path.exists():
             return None
-        return path if Card.read(path).run == run else None
+        if Card.read(path).run != run:
+            raise PandaError(f"{path} holds another run of the same name; remove it (panda bank rm {prompt_id}).")
+        return path
 
     def load(self, reference: str, backbone: Backbone) -> TrainedPrompt:
         """Load a prompt of ours by id, path or task name."""
         return read_folder(self.resolve(reference), backbone)
 
+    def prepare(self) -> None:
+        """Make sure that a prompt can be written: better found out before a training than after it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".staging-", dir=self.folder):
+            pass
+
     def save(self, trained: TrainedPrompt, backbone: Backbone) -> TrainedPrompt:
         """Save a prompt under its id; returns it as it lies on disk."""
-        path = write_folder(trained, self.folder / check_name(trained.card.id, "Prompt id"), backbone)
+        path = write_folder(trained, self.folder / check_name(trained.card.id, "Prompt id", _ID_LIMIT), backbone)
         return read_folder(path, backbone)
 
     def record_test(self, trained: TrainedPrompt, test: TestCard) -> TrainedPrompt:
@@ -98,7 +116,7 @@ class Bank:
 
     def sibling(self, card: Card, seed: int) -> str:
         """The id of the prompt of the same series with this seed, else with the lowest."""
-        series = [other for other in self.readable_cards()[0] if other.series == card.series]
+        series = [other for other in self.readable_cards()[0] if other.series == card.series and other.diverged is None]
         return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
 
     def verify(self, prompt_id: str) -> None:

@@ -135,8 +135,12 @@ class Card(_Frozen):
     def write(self, folder: Path) -> None:
         """Write or replace the card of a folder, whole or not at all."""
         staging = folder / f".{CARD_NAME}.{os.getpid()}"
-        staging.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        staging.replace(folder / CARD_NAME)
+        try:
+            staging.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            staging.replace(folder / CARD_NAME)
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def read(cls, folder: Path) -> Card:

@@ -118,6 +118,12 @@ def read_source(folder: Path, backbone: Backbone) -> SourcePrompt:
 
 def check_files(folder: Path, card: Card) -> None:
     """Compare every file with its checksum in the card."""
+    unnamed = {peft_format.CONFIG_NAME, peft_format.WEIGHTS_NAME, _SIGNATURE_NAME} - set(card.files)
+    if unnamed:
+        raise PandaError(
+            f"The card of {folder} has no checksum of {', '.join(sorted(unnamed))}: it was changed; remove the prompt "
+            "(panda bank rm) and train it again."
+        )
     for name, expected in card.files.items():
         path = folder / name
         if Path(name).name != name:

@@ -37,8 +37,6 @@ def peft_form(backbone: Backbone, prompt: Prompt, head: Head) -> PeftForm:
             return "SEQ_CLS"
         if backbone.family in _DECODERS and head.readout == "last" and head.bias is None:
             return "SEQ_CLS"
-    elif backbone.shape.embedding_dim != backbone.hidden_size:
-        return "unsupported"  # PEFT takes a prompt's width for the hidden size (ELECTRA, ALBERT)
     return "FEATURE_EXTRACTION"
 
 

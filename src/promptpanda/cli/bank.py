@@ -99,7 +99,7 @@ def verify_prompts(
     else:
         typer.echo(f"{len(names) - len(problems)} of {len(names)} prompts are sound.")
     for problem in problems.values():
-        typer.echo(problem, err=True)
+        typer.echo(f"panda: {problem}", err=True)
     if problems:
         raise typer.Exit(2)
 

@@ -71,6 +71,8 @@ def _of_the_system(error: OSError) -> str:
         return f"The disk is full{where}; free some space and run the command again, what was finished is kept."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"No permission to write{where}; choose another place (--bank), what was finished is kept."
+    if error.errno == errno.ENOENT:
+        return f"Nothing is{where}, and nothing can be made there; choose another place (--bank)."
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
         return f"A file stands{where} where a folder is needed; choose another place (--bank)."
     if error.errno is None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import typer
 
 from promptpanda.cli import bank, demo, doctor, tasks, train, use
+
+_USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError; typer exports no name for it
 
 app = typer.Typer(
     name="panda",
@@ -25,4 +30,16 @@ doctor.register(app)
 
 def main() -> None:
     """Entry point of the `panda` script."""
-    app()
+    try:
+        code = app(standalone_mode=False)
+    except _USAGE_ERROR as error:
+        message = " ".join(error.format_message().split())
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            typer.echo(f"panda: {message}{'' if message.endswith(('.', '?')) else '.'}", err=True)
+        code = 2
+    except typer.Abort:
+        typer.echo("Interrupted; what was finished is kept.", err=True)
+        code = 130
+    sys.exit(code)

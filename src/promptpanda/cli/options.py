@@ -59,6 +59,11 @@ class TaskChoice:
         if self.task is not None:
             if self.own:
                 raise PandaError(f"Both the task '{self.task}' and own files were given; give one of them.")
+            for option in ("text", "text2", "label", "kind", "name"):
+                if getattr(self, option) is not None:
+                    raise PandaError(
+                        f"--{option} is for own files, and the task '{self.task}' was given; leave one out."
+                    )
             return load_task(self.task, data_dir=self.data_dir)
         if not self.own:
             raise PandaError("No task was given: name one of `panda tasks list`, a YAML spec, or --train FILE.")

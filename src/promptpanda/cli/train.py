@@ -113,9 +113,9 @@ def rank_command(
         rows = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in ranking]
         output.print_json({"target": loaded.name, "ranking": rows})
         return
-    names = [name for name in estimators() if name in ranking[0].scores]
+    names = [name for name in estimators() if any(name in entry.scores for entry in ranking)]
     lines = [
-        [str(place), entry.prompt, entry.task, *(f"{entry.scores[name]:.3f}" for name in names)]
+        [str(place), entry.prompt, entry.task, *(output.points(entry.scores.get(name)) for name in names)]
         for place, entry in enumerate(ranking, 1)
     ]
     title = f"Predicted transferability to {loaded.name}"

@@ -76,10 +76,11 @@ def predict_command(
         if len(spec.fields) > 1:
             raise PandaError(f"Task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a FILE with them.")
         try:
-            rows = [{spec.fields[0]: line} for line in sys.stdin.read().split("\n") if line.strip()]
+            # Bytes: under some locales the text layer lets strange bytes pass as surrogates.
+            lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
         except UnicodeDecodeError as error:
             raise PandaError(f"Standard input is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
-        origin = "standard input"
+        rows, origin = [{spec.fields[0]: line} for line in lines if line.strip()], "standard input"
     else:
         rows, origin = read_rows(file), str(file)
     for name in spec.fields:

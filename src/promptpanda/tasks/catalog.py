@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from promptpanda.errors import PandaError, suggest
+from promptpanda.files import check_name
 from promptpanda.tasks.spec import FileData, Kind, TaskSpec
 from promptpanda.tasks.task import Task, data_root
 
@@ -75,10 +76,20 @@ def own_task(
             raise PandaError(f"No file {path}; check the path.")
     if kind is None:
         kind = Kind.SINGLE_CLASSIFICATION if text2 is None else Kind.PAIR_CLASSIFICATION
+    name = name if name is not None else first.name.split(".")[0]
+    try:
+        check_name(name, "Task name")
+    except PandaError as error:
+        raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
+    for column in (text, text2):
+        if column is not None and ("{" in column or "}" in column):
+            raise PandaError(f"Column {column!r} has braces in its name, which mark fields in templates; rename it.")
+    if label in (text, text2):
+        raise PandaError(f"The column '{label}' is given as text and as label; a model would read the answer.")
     segments = [f"{{{column}}}" for column in (text, text2) if column is not None]
     spec = TaskSpec.parse(
         {
-            "name": name if name is not None else first.name.split(".")[0],
+            "name": name,
             "kind": kind,
             "segments": segments,
             "label": label,

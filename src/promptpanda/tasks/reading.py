@@ -28,13 +28,18 @@ def read_rows(path: Path) -> list[Row]:
         rows = _csv(_text(path), path)
     elif name.endswith(".parquet"):
         rows = _parquet(path)
-    elif name.endswith(".tab"):
-        rows = _orange_tab(_text(path), path)
     else:
         raise PandaError(f"{path} is of no known format; expected a name that ends in {', '.join(SUFFIXES)}.")
     if not rows:
         raise PandaError(f"{path} is empty: expected at least one row.")
     return rows
+
+
+def read_orange_tab(path: Path) -> list[Row]:
+    """Rows of a corpus of Orange: tab-separated, with column types and roles in two more header lines."""
+    csv.field_size_limit(2**31 - 1)
+    rows = _named(csv.reader(io.StringIO(_text(path), newline=""), delimiter="\t"), path, ragged=True)[2:]
+    return [row for row in rows if any(row.values())]
 
 
 def column(rows: list[Row], name: str, origin: str) -> list[Any]:
@@ -61,6 +66,12 @@ def _text(path: Path) -> str:
         ) from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise PandaError(f"{path} is not a whole gzip file ({error}); compress it again.") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> PandaError:
+    return PandaError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}); check its permissions.")
 
 
 def _json_lines(text: str, path: Path) -> list[Row]:
@@ -73,8 +84,17 @@ def _json_lines(text: str, path: Path) -> list[Row]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise PandaError(
-                f"Line {number} of {path} is not valid JSON ({error.msg} at column {error.colno})."
+                f"Line {number} of {path} is not valid JSON ({error.msg} at column {error.colno}); mend or remove it."
             ) from error
+        except RecursionError as error:
+            raise PandaError(
+                f"Line {number} of {path} is nested too deeply; expected an object of plain fields."
+            ) from error
+        if "\\ud" in line.lower() and not _encodable(row):
+            raise PandaError(
+                f"Line {number} of {path} holds half a surrogate pair (a cut emoji), which is no text; mend the "
+                "line or leave it out."
+            )
         if not isinstance(row, dict):
             raise PandaError(f"Line {number} of {path} is not a JSON object with fields, found {type(row).__name__}.")
         rows.append(row)
@@ -86,14 +106,15 @@ def _csv(text: str, path: Path) -> list[Row]:
     return _named(csv.reader(io.StringIO(text, newline=""), strict=True), path)
 
 
-def _orange_tab(text: str, path: Path) -> list[Row]:
-    csv.field_size_limit(2**31 - 1)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
-    rows = _named(lines, path)[2:]  # two more header lines: column types and roles
-    return [row for row in rows if any(row.values())]
+def _encodable(value: Any) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _named(lines: Iterable[list[str]], path: Path) -> list[Row]:
+def _named(lines: Iterable[list[str]], path: Path, *, ragged: bool = False) -> list[Row]:
     iterator = iter(lines)
     rows: list[Row] = []
     try:
@@ -101,15 +122,21 @@ def _named(lines: Iterable[list[str]], path: Path) -> list[Row]:
         if header is None:
             return []
         if len(set(header)) < len(header):
-            raise PandaError(f"The header of {path} names a column twice: {', '.join(header)}.")
+            raise PandaError(f"The header of {path} names a column twice: {', '.join(header)}; rename one.")
         for number, cells in enumerate(iterator, 2):
             if not cells:
                 continue
-            if len(cells) != len(header) and path.suffix == ".csv":
-                raise PandaError(f"Record {number} of {path} has {len(cells)} cells, its header has {len(header)}.")
+            if len(cells) != len(header) and not ragged:
+                raise PandaError(
+                    f"Record {number} of {path} has {len(cells)} cells, its header has {len(header)}; "
+                    "put cells that hold commas or line breaks between quotation marks."
+                )
             rows.append(dict(zip(header, cells, strict=False)))
     except csv.Error as error:
-        raise PandaError(f"{path} is not valid CSV ({error}).") from error
+        raise PandaError(
+            f"Record {len(rows) + 2} of {path} is not valid CSV ({error}); close its quotation marks, or double those "
+            "inside a cell."
+        ) from error
     return rows
 
 
@@ -120,5 +147,7 @@ def _parquet(path: Path) -> list[Row]:
     try:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowInvalid, OSError) as error:
-        raise PandaError(f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}).") from error
+        raise PandaError(
+            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); write it again."
+        ) from error
     return rows

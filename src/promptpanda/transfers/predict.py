@@ -52,10 +52,19 @@ def predict(trained: TrainedPrompt, backbone: Backbone, texts: Sequence[str | tu
 
 def with_labels_of(card: Card, task: Task) -> Task:
     """A task with the classes of a prompt, in the prompt's order. Raises PandaError if they are not the same."""
-    if task.kind == Kind.REGRESSION and card.task.kind == Kind.REGRESSION:
-        return task
     if (task.kind == Kind.REGRESSION) != (card.task.kind == Kind.REGRESSION):
-        raise PandaError(f"Prompt {card.id} is for {card.task.kind}, task '{task.name}' is {task.kind}.")
+        raise PandaError(
+            f"Prompt {card.id} is for {card.task.kind}, task '{task.name}' is {task.kind}; say "
+            f"--kind {card.task.kind} if it is."
+        )
+    if len(task.spec.segments) != len(card.task.segments):
+        forms = {1: "single texts", 2: "pairs of texts (--text and --text2)"}
+        raise PandaError(
+            f"Prompt {card.id} reads {forms[len(card.task.segments)]}, task '{task.name}' has "
+            f"{forms[len(task.spec.segments)]}."
+        )
+    if task.kind == Kind.REGRESSION:
+        return task
     known = task.spec.labels
     if known and set(known) != set(card.labels):
         raise PandaError(
@@ -64,7 +73,7 @@ def with_labels_of(card: Card, task: Task) -> Task:
         )
     if not known:
         # Own files name their classes by the rows alone; metrics of the prompt's task apply.
-        return Task(task.spec.model_copy(update={"labels": card.labels}), task.data_dir)
+        return Task(task.spec, task.data_dir, card.labels)
     return task
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from promptpanda.backbone import Backbone
@@ -11,12 +12,18 @@ from promptpanda.bank.folder import SourcePrompt, read_source
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.task import Task
-from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimators
+from promptpanda.transfers.estimators import (
+    DEFAULT_ESTIMATOR,
+    Cosine,
+    IncomparableError,
+    TargetView,
+    estimators,
+)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """One prompt of the bank and what the estimators say of it for a target."""
+    """One prompt of the bank and what the estimators that can compare it say of it for a target."""
 
     prompt: str
     task: str
@@ -49,9 +56,11 @@ def rank(
     progress.begin(f"rank for {task.name}", len(sources))
     ranking = []
     for source in sources:
-        ranking.append(
-            Ranked(source.id, source.task, {name: estimator.score(source, target) for name, estimator in able.items()})
-        )
+        scores: dict[str, float] = {}
+        for name, estimator in able.items():
+            with suppress(IncomparableError):
+                scores[name] = estimator.score(source, target)
+        ranking.append(Ranked(source.id, source.task, scores))
         progress.advance(1)
     return sorted(ranking, key=lambda entry: (-entry.scores[DEFAULT_ESTIMATOR], entry.prompt))
 

@@ -46,7 +46,7 @@ def find_sources(
         path = bank.folder / rank(task, backbone, bank, target, cosine=cosine, progress=progress)[0].prompt
     else:
         path = bank.resolve(source)
-        if source in bank.ids() or path.parent != bank.folder:
+        if source in bank.ids() or str(path) == source.rstrip("/"):
             return [read_source(path, backbone)] * len(seeds)
     card = Card.read(path)
     if card.task.name == task.name:

@@ -193,6 +193,11 @@ def transfer(
         )
         for seed, part, prompt in zip(seeds, partitions, sources, strict=True)
     ]
+    for trial in trials:
+        if trial.source is not None:
+            _ = trial.transferability
+        if any(method.teacher is not None for method in contestants):
+            _ = trial.coefficient
     results = {method.name: _over_seeds(method, trials, test) for method in contestants}
     chosen = max(results, key=lambda name: (statistics.fmean(results[name].validation), -results[name].validation_loss))
     outcomes = results[chosen].outcomes

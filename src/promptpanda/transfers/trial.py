@@ -168,15 +168,20 @@ class Trial:
         outputs = predict_outputs(self.backbone, trained.prompt, trained.head, self.train_data.encoded)
         return Distillation(
             torch.from_numpy(self.objective.unfold(outputs)).float(),
-            coefficient_value(
-                self.distillation.coefficient,
-                transferability=self.transferability.get(DEFAULT_ESTIMATOR),
-                scale=self.distillation.scale,
-                beta=self.distillation.beta,
-                batch_size=self.options.batch_size,
-            ),
+            self.coefficient,
             self.distillation.distance,
             self.distillation.temperature,
+        )
+
+    @cached_property
+    def coefficient(self) -> float:
+        """The weight of a student's distillation; known before anything is trained."""
+        return coefficient_value(
+            self.distillation.coefficient,
+            transferability=self.transferability.get(DEFAULT_ESTIMATOR),
+            scale=self.distillation.scale,
+            beta=self.distillation.beta,
+            batch_size=self.options.batch_size,
         )
 
     @cached_property
@@ -208,8 +213,10 @@ class Trial:
         series: dict[str, object] = {
             "version": __version__,
             "method": method.name,
-            "task": self.task.spec.model_dump(mode="json", exclude={"title", "hub", "package", "files", "metrics"}),
+            "task": self.task.spec.model_dump(mode="json", exclude={"title", "hub", "package", "files"}),
+            "labels": self.task.labels,
             "backbone": self.backbone.fingerprint,
+            "readout": self.backbone.resolve_readout(self.options.readout),
             "options": self.options.model_dump(mode="json"),
             "protocol": self.partition.protocol,
             "budget": len(self.partition.train) + len(self.partition.validation),
@@ -230,6 +237,8 @@ class Trial:
         return used | {"cosine": asdict(self.cosine)} if self.distillation.coefficient == "adaptive" else used
 
     def _train(self, method: Method, prompt_id: str, run: str, series: str) -> TrainedPrompt:
+        if self.bank is not None:
+            self.bank.prepare()
         fitted = method.run(self)
         signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
         source = self.source if method.needs_source else None
