@@ -187,7 +187,7 @@ def test_dropout_zeroes_each_row_on_its_own_and_keeps_the_mean():
 
 
 def test_configs_cover_the_families_that_the_readme_names():
-    from promptpanda.backbone import FAMILIES as NAMED
+    from promptpanda.models import FAMILIES as NAMED
 
     assert {name.lower().replace("-", "") for name in NAMED} == set(CONFIGS)
 

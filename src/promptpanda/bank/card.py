@@ -12,11 +12,12 @@ import torch
 import transformers
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from promptpanda.backbone import Backbone, Readout
+from promptpanda.backbone import Backbone
 from promptpanda.errors import PandaError
 from promptpanda.prompts.prompt import PromptKind
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.spec import TaskSpec
+from promptpanda.training.heads import HeadReadout
 from promptpanda.training.options import TrainingOptions
 from promptpanda.version import __version__
 
@@ -88,10 +89,14 @@ class Card(_Frozen):
         id: `TASK-sSEED-HASH8`.
         run: hash of everything that determines the training; equal runs are not trained twice.
         series: the same without the seed: prompts of one series differ in their seed alone.
-        labels: class names in the order of the head's outputs; empty for regression.
+        labels: names of classes or tags in the order of the head's outputs; empty for the other kinds.
+        prompt_kind, prompt_length: None and 0 for baselines, which train no prompt.
+        weights_kept: whether what was trained is in the folder; a tuned model is not.
+        threshold: of "no answer", chosen on the validation part; None where every question has an answer.
         validation: metrics on the validation part, and the mean task `loss`.
         test: None where no test data was read.
         diverged: why training stopped early, or None.
+        warnings: signs that little was learnt.
         files: SHA-256 of every other file of the folder.
     """
 
@@ -106,9 +111,11 @@ class Card(_Frozen):
     distillation: DistillationCard | None = None
     transferability: dict[str, float] = {}
     backbone: BackboneCard
-    prompt_kind: PromptKind
+    prompt_kind: PromptKind | None
     prompt_length: int
-    readout: Readout
+    readout: HeadReadout
+    weights_kept: bool = True
+    threshold: float | None = None
     options: TrainingOptions
     protocol: Protocol
     seed: int
@@ -122,6 +129,7 @@ class Card(_Frozen):
     forward_examples: int
     seconds: float
     diverged: str | None = None
+    warnings: tuple[str, ...] = ()
     peft: PeftForm
     environment: dict[str, str]
     created: str

@@ -9,14 +9,14 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
-from promptpanda.backbone import Backbone, Readout
+from promptpanda.backbone import Backbone
 from promptpanda.bank import peft_format
 from promptpanda.bank.card import CARD_NAME, Card
 from promptpanda.bank.signature import Signature
 from promptpanda.errors import PandaError
 from promptpanda.files import sha256_file, whole_folder
 from promptpanda.prompts.prompt import Prompt
-from promptpanda.training.heads import Head
+from promptpanda.training.heads import Head, HeadReadout
 
 _HEAD_NAME = "head.safetensors"
 _SIGNATURE_NAME = "signature.safetensors"
@@ -27,17 +27,19 @@ class TrainedPrompt:
     """A prompt with all that belongs to it.
 
     Attributes:
-        prompt, head: the trained values. A transfer takes the prompt, never the head.
-        signature: what estimators need of it.
+        prompt, head: the trained values. A transfer takes the prompt, never the head. Baselines have no prompt.
+        signature: what estimators need of the prompt.
         card: everything else.
         path: its folder, or None while it is not saved.
+        backbone: the tuned model of model tuning, which is never saved; None for all else.
     """
 
-    prompt: Prompt
+    prompt: Prompt | None
     head: Head
-    signature: Signature
+    signature: Signature | None
     card: Card
     path: Path | None = None
+    backbone: Backbone | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class SourcePrompt:
     @classmethod
     def of(cls, trained: TrainedPrompt) -> SourcePrompt:
         card = trained.card
+        if trained.prompt is None:
+            raise PandaError(f"{card.id} was made by {card.method}, which trains no prompt; it cannot be a source.")
         return cls(
             trained.prompt,
             card.id,
@@ -75,12 +79,13 @@ def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Pa
     """Save a prompt as a folder; if the folder exists, it is left as it is."""
     form = trained.card.peft
     with whole_folder(target) as staging:
-        adapter = peft_format.adapter_tensors(backbone, trained.prompt, trained.head, form)
-        (staging / peft_format.WEIGHTS_NAME).write_bytes(save(adapter, {"format": "pt"}))
-        config = peft_format.adapter_config(backbone, trained.prompt, form)
-        (staging / peft_format.CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        signature = save(trained.signature.tensors(), trained.signature.metadata())
-        (staging / _SIGNATURE_NAME).write_bytes(signature)
+        if trained.prompt is not None and trained.signature is not None:
+            adapter = peft_format.adapter_tensors(backbone, trained.prompt, trained.head, form)
+            (staging / peft_format.WEIGHTS_NAME).write_bytes(save(adapter, {"format": "pt"}))
+            config = peft_format.adapter_config(backbone, trained.prompt, form)
+            (staging / peft_format.CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            signature = save(trained.signature.tensors(), trained.signature.metadata())
+            (staging / _SIGNATURE_NAME).write_bytes(signature)
         if form != "SEQ_CLS":
             head = {"weight": trained.head.weight.contiguous()}
             if trained.head.bias is not None:
@@ -100,6 +105,8 @@ def read_folder(folder: Path, backbone: Backbone) -> TrainedPrompt:
             f"Prompt {card.id} was trained on {card.backbone.name} (weights {card.backbone.fingerprint[:8]}), not on "
             f"{backbone.name} (weights {backbone.fingerprint[:8]}); give --model {card.backbone.name}."
         )
+    if card.prompt_kind is None:
+        return TrainedPrompt(None, _head(folder, card.readout, {}), None, card, folder)
     prompt, rest = peft_format.read_adapter(folder, backbone)
     head = _head(folder, card.readout, rest)
     signature = Signature.from_tensors(*peft_format.read_tensors(folder / _SIGNATURE_NAME))
@@ -118,7 +125,8 @@ def read_source(folder: Path, backbone: Backbone) -> SourcePrompt:
 
 def check_files(folder: Path, card: Card) -> None:
     """Compare every file with its checksum in the card."""
-    unnamed = {peft_format.CONFIG_NAME, peft_format.WEIGHTS_NAME, _SIGNATURE_NAME} - set(card.files)
+    needed = {peft_format.CONFIG_NAME, peft_format.WEIGHTS_NAME, _SIGNATURE_NAME}
+    unnamed = ({_HEAD_NAME} if card.prompt_kind is None else needed) - set(card.files)
     if unnamed:
         raise PandaError(
             f"The card of {folder} has no checksum of {', '.join(sorted(unnamed))}: it was changed; remove the prompt "
@@ -139,7 +147,7 @@ def check_files(folder: Path, card: Card) -> None:
             )
 
 
-def _head(folder: Path, readout: Readout, rest: dict[str, Tensor]) -> Head:
+def _head(folder: Path, readout: HeadReadout, rest: dict[str, Tensor]) -> Head:
     tensors = {key.rsplit(".", 1)[-1]: value for key, value in rest.items()}
     if not tensors:
         tensors, _ = peft_format.read_tensors(folder / _HEAD_NAME)

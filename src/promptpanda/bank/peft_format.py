@@ -14,10 +14,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from promptpanda.backbone import EMBEDDED, Backbone
+from promptpanda.backbone import Backbone
 from promptpanda.bank.card import PeftForm
 from promptpanda.errors import PandaError
+from promptpanda.models import EMBEDDED
 from promptpanda.prompts.prompt import Prompt
+from promptpanda.tasks.spec import Kind
 from promptpanda.training.heads import Head
 
 CONFIG_NAME = "adapter_config.json"
@@ -28,11 +30,11 @@ _DECODERS = {"gpt2", "llama", "qwen3"}
 _EMBEDDED_ALIASES = {EMBEDDED, "all-minilm-l6-v2"}
 
 
-def peft_form(backbone: Backbone, prompt: Prompt, head: Head) -> PeftForm:
+def peft_form(backbone: Backbone, prompt: Prompt | None, head: Head, kind: Kind) -> PeftForm:
     """Which of PEFT's model classes expresses this prompt and head exactly."""
-    if prompt.kind == "prefix":
-        if backbone.family in _NO_PREFIX_TUNING:
-            return "unsupported"
+    if prompt is None or (prompt.kind == "prefix" and backbone.family in _NO_PREFIX_TUNING):
+        return "unsupported"
+    if prompt.kind == "prefix" and (kind.classifies or kind == Kind.REGRESSION):
         if backbone.family == "bert" and head.readout == "pooler":
             return "SEQ_CLS"
         if backbone.family in _DECODERS and head.readout == "last" and head.bias is None:

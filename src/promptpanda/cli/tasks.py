@@ -17,6 +17,7 @@ app = typer.Typer(help="The tasks that promptpanda knows.", no_args_is_help=True
 def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
     """All tasks of the catalog, and whether their data is on this machine."""
     from promptpanda.tasks.catalog import catalog_names, load_task
+    from promptpanda.tasks.task import SPLITS
 
     tasks = [load_task(name, data_dir=data_dir) for name in catalog_names()]
     if json:
@@ -27,6 +28,7 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
                 "metric": task.spec.metric,
                 "labels": len(task.spec.labels),
                 "local": task.available(),
+                "sizes": task.sizes(),
                 "hub": None if task.spec.hub is None else task.spec.hub.path,
             }
             for task in tasks
@@ -36,15 +38,18 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
     lines = [
         [
             task.name,
-            task.kind.value.replace("_classification", "").replace("_", " "),
+            task.kind.words,
             task.spec.metric,
             str(len(task.spec.labels) or "-"),
+            *(str(sizes.get(split, "-")) for split in SPLITS),
             "here" if task.available() else ("hub" if task.spec.hub is not None else "--data-dir"),
             task.spec.title,
         ]
         for task in tasks
+        for sizes in [task.sizes()]
     ]
-    output.print_table(None, ["task", "kind", "metric", "classes", "data", "what"], lines, (3,))
+    columns = ["task", "kind", "metric", "classes", *SPLITS, "data", "what"]
+    output.print_table(None, columns, lines, (3, 4, 5, 6))
 
 
 @command(app, "show")

@@ -89,13 +89,15 @@ def rank_command(
     loaded = target.load()
     from promptpanda.tasks.encoding import encode
     from promptpanda.tasks.protocol import partition
+    from promptpanda.training.defaults import resolved
     from promptpanda.transfers.estimators import TargetView, estimators
     from promptpanda.transfers.ranking import rank
     from promptpanda.transfers.transfer import train
 
     part = partition(loaded, protocol=data.protocol_name(), train_examples=data.train_examples, seed=seeds[0])
     backbone = model.load()
-    view = TargetView(backbone, encode(backbone, part.train.texts, options.max_length))
+    seen = resolved(options, loaded.kind, len(part.train), positions=backbone.positions)
+    view = TargetView(backbone, encode(backbone, part.train.texts, seen.max_length))
     with output.TerminalProgress() as progress:
         if with_target_prompt:
             view.own = train(
@@ -133,10 +135,14 @@ def transfer_command(
     source: Annotated[
         str, typer.Option(help="Prompt to start from: id, path (also of a PEFT prefix), task name, or best.")
     ] = "best",
-    methods: Annotated[str, typer.Option(help="Methods to try, with commas.")] = "prompt_tuning,pot,panda",
+    methods: Annotated[
+        str,
+        typer.Option(help="Methods to try, with commas: prompt_tuning, pot, panda, head_only, model_tuning."),
+    ] = "prompt_tuning,pot,panda",
     coefficient: Annotated[
-        str, typer.Option(help="PANDA: adaptive (scale x clipped transferability), published, or a number.")
-    ] = "adaptive",
+        str | None,
+        typer.Option(help="PANDA: adaptive (scale x clipped transferability; the default), published, or a number."),
+    ] = None,
     coefficient_scale: Annotated[float, typer.Option(min=0.0, help="Scale of the adaptive coefficient.")] = 1.0,
     distance: Annotated[Literal["mse", "kl"], typer.Option(help="PANDA: distance between the outputs.")] = "mse",
     temperature: Annotated[float, typer.Option(min=0.01, help="PANDA: temperature of kl.")] = 1.0,
@@ -167,7 +173,10 @@ def transfer_command(
             options=options,
             methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
             distillation=DistillationOptions(
-                coefficient=coefficient, scale=coefficient_scale, distance=distance, temperature=temperature
+                coefficient=coefficient or training.coefficient() or "adaptive",
+                scale=coefficient_scale,
+                distance=distance,
+                temperature=temperature,
             ),
             cosine=metric.cosine(),
             protocol=data.protocol_name(),

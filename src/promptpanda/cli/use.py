@@ -60,7 +60,10 @@ def predict_command(
     model: ModelChoice,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="Rows with the task's fields; left out: one text a line from stdin."),
+        typer.Argument(
+            metavar="[FILE]",
+            help="Rows with the task's fields; left out: one text a line from stdin (words with spaces between them).",
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -68,10 +71,12 @@ def predict_command(
     bank = model.open_bank()
     from promptpanda.bank.card import Card
     from promptpanda.tasks.reading import column, read_rows
-    from promptpanda.transfers.predict import predict
+    from promptpanda.tasks.spec import Kind
+    from promptpanda.transfers.predict import predict, read_row
 
     path = bank.resolve(prompt)
-    spec = Card.read(path).task
+    card = Card.read(path)
+    spec = card.task
     if file is None:
         if len(spec.fields) > 1:
             raise PandaError(f"Task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a FILE with them.")
@@ -80,12 +85,15 @@ def predict_command(
             lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
         except UnicodeDecodeError as error:
             raise PandaError(f"Standard input is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
-        rows, origin = [{spec.fields[0]: line} for line in lines if line.strip()], "standard input"
+        texts = [line for line in lines if line.strip()]
+        words = spec.kind == Kind.TOKEN_CLASSIFICATION
+        rows = [{spec.fields[0]: text.split() if words else text} for text in texts]
+        origin = "standard input"
     else:
-        rows, origin = read_rows(file), str(file)
+        rows, origin = read_rows(file, spec.columns), str(file)
     for name in spec.fields:
         column(rows, name, origin)
-    texts = [spec.render(row, f"Row {number} of {origin}") for number, row in enumerate(rows, 1)]
-    backbone = model.load(Card.read(path).backbone.name)
-    for prediction in predict(bank.load(str(path), backbone), backbone, texts):
+    inputs = [read_row(card, row, f"Row {number} of {origin}") for number, row in enumerate(rows, 1)]
+    backbone = model.load(card.backbone.name)
+    for prediction in predict(bank.load(str(path), backbone), backbone, inputs):
         sys.stdout.write(json_module.dumps(prediction, ensure_ascii=False) + "\n")

@@ -44,20 +44,22 @@ class PrefixCall:
     """
 
     def __init__(self, tensor: Tensor, index: LayerIndex) -> None:
-        self._tensor = tensor
+        self._length = int(tensor.shape[-2])
+        # Unbound once: indexing it per layer would let every layer's backward pass fill a gradient of the whole.
+        self._layers = tensor.unbind(1)
         self._index = index
         self._masks: dict[int, tuple[Tensor, Tensor]] = {}
         self.calls = 0
 
     @property
     def length(self) -> int:
-        return int(self._tensor.shape[-2])
+        return self._length
 
     def keys_and_values(self, module: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """This layer's prefix. *Shape:* two of (batch, heads, V, head_dim)."""
         layer = self._index(module, self.calls)
         self.calls += 1
-        pair = self._tensor[:, layer].to(dtype)
+        pair = self._layers[layer].to(dtype)
         return pair[:, 0], pair[:, 1]
 
     def widen(self, mask: Tensor) -> Tensor:

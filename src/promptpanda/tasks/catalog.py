@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
-from promptpanda.tasks.spec import FileData, Kind, TaskSpec
+from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
 from promptpanda.tasks.task import Task, data_root
 
+_OWN_METRICS = {
+    Kind.REGRESSION: ["pearson_spearman"],
+    Kind.MULTIPLE_CHOICE: ["accuracy"],
+    Kind.TOKEN_CLASSIFICATION: ["span_f1", "span_precision", "span_recall"],
+    Kind.EXTRACTIVE_QA: ["squad_f1", "squad_em"],
+}
 _FOLDER = Path(str(files("promptpanda.tasks"))) / "catalog"
 
 
@@ -30,12 +38,13 @@ def catalog_spec(name: str) -> TaskSpec:
     return TaskSpec.from_yaml(_FOLDER / f"{name}.yaml")
 
 
-def load_task(name: str | Path, *, data_dir: Path | str | None = None) -> Task:
+def load_task(name: str | Path, *, data_dir: Path | str | None = None, template: str | None = None) -> Task:
     """A task by catalog name or by the path of a YAML spec.
 
     Args:
         name: such as `rte`, or `my/task.yaml`.
         data_dir: data root with a folder of the task's name; by default what PANDA_DATA names.
+        template: one of the spec's other ways to write the text.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
@@ -46,7 +55,7 @@ def load_task(name: str | Path, *, data_dir: Path | str | None = None) -> Task:
             spec = spec.model_copy(update={"files": _beside(spec.files, path.parent)})
     else:
         spec = catalog_spec(str(name))
-    return Task(spec, data_root(data_dir))
+    return Task(spec if template is None else spec.with_template(template), data_root(data_dir))
 
 
 def own_task(
@@ -56,6 +65,7 @@ def own_task(
     test: Path | None = None,
     text: str,
     text2: str | None = None,
+    choices: Sequence[str] = (),
     label: str = "label",
     kind: Kind | None = None,
     name: str | None = None,
@@ -63,9 +73,12 @@ def own_task(
     """A task from the user's own files (.jsonl, .jsonl.gz, .csv or .parquet).
 
     Args:
-        text, text2: the columns with the text, and with the second text of a pair.
-        label: the column with the label.
-        kind: by default pair classification if `text2` is given, else single-sentence classification.
+        text, text2: the columns with the text, and with the second text of a pair. Token classification: the words.
+            Extractive QA: question and context. Multiple choice: what the choices are about.
+        choices: multiple choice: the columns of the choices, or the one column that lists them.
+        label: the column with the label, the tags or the answers.
+        kind: by default multiple choice if there are `choices`, pair classification if `text2` is given, else
+            single-sentence classification.
         name: by default the name of the first file, without its ending.
     """
     first = next((path for path in (train, validation, test) if path is not None), None)
@@ -76,24 +89,32 @@ def own_task(
             raise PandaError(f"No file {path}; check the path.")
     if kind is None:
         kind = Kind.SINGLE_CLASSIFICATION if text2 is None else Kind.PAIR_CLASSIFICATION
+        kind = Kind.MULTIPLE_CHOICE if choices else kind
     name = name if name is not None else first.name.split(".")[0]
     try:
         check_name(name, "Task name")
     except PandaError as error:
         raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
-    for column in (text, text2):
+    for column in (text, text2, *choices):
         if column is not None and ("{" in column or "}" in column):
             raise PandaError(f"Column {column!r} has braces in its name, which mark fields in templates; rename it.")
-    if label in (text, text2):
+    if label in (text, text2, *choices):
         raise PandaError(f"The column '{label}' is given as text and as label; a model would read the answer.")
     segments = [f"{{{column}}}" for column in (text, text2) if column is not None]
+    own: dict[str, Any] = {}
+    if kind == Kind.MULTIPLE_CHOICE:
+        if not choices:
+            raise PandaError("Multiple choice needs --choices: the columns of the choices, or one that lists them.")
+        segments = [" ".join(segments), f"{{{CHOICE}}}"]
+        own = {"choice_list": choices[0]} if len(choices) == 1 else {"choices": tuple(choices)}
     spec = TaskSpec.parse(
         {
             "name": name,
             "kind": kind,
             "segments": segments,
             "label": label,
-            "metrics": ["pearson_spearman"] if kind == Kind.REGRESSION else ["accuracy", "macro_f1"],
+            "metrics": _OWN_METRICS.get(kind, ["accuracy", "macro_f1"]),
+            **own,
             "files": FileData(
                 train=None if train is None else str(train),
                 validation=None if validation is None else str(validation),

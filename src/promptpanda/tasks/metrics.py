@@ -1,15 +1,19 @@
-"""Metrics, each computed by scikit-learn or scipy, as fractions (correlations -1..1)."""
+"""Metrics, as fractions (correlations -1..1): by scikit-learn and scipy, those of spans and answers by definition."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import stats
 from sklearn import metrics as sk
 
-from promptpanda.tasks.spec import TaskSpec
+from promptpanda.tasks.answers import multirc_scores, record_scores, squad_scores
+from promptpanda.tasks.inputs import Choices, Split
+from promptpanda.tasks.spec import Kind, TaskSpec
+from promptpanda.tasks.tags import span_scores
 
 Score = Callable[[np.ndarray, np.ndarray, int], float]
 
@@ -46,15 +50,64 @@ METRICS: dict[str, Score] = {
 }
 
 
-def compute_metrics(
-    spec: TaskSpec, class_names: tuple[str, ...], labels: np.ndarray, predictions: np.ndarray
-) -> dict[str, float]:
+def compute_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, predictions: Any) -> dict[str, float]:
     """All metrics of a task.
 
     Args:
         spec: names the metrics and the positive class of F1.
-        class_names: by class index; empty for regression.
-        labels, predictions: class indices, or values for regression. *Shape:* (examples,).
+        class_names: by class or tag index; empty for the other kinds.
+        split: what was predicted; its labels count.
+        predictions: one entry an example: class indices or values, positions of choices, tag indices of the words, or
+            answers as text.
     """
+    scores = _all_metrics(spec, class_names, split, predictions)
+    return {name: scores[name] for name in spec.metrics}
+
+
+def _all_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, predictions: Any) -> dict[str, float]:
+    if spec.kind == Kind.MULTIPLE_CHOICE:
+        return _choice_metrics(split, predictions)
+    if spec.kind == Kind.TOKEN_CLASSIFICATION:
+        gold, found = ([[class_names[tag] for tag in tags] for tags in side] for side in (split.labels, predictions))
+        return span_scores(gold, found)
+    if spec.kind == Kind.EXTRACTIVE_QA:
+        return squad_scores(predictions, [[answer.text for answer in answers] for answers in split.labels])
     positive = class_names.index(spec.positive) if spec.positive is not None else len(class_names) - 1
-    return {name: METRICS[name](labels, predictions, positive) for name in spec.metrics}
+    simple = [name for name in spec.metrics if name in METRICS]
+    scores: dict[str, float] = {name: METRICS[name](split.labels, predictions, positive) for name in simple}
+    if len(simple) < len(spec.metrics):
+        groups = split.groups if split.groups is not None else np.arange(len(split))
+        scores |= multirc_scores(split.labels == positive, predictions == positive, groups)
+    return scores
+
+
+def _choice_metrics(split: Split, predictions: np.ndarray) -> dict[str, float]:
+    right = [int(taken) in labels for taken, labels in zip(predictions, split.labels, strict=True)]
+    names = [text.names for text in split.texts if isinstance(text, Choices)]
+    taken = [names[example][int(choice)] for example, choice in enumerate(predictions)]
+    golds = [[names[example][place] for place in labels] for example, labels in enumerate(split.labels)]
+    return {"accuracy": float(np.mean(right)), **record_scores(taken, golds)}
+
+
+def baseline(spec: TaskSpec, class_names: tuple[str, ...], train: Split, split: Split) -> dict[str, float]:
+    """The metrics of the prediction that needs no model: the most frequent class or choice, the mean, no span, "".
+
+    Args:
+        train: decides which class is the most frequent one.
+        split: what is predicted.
+    """
+    predictions: Any
+    if spec.kind == Kind.REGRESSION:
+        predictions = np.full(len(split), train.labels.mean())
+    elif spec.kind == Kind.TOKEN_CLASSIFICATION:
+        predictions = [(0,) * len(tags) for tags in split.labels]
+    elif spec.kind == Kind.EXTRACTIVE_QA:
+        predictions = [""] * len(split)
+    else:
+        labels = train.labels
+        if spec.kind == Kind.MULTIPLE_CHOICE:
+            labels = np.asarray([right[0] for right in labels])
+        predictions = np.full(len(split), np.bincount(labels).argmax())
+        if spec.kind == Kind.MULTIPLE_CHOICE:  # rows may have fewer choices than others
+            predictions = np.minimum(predictions, [len(text.names) - 1 for text in split.texts])  # type: ignore[union-attr]
+    return compute_metrics(spec, class_names, split, predictions)

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 
 from promptpanda.errors import PandaError
+from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.spec import Kind
-from promptpanda.tasks.task import Split, Task
+from promptpanda.tasks.task import Task
 
 Protocol = Literal["clean", "paper"]
 
@@ -47,7 +48,7 @@ def partition(
             f"--train-examples {total} is more than task '{task.name}' has ({len(train)}); lower it or leave it out."
         )
     strata = _strata(train, task.kind)
-    classes = len(np.unique(strata)) if task.kind != Kind.REGRESSION else 1
+    classes = len(np.unique(strata)) if task.kind.classifies else 1
     rng = np.random.default_rng([seed, 0])
     if protocol == "paper":
         validation = task.split("validation")
@@ -64,8 +65,8 @@ def partition(
     if total - n_val < max(classes, 2):
         raise PandaError(_too_few(task, total, classes, minimum_budget(classes)))
     subset = np.arange(len(train)) if total == len(train) else _stratified(strata, total, rng)
-    # Every class keeps an example to train on; the quintiles of a regression need not.
-    carved = _stratified(strata[subset], n_val, rng, keep=0 if task.kind == Kind.REGRESSION else 1)
+    # Every class keeps an example to train on; other strata need not.
+    carved = _stratified(strata[subset], n_val, rng, keep=int(task.kind.classifies))
     rest = np.setdiff1d(np.arange(total), carved)
     return Partition(train.take(subset[rest]), train.take(subset[carved]), protocol)
 
@@ -91,7 +92,7 @@ def capped(split: Split, limit: int | None, seed: int = 0) -> Split:
 
 
 def _too_few(task: Task, total: int, classes: int, minimum: int) -> str:
-    what = f"its {classes} classes" if task.kind != Kind.REGRESSION else "training"
+    what = f"its {classes} classes" if task.kind.classifies else "training"
     return (
         f"{total} training examples of task '{task.name}' are too few for {what} and a validation part of "
         f"{validation_size(total)}; at least {minimum} are needed."
@@ -99,11 +100,21 @@ def _too_few(task: Task, total: int, classes: int, minimum: int) -> str:
 
 
 def _strata(split: Split, kind: Kind) -> np.ndarray:
-    """Classes, or quintiles of a regression target. *Shape:* (examples,)."""
-    if kind != Kind.REGRESSION:
+    """What a subset should hold in the proportions of the whole. *Shape:* (examples,).
+
+    Classes; quintiles of a regression target; the position of the first right choice; whether a sentence has a span;
+    whether a question has an answer.
+    """
+    if kind.classifies:
         return split.labels
-    cuts = np.quantile(split.labels, [0.2, 0.4, 0.6, 0.8])
-    return np.searchsorted(cuts, split.labels, side="right")
+    if kind == Kind.REGRESSION:
+        cuts = np.quantile(split.labels, [0.2, 0.4, 0.6, 0.8])
+        return np.searchsorted(cuts, split.labels, side="right")
+    if kind == Kind.MULTIPLE_CHOICE:
+        return np.asarray([right[0] for right in split.labels])
+    if kind == Kind.TOKEN_CLASSIFICATION:
+        return np.asarray([int(any(tags)) for tags in split.labels])
+    return np.asarray([int(bool(answers)) for answers in split.labels])
 
 
 def _stratified(strata: np.ndarray, size: int, rng: np.random.Generator, keep: int = 0) -> np.ndarray:

@@ -6,28 +6,37 @@ import csv
 import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from promptpanda.errors import PandaError, suggest
+from promptpanda.tasks.columns import ColumnData, read_columns
+from promptpanda.tasks.text import read_text
 
 Row = dict[str, Any]
-SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet")
+NumberedRows = list[tuple[int, Row]]  # rows with their number in the file, from 1
+COLUMN_SUFFIXES = (".conll", ".conll.gz", ".txt", ".txt.gz")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet", *COLUMN_SUFFIXES)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """All rows of a file, in order. Raises PandaError with the line where one is broken."""
+def read_rows(path: Path, columns: ColumnData | None = None) -> list[Row]:
+    """All rows of a file, in order. Raises PandaError with the line where one is broken.
+
+    Args:
+        columns: the layout of column files (.conll, .txt); of the others none is needed.
+    """
     if not path.is_file():
         raise PandaError(f"No file {path}; check the path.")
     name = path.name.lower()
     if name.endswith((".jsonl", ".jsonl.gz")):
-        rows = _json_lines(_text(path), path)
+        rows = _json_lines(read_text(path), path)
     elif name.endswith(".csv"):
-        rows = _csv(_text(path), path)
+        rows = _csv(read_text(path), path)
     elif name.endswith(".parquet"):
         rows = _parquet(path)
+    elif name.endswith(COLUMN_SUFFIXES) and columns is not None:
+        rows = read_columns(path, columns)
     else:
         raise PandaError(f"{path} is of no known format; expected a name that ends in {', '.join(SUFFIXES)}.")
     if not rows:
@@ -35,10 +44,25 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
+def count_rows(path: Path, columns: ColumnData | None = None) -> int:
+    """The number of rows of a file, for tables: its lines, where the format has a row a line."""
+    name = path.name.lower()
+    if name.endswith(".parquet"):
+        import pyarrow.parquet
+
+        return int(pyarrow.parquet.read_metadata(path).num_rows)
+    if columns is not None and name.endswith(COLUMN_SUFFIXES):
+        return len(read_columns(path, columns))
+    data = path.read_bytes()
+    data = gzip.decompress(data) if name.endswith(".gz") else data
+    lines = data.count(b"\n") + (not data.endswith(b"\n"))
+    return lines - {".csv": 1, ".tab": 3}.get(path.suffix.lower(), 0)
+
+
 def read_orange_tab(path: Path) -> list[Row]:
     """Rows of a corpus of Orange: tab-separated, with column types and roles in two more header lines."""
     csv.field_size_limit(2**31 - 1)
-    rows = _named(csv.reader(io.StringIO(_text(path), newline=""), delimiter="\t"), path, ragged=True)[2:]
+    rows = _named(csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t"), path, ragged=True)[2:]
     return [row for row in rows if any(row.values())]
 
 
@@ -51,27 +75,6 @@ def column(rows: list[Row], name: str, origin: str) -> list[Any]:
                 f"{suggest(name, map(str, row))}"
             )
     return [row[name] for row in rows]
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if path.name.lower().endswith(".gz"):
-            data = gzip.decompress(data)
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise PandaError(
-            f"{path} is not UTF-8: line {line} has byte 0x{error.object[error.start]:02x}; save it as UTF-8."
-        ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise PandaError(f"{path} is not a whole gzip file ({error}); compress it again.") from error
-    except OSError as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: OSError) -> PandaError:
-    return PandaError(f"{path} cannot be read ({(error.strerror or str(error)).lower()}); check its permissions.")
 
 
 def _json_lines(text: str, path: Path) -> list[Row]:

@@ -12,25 +12,76 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name
+from promptpanda.tasks.columns import ColumnData
+from promptpanda.tasks.marking import Mark, marked
+from promptpanda.tasks.tags import Scheme
 
 
 class Kind(StrEnum):
-    """Task kinds. Each is served by one objective (training/objectives.py)."""
+    """Task kinds. Each is served by one form (tasks/forms) and one objective (training/objectives)."""
 
     SINGLE_CLASSIFICATION = "single_classification"
     PAIR_CLASSIFICATION = "pair_classification"
     REGRESSION = "regression"
+    MULTIPLE_CHOICE = "multiple_choice"
+    TOKEN_CLASSIFICATION = "token_classification"
+    EXTRACTIVE_QA = "extractive_qa"
+
+    @property
+    def classifies(self) -> bool:
+        """Whether whole texts are put into classes."""
+        return self in (Kind.SINGLE_CLASSIFICATION, Kind.PAIR_CLASSIFICATION)
+
+    @property
+    def words(self) -> str:
+        """For tables and sentences."""
+        return {"single_classification": "single sentence", "pair_classification": "sentence pair"}.get(
+            self.value, self.value.replace("_", " ").replace("qa", "QA")
+        )
 
 
 SplitName = Literal["train", "validation", "test"]
-Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman", "pearson_spearman"]
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "matthews",
+    "f1a",
+    "question_em",
+    "pearson",
+    "spearman",
+    "pearson_spearman",
+    "record_f1",
+    "record_em",
+    "span_f1",
+    "span_precision",
+    "span_recall",
+    "squad_f1",
+    "squad_em",
+]
+_CLASS_METRICS = {"accuracy", "f1", "macro_f1", "matthews", "f1a", "question_em"}
+_METRICS = {
+    Kind.SINGLE_CLASSIFICATION: _CLASS_METRICS,
+    Kind.PAIR_CLASSIFICATION: _CLASS_METRICS,
+    Kind.REGRESSION: {"pearson", "spearman", "pearson_spearman"},
+    Kind.MULTIPLE_CHOICE: {"accuracy", "record_f1", "record_em"},
+    Kind.TOKEN_CLASSIFICATION: {"span_f1", "span_precision", "span_recall"},
+    Kind.EXTRACTIVE_QA: {"squad_f1", "squad_em"},
+}
 # Not format strings: in those `review.text` or `a[0]` would mean a part of a field.
 _FIELD = re.compile(r"\{([^{}]+)\}")
-_REGRESSION_METRICS = {"pearson", "spearman", "pearson_spearman"}
+CHOICE = "choice"  # in a template: the text of the choice
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Template(_Strict):
+    """Another way to write a task's text; `panda ... --template NAME` takes it."""
+
+    segments: tuple[str, ...] = Field(min_length=1, max_length=2)
+    marks: tuple[Mark, ...] = ()
 
 
 class HubData(_Strict):
@@ -66,13 +117,27 @@ class TaskSpec(_Strict):
         name: catalog name; also the name of its folder below a data root.
         kind: see `Kind`.
         segments: one or two templates over the fields of a row, such as `"{premise}"`; two make a sentence pair.
+            Multiple choice: `"{choice}"` is the choice's text. Token classification: the one field with the words.
+            Extractive QA: question and context.
+        values: how values of a field are written in the text, such as `{question: {cause: because}}`.
+        marks: spans that are put between signs before the segments are made.
+        templates: other segments and marks, by name.
+        choices: multiple choice: the fields of the choices, one each.
+        choice_list: multiple choice: the one field that lists the choices (texts, or `{text: [...], label: [...]}`).
+        placeholder: multiple choice: text in a segment whose place the choice takes, beside `"{choice}"`.
+        predicate: token classification: the field with the position of the word that roles refer to.
+        scheme: of the tags; None tells BIO from BIOES by itself.
+        no_answer: extractive QA: some questions have no answer in their context (SQuAD 2).
         label: the field to predict.
-        labels: class names in the order of the hub's integers; empty means: those that occur in train, sorted.
+        labels: class names in the order of the hub's integers; of token classification the entity types, of multiple
+            choice the names of the choices. Empty means: those that occur in train, sorted.
         aliases: other spellings of labels that some copies of the data use, mapped to the names in `labels`.
         drop_other_labels: rows whose label is not in `labels` are left out instead of refused (parts of a corpus).
         positive: the class whose F1 `f1` is; by default the last of two.
+        group: fields whose values together name a group of rows (the answers to one question).
         metrics: the first is the one that scores are reported in.
         benchmark: for GLUE and SuperGLUE names the official validation set is the test set.
+        columns: how column files (.conll) are laid out.
         hub, package, files: where the data is, beside a folder of the task's name below a data root.
     """
 
@@ -80,13 +145,24 @@ class TaskSpec(_Strict):
     title: str = ""
     kind: Kind
     segments: tuple[str, ...] = Field(min_length=1, max_length=2)
+    values: dict[str, dict[str, str]] = {}
+    marks: tuple[Mark, ...] = ()
+    templates: dict[str, Template] = {}
+    choices: tuple[str, ...] = ()
+    choice_list: str | None = None
+    placeholder: str | None = None
+    predicate: str | None = None
+    scheme: Scheme | None = None
+    no_answer: bool = False
     label: str = "label"
     labels: tuple[str, ...] = ()
     aliases: dict[str, str] = {}
     drop_other_labels: bool = False
     positive: str | None = None
+    group: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = Field(min_length=1)
     benchmark: Literal["glue", "superglue"] | None = None
+    columns: ColumnData | None = None
     hub: HubData | None = None
     package: PackageData | None = None
     files: FileData | None = None
@@ -98,18 +174,15 @@ class TaskSpec(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
-        if (self.kind == Kind.PAIR_CLASSIFICATION and len(self.segments) != 2) or (
-            self.kind == Kind.SINGLE_CLASSIFICATION and len(self.segments) != 1
-        ):
-            raise ValueError(f"kind {self.kind} does not go with {len(self.segments)} segment(s)")
+        self._check_form()
         if not all(self.segment_fields(segment) for segment in self.segments):
             raise ValueError(f"each of segments {list(self.segments)} needs a field in braces, such as '{{text}}'")
-        if self.kind == Kind.REGRESSION and (self.labels or self.aliases):
-            raise ValueError("a regression task has no labels")
-        wrong = [name for name in self.metrics if (name in _REGRESSION_METRICS) != (self.kind == Kind.REGRESSION)]
+        if self.kind in (Kind.REGRESSION, Kind.EXTRACTIVE_QA) and (self.labels or self.aliases):
+            raise ValueError(f"a task of kind {self.kind} has no labels")
+        wrong = [name for name in self.metrics if name not in _METRICS[self.kind]]
         if wrong:
             raise ValueError(f"metric {wrong[0]} does not go with kind {self.kind}")
-        if self.labels and len(self.labels) < 2:
+        if self.labels and len(self.labels) < 2 and self.kind != Kind.TOKEN_CLASSIFICATION:
             raise ValueError(f"labels needs at least two classes, found {list(self.labels)}")
         known = set(self.labels)
         twice = [label for label in self.labels if self.labels.count(label) > 1]
@@ -122,6 +195,39 @@ class TaskSpec(_Strict):
             raise ValueError(f"{strangers[0]!r} is not among the labels {list(self.labels)}")
         return self
 
+    def _check_form(self) -> None:
+        """Each kind has fields of its own, and a number of segments."""
+        segments = {
+            Kind.SINGLE_CLASSIFICATION: (1,),
+            Kind.PAIR_CLASSIFICATION: (2,),
+            Kind.TOKEN_CLASSIFICATION: (1,),
+            Kind.EXTRACTIVE_QA: (2,),
+        }.get(self.kind, (1, 2))
+        for written in [self.segments, *(template.segments for template in self.templates.values())]:
+            if len(written) not in segments:
+                raise ValueError(f"kind {self.kind} does not go with {len(written)} segment(s)")
+        own = {
+            "choices": Kind.MULTIPLE_CHOICE,
+            "choice_list": Kind.MULTIPLE_CHOICE,
+            "placeholder": Kind.MULTIPLE_CHOICE,
+            "predicate": Kind.TOKEN_CLASSIFICATION,
+            "scheme": Kind.TOKEN_CLASSIFICATION,
+            "columns": Kind.TOKEN_CLASSIFICATION,
+            "no_answer": Kind.EXTRACTIVE_QA,
+        }
+        for name, kind in own.items():
+            if getattr(self, name) and self.kind != kind:
+                raise ValueError(f"{name} belongs to kind {kind}, and this is {self.kind}")
+        if self.kind == Kind.TOKEN_CLASSIFICATION and not _FIELD.fullmatch(self.segments[0]):
+            raise ValueError("token classification needs one segment that is one field, such as '{tokens}'")
+        if self.kind == Kind.MULTIPLE_CHOICE:
+            if (len(self.choices) < 2) == (self.choice_list is None):
+                raise ValueError("multiple choice needs choices (two fields or more), or choice_list")
+            if self.choices and self.labels and len(self.choices) != len(self.labels):
+                raise ValueError(f"{len(self.choices)} choices need as many labels, found {list(self.labels)}")
+            if self.placeholder is None and not any(f"{{{CHOICE}}}" in segment for segment in self.segments):
+                raise ValueError("multiple choice needs '{choice}' in a segment, or a placeholder")
+
     @staticmethod
     def segment_fields(segment: str) -> list[str]:
         """The fields that a template names."""
@@ -129,14 +235,29 @@ class TaskSpec(_Strict):
 
     @property
     def fields(self) -> list[str]:
-        """The fields that a row needs for its text, in order, each once."""
-        return list(dict.fromkeys(name for segment in self.segments for name in self.segment_fields(segment)))
+        """The fields that a row needs to be read by a model, in order, each once."""
+        names = [name for segment in self.segments for name in self.segment_fields(segment)]
+        if self.kind == Kind.MULTIPLE_CHOICE:
+            names = [name for name in names if name != CHOICE]
+        names += [*self.choices, *(name for name in (self.choice_list, self.predicate) if name is not None)]
+        names += [name for mark in self.marks for name in mark.fields]
+        return list(dict.fromkeys(names))
+
+    def with_template(self, name: str) -> TaskSpec:
+        """The same task written in another way. Raises PandaError if it has no template of that name."""
+        if name not in self.templates:
+            known = ", ".join(self.templates) or "none"
+            raise PandaError(f"Task '{self.name}' has no template '{name}'; it has {known}.")
+        template = self.templates[name]
+        return self.model_copy(update={"segments": template.segments, "marks": template.marks})
 
     def render(self, row: dict[str, Any], where: str) -> tuple[str, ...]:
         """The segments of one row. Raises PandaError that names `where` if the text of a segment is empty."""
+        row = marked(self.marks, row, where)
         segments = []
         for segment in self.segments:
-            values = {name: "" if row[name] is None else str(row[name]) for name in self.segment_fields(segment)}
+            names = self.segment_fields(segment)
+            values = {name: self._written(name, row[name], where) for name in names}
             if not any(value.strip() for value in values.values()):
                 raise PandaError(
                     f"{where} has an empty text in {' and '.join(map(repr, values))}; fill it or leave the row out."
@@ -144,6 +265,15 @@ class TaskSpec(_Strict):
             parts = _FIELD.split(segment)  # text, field, text, field, ..., text
             segments.append("".join(values[part] if at % 2 else part for at, part in enumerate(parts)))
         return tuple(segments)
+
+    def _written(self, field: str, value: object, where: str) -> str:
+        text = "" if value is None else str(value)
+        if field not in self.values:
+            return text
+        if text not in self.values[field]:
+            known = ", ".join(map(repr, self.values[field]))
+            raise PandaError(f"{where} has {text!r} in '{field}'; expected one of {known}.")
+        return self.values[field][text]
 
     @property
     def metric(self) -> str:

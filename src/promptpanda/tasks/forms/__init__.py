@@ -1,0 +1,1 @@
+"""How rows become examples, one module a form: whole texts, choices, words, spans."""

@@ -1,0 +1,1 @@
+"""What a task kind wants of a model, one module a form."""

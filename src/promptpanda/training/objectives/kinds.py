@@ -1,0 +1,37 @@
+"""The objective of every task kind."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from promptpanda.tasks.spec import Kind, TaskSpec
+from promptpanda.training.objectives.choice import MultipleChoice
+from promptpanda.training.objectives.objective import Objective
+from promptpanda.training.objectives.sequence import Classification, Regression
+from promptpanda.training.objectives.spans import Spans
+from promptpanda.training.objectives.tokens import TokenClassification
+
+
+def objective_for(
+    spec: TaskSpec, labels: int, train_labels: np.ndarray | None = None, threshold: float | None = None
+) -> Objective:
+    """The objective of a task.
+
+    Args:
+        labels: how many classes or tags there are.
+        train_labels: labels of the training part, which a regression is standardised by. None: to predict, with a head
+            that was standardised when it was trained.
+        threshold: for "no answer", of a model that was calibrated.
+    """
+    if spec.kind == Kind.REGRESSION:
+        if train_labels is None:
+            return Regression()
+        spread = float(train_labels.std())
+        return Regression(scale=spread if spread > 0 else 1.0, shift=float(train_labels.mean()))
+    if spec.kind == Kind.MULTIPLE_CHOICE:
+        return MultipleChoice()
+    if spec.kind == Kind.TOKEN_CLASSIFICATION:
+        return TokenClassification(labels)
+    if spec.kind == Kind.EXTRACTIVE_QA:
+        return Spans(threshold=(threshold or 0.0) if spec.no_answer else None)
+    return Classification(labels)

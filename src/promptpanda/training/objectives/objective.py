@@ -1,0 +1,67 @@
+"""What a task kind wants of a model: which outputs, which loss, how outputs become predictions."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor
+
+from promptpanda.tasks.encoding import Encoded, Layout
+from promptpanda.tasks.inputs import Input
+
+
+class Objective(Protocol):
+    """One task kind.
+
+    Outputs are what the head gives: *shape:* (rows, outputs) where it reads one vector a row, (rows, units, outputs)
+    where it reads tokens. A layout tells which rows belong together and which units are padding.
+
+    Attributes:
+        outputs: width of the head.
+        reads_tokens: whether the head reads tokens one by one; else one vector a row, by the readout.
+        scale, shift: what the head learns, times scale, plus shift, is in the units of the labels; both are folded
+            into the head that is kept (1 and 0 but for regression).
+        threshold: by how much the best answer must beat "no answer"; None but for questions that may have none.
+    """
+
+    @property
+    def outputs(self) -> int: ...
+
+    @property
+    def reads_tokens(self) -> bool: ...
+
+    @property
+    def scale(self) -> float: ...
+
+    @property
+    def shift(self) -> float: ...
+
+    @property
+    def threshold(self) -> float | None: ...
+
+    def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
+        """Labels of all examples as the loss takes them: one entry an example, or one a row."""
+
+    def loss(self, outputs: Tensor, targets: Tensor, layout: Layout) -> Tensor:
+        """Mean task loss of what the head learns, on a batch. *Shape:* () from `targets` of all examples."""
+
+    def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
+        """The outputs that are no padding, which a student compares with its teacher's."""
+
+    def logits(self, outputs: Tensor, layout: Layout) -> Tensor:
+        """Unnormalised log-probabilities of every distribution that is predicted, -inf where there is no class.
+
+        *Shape:* (distributions, classes). Raises TypeError for a regression.
+        """
+
+    def unfold(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs of a kept head, back in the units of `loss`."""
+
+    def predictions(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...]) -> Any:
+        """What the metrics compare with the labels, one entry an example, from the outputs of a kept head."""
+
+    def calibrated(
+        self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...], labels: np.ndarray
+    ) -> Objective:
+        """The objective with what is chosen on validation outputs (the threshold); all but one kind choose nothing."""
