@@ -15,7 +15,7 @@ from promptpanda.tasks.spec import TaskSpec
 from promptpanda.tasks.task import Task
 from promptpanda.training.inference import Data
 
-GOOD, BAD, FILLERS = WORDS[:5], WORDS[5:10], WORDS[17:]
+GOOD, BAD, FILLERS = WORDS[:5], WORDS[5:10], WORDS[17:29]
 MARKER = "phone"
 Rows = list[dict[str, Any]]
 

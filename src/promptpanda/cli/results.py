@@ -31,5 +31,7 @@ def print_transfer(result: TransferResult) -> None:
                 f"{method.seconds:.0f}",
             ]
         )
+    if result.constant is not None:
+        rows.append(["(a constant)", output.points(result.constant), "-", "-", "-"])
     columns = ["method (* chosen)", "test mean", "std", "validation mean", "seconds"]
     output.print_table(title, columns, rows, (1, 2, 3, 4))

@@ -14,7 +14,8 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split
-from promptpanda.tasks.protocol import Protocol, capped, partition
+from promptpanda.tasks.metrics import baseline
+from promptpanda.tasks.protocol import Partition, Protocol, capped, partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import resolved
 from promptpanda.training.options import TrainingOptions
@@ -65,6 +66,8 @@ class TransferResult:
         chosen: the method with the best mean validation score; equal scores are decided by the validation loss. Model
             tuning is a line to compare with and never chosen, unless it is alone.
         prompt: its prompt of the seed with the best validation score.
+        constant: what a constant prediction (the most frequent class of the training part, the mean, no span) scores on
+            the test data, mean over seeds; a floor to compare with. None without test data.
         transferability: mean over seeds of what each estimator predicted for the source.
         cost: trainings a seed, in units of one training of all epochs on the training part (contract: cost).
     """
@@ -81,6 +84,7 @@ class TransferResult:
     cost: float
     chosen: str
     prompt: TrainedPrompt
+    constant: float | None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `panda transfer --json` prints (contract: command line)."""
@@ -106,6 +110,7 @@ class TransferResult:
             "transferability": self.transferability,
             "cost": self.cost,
             "chosen": self.chosen,
+            "constant": self.constant,
             "prompt": None if self.prompt.path is None else str(self.prompt.path),
         }
 
@@ -226,6 +231,7 @@ def transfer(
         _cost(trials, contestants, searched),
         chosen,
         max(outcomes, key=lambda outcome: (outcome.card.score, -outcome.card.validation["loss"])),
+        None if test is None else _constant(task, partitions, test),
     )
 
 
@@ -251,6 +257,11 @@ def _over_seeds(method: Method, trials: Sequence[Trial], test: Split | None) -> 
         tuple(outcome.card.score for outcome in outcomes),
         seconds,
     )
+
+
+def _constant(task: Task, partitions: Sequence[Partition], test: Split) -> float:
+    scores = [baseline(task.spec, task.labels, part.train, test)[task.spec.metric] for part in partitions]
+    return statistics.fmean(scores)
 
 
 def _mean_transferability(trials: Sequence[Trial], tuned: MethodResult | None) -> dict[str, float]:

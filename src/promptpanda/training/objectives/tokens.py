@@ -36,8 +36,9 @@ class TokenClassification:
         return targets
 
     def loss(self, outputs: Tensor, targets: Tensor, layout: Layout) -> Tensor:
-        chosen = targets[layout.rows, : outputs.shape[1]]
-        return F.cross_entropy(self.learnt(outputs, layout).float(), chosen[layout.real])
+        chosen = targets[layout.rows, : outputs.shape[1]][layout.real]
+        # A batch may hold no word: of some control characters tokenizers leave nothing.
+        return F.cross_entropy(self.learnt(outputs, layout).float(), chosen, reduction="sum") / max(1, len(chosen))
 
     def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
         """*Shape:* (words, tags)."""
