@@ -214,6 +214,38 @@ def test_a_data_root_comes_before_files_and_hub_and_may_be_named_by_the_environm
     assert str(tmp_path / "root" / "mood") in load_task(tmp_path / "mood.yaml").origin()
 
 
+def test_tags_of_a_hub_dataset_are_read_in_its_own_order(tmp_path):
+    import datasets
+
+    names = ["B-PER", "O", "I-PER"]  # not the order of ours
+    tag = datasets.ClassLabel(names=names)
+    features = datasets.Features({"tokens": datasets.List(datasets.Value("string")), "tags": datasets.List(tag)})
+    data = {"tokens": [["Ann", "Lee", "sings"], ["no", "one"]], "tags": [[0, 2, 1], [1, 1]]}
+    datasets.Dataset.from_dict(data, features).to_parquet(tmp_path / "hub" / "train.parquet")
+    content = {"kind": "token_classification", "segments": ["{tokens}"], "label": "tags", "metrics": ["span_f1"]}
+    task = Task(TaskSpec.parse({"name": "names", "hub": {"path": str(tmp_path / "hub")}} | content, "a test"))
+    assert task.labels == ("O", "B-PER", "I-PER")
+    assert task.train().labels.tolist() == [(1, 2, 0), (0, 0)]
+
+
+def test_own_files_of_the_other_kinds(tmp_path):
+    write_jsonl(tmp_path / "q.jsonl", [{"q": "who?", "c": "Ann sings", "a": "Ann"}])
+    answer = own_task(train=tmp_path / "q.jsonl", text="q", text2="c", label="a", kind=Kind.EXTRACTIVE_QA).train()
+    assert (answer.texts[0], answer.labels[0]) == (("who?", "Ann sings"), ((0, "Ann"),))
+    write_jsonl(tmp_path / "n.jsonl", [{"w": ["Ann", "sings"], "t": ["B-PER", "O"]}])
+    tags = own_task(train=tmp_path / "n.jsonl", text="w", label="t", kind=Kind.TOKEN_CLASSIFICATION)
+    assert (tags.train().texts[0].words, tags.labels) == (("Ann", "sings"), ("O", "B-PER", "I-PER"))
+    rows = [{"p": "rain", "x": "wet", "y": "dry", "both": ["wet", "dry"], "l": 0, "name": "wet"}]
+    write_jsonl(tmp_path / "c.jsonl", rows)
+    by_columns = own_task(train=tmp_path / "c.jsonl", text="p", choices=["x", "y"], label="l").train()
+    listed = own_task(train=tmp_path / "c.jsonl", text="p", choices=["both"], label="name").train()
+    assert by_columns.texts[0] == ((("rain", "wet"), ("rain", "dry")), ("x", "y"))
+    assert listed.texts[0] == ((("rain", "wet"), ("rain", "dry")), ("wet", "dry"))
+    assert by_columns.labels.tolist() == listed.labels.tolist() == [(0,)]
+    with pytest.raises(PandaError, match="Multiple choice needs --choices"):
+        own_task(train=tmp_path / "c.jsonl", text="p", label="l", kind=Kind.MULTIPLE_CHOICE)
+
+
 def test_own_files_need_no_spec(tmp_path):
     write(
         tmp_path / "reviews.csv",

@@ -198,7 +198,12 @@ class Task:
                 f"The Hugging Face dataset {hub.path} of task '{self.name}' could not be loaded ({reason}); check the "
                 f"network, or give --data-dir (or {DATA_VARIABLE}) with a folder '{self.name}'."
             ) from error
-        return [dict(row) for row in data]
+        rows = [dict(row) for row in data]
+        # Tags of the hub are integers in an order of the dataset's own, which its features tell.
+        names = getattr(getattr(data.features.get(self.spec.label), "feature", None), "names", None)
+        if names is not None:
+            rows = [row | {self.spec.label: [names[tag] for tag in row[self.spec.label]]} for row in rows]
+        return rows
 
     def _labels_of_train(self) -> tuple[str, ...]:
         rows = self._rows("train")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -176,6 +177,11 @@ def fit(
     kept: list[list[Tensor]] = []
     diverged: str | None = None
     backbone.set_gradient_checkpointing(options.gradient_checkpointing)
+    model_dropout = contextlib.ExitStack()
+    if trained == "model":
+        # Its layers draw from torch's own stream, which is put back afterwards.
+        model_dropout.enter_context(torch.random.fork_rng())
+        torch.manual_seed(_stream_seed(seed, 6))
     try:
         for epoch in range(options.epochs):
             loss = steps.epoch(streams.order, progress)
@@ -197,6 +203,7 @@ def fit(
     except _DivergedError as error:
         diverged = f"{error} in epoch {len(curve) + 1} of {options.epochs} (step {steps.done + 1})"
     finally:
+        model_dropout.close()
         backbone.set_gradient_checkpointing(False)
     for snapshot in kept:
         learner.restore(snapshot)

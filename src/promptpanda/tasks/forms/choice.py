@@ -18,7 +18,7 @@ def examples(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: str)
         where = f"Row {number} of {origin}"
         read = choices_of(spec, row, where)
         texts.append(read)
-        labels.append(_right(spec, space, read, row[spec.label], where))
+        labels.append(_right(spec, read, row, where))
     return Split(tuple(texts), ragged(labels))
 
 
@@ -62,7 +62,8 @@ def _listed(spec: TaskSpec, row: Row, where: str) -> tuple[list[str], list[str]]
     return list(given), list(given if names is None else names)
 
 
-def _right(spec: TaskSpec, space: LabelSpace, read: Choices, value: Any, where: str) -> tuple[int, ...]:
+def _right(spec: TaskSpec, read: Choices, row: Row, where: str) -> tuple[int, ...]:
+    value: Any = row[spec.label]
     if isinstance(value, list):
         right = tuple(position for position, name in enumerate(read.names) if name in value)
         if not right:
@@ -75,11 +76,12 @@ def _right(spec: TaskSpec, space: LabelSpace, read: Choices, value: Any, where: 
     name = spec.aliases.get(name, name)
     if name in read.names:
         return (read.names.index(name),)
-    if name.isdecimal() and int(name) < len(read.names):
-        return (int(name),)
+    _, listed = _listed(spec, row, where)  # a number counts equal choices too
+    if name.isdecimal() and int(name) < len(listed):
+        return (read.names.index(listed[int(name)]),)
     raise PandaError(
         f"{where} has the label {value!r}, but the choices are {', '.join(map(repr, read.names[:10]))}; give one of "
-        f"these names, or a number from 0 to {len(read.names) - 1}."
+        f"these names, or a number from 0 to {len(listed) - 1}."
     )
 
 

@@ -10,20 +10,17 @@ from torch import Tensor
 
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
+from promptpanda.training.objectives.objective import Objective
 
 
 @dataclass(frozen=True)
-class MultipleChoice:
+class MultipleChoice(Objective):
     """Negative log of the probability that the right choices have together.
 
     Targets: whether each row is a right choice. *Shape:* (rows,), bool.
     """
 
     outputs: int = 1
-    reads_tokens: bool = False
-    scale: float = 1.0
-    shift: float = 0.0
-    threshold: float | None = None
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
         targets = torch.zeros(len(encoded.input_ids), dtype=torch.bool)
@@ -37,9 +34,6 @@ class MultipleChoice:
         right[layout.owner, _place(layout)] = targets[layout.rows]
         return (logits.logsumexp(1) - logits.masked_fill(~right, -torch.inf).logsumexp(1)).mean()
 
-    def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
-        return outputs
-
     def logits(self, outputs: Tensor, layout: Layout) -> Tensor:
         """*Shape:* (examples, most choices)."""
         place = _place(layout)
@@ -47,18 +41,10 @@ class MultipleChoice:
         padded = torch.full(shape, -torch.inf, device=outputs.device)
         return padded.index_put((layout.owner, place), outputs.float()[:, 0])
 
-    def unfold(self, outputs: np.ndarray) -> np.ndarray:
-        return outputs
-
     def predictions(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...]) -> np.ndarray:
         """Positions of the choices taken. *Shape:* (examples,)."""
         scores = [outputs[list(encoded.rows_of(example)), 0] for example in range(len(encoded))]
         return np.asarray([int(values.argmax()) for values in scores])
-
-    def calibrated(
-        self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...], labels: np.ndarray
-    ) -> MultipleChoice:
-        return self
 
 
 def _place(layout: Layout) -> Tensor:

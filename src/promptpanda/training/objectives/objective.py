@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +13,8 @@ from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
 
 
-class Objective(Protocol):
+@dataclass(frozen=True)
+class Objective(ABC):
     """One task kind.
 
     Outputs are what the head gives: *shape:* (rows, outputs) where it reads one vector a row, (rows, units, outputs)
@@ -19,49 +22,48 @@ class Objective(Protocol):
 
     Attributes:
         outputs: width of the head.
-        reads_tokens: whether the head reads tokens one by one; else one vector a row, by the readout.
         scale, shift: what the head learns, times scale, plus shift, is in the units of the labels; both are folded
             into the head that is kept (1 and 0 but for regression).
         threshold: by how much the best answer must beat "no answer"; None but for questions that may have none.
+        reads_tokens: whether the head reads tokens one by one; else one vector a row, by the readout.
     """
 
-    @property
-    def outputs(self) -> int: ...
+    outputs: int
+    scale: float = 1.0
+    shift: float = 0.0
+    threshold: float | None = None
+    reads_tokens: ClassVar[bool] = False
 
-    @property
-    def reads_tokens(self) -> bool: ...
-
-    @property
-    def scale(self) -> float: ...
-
-    @property
-    def shift(self) -> float: ...
-
-    @property
-    def threshold(self) -> float | None: ...
-
+    @abstractmethod
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
         """Labels of all examples as the loss takes them: one entry an example, or one a row."""
 
+    @abstractmethod
     def loss(self, outputs: Tensor, targets: Tensor, layout: Layout) -> Tensor:
         """Mean task loss of what the head learns, on a batch. *Shape:* () from `targets` of all examples."""
 
-    def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
-        """The outputs that are no padding, which a student compares with its teacher's."""
-
+    @abstractmethod
     def logits(self, outputs: Tensor, layout: Layout) -> Tensor:
         """Unnormalised log-probabilities of every distribution that is predicted, -inf where there is no class.
 
         *Shape:* (distributions, classes). Raises TypeError for a regression.
         """
 
-    def unfold(self, outputs: np.ndarray) -> np.ndarray:
-        """Outputs of a kept head, back in the units of `loss`."""
-
+    @abstractmethod
     def predictions(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...]) -> Any:
         """What the metrics compare with the labels, one entry an example, from the outputs of a kept head."""
 
-    def calibrated(
-        self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...], labels: np.ndarray
-    ) -> Objective:
+    def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
+        """The outputs that are no padding, which a student compares with its teacher's.
+
+        *Shape:* (rows, outputs), or (units of all rows, outputs).
+        """
+        return outputs if layout.real is None else outputs[layout.real]
+
+    def unfold(self, outputs: np.ndarray) -> np.ndarray:
+        """Outputs of a kept head, back in the units of `loss`."""
+        return outputs
+
+    def calibrated(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...], labels: np.ndarray) -> Self:
         """The objective with what is chosen on validation outputs (the threshold); all but one kind choose nothing."""
+        return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from promptpanda.tasks.answers import best_threshold, token_f1
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input, Passage
+from promptpanda.training.objectives.objective import Objective
 
 N_BEST = 20
 _LONGEST = 30  # tokens of an answer, as in the official BERT scripts
@@ -27,7 +28,7 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Spans:
+class Spans(Objective):
     """Cross-entropy of start and of end over the tokens of a window; unit 0 means "no answer here".
 
     Targets: the units where the first answer starts and ends, 0 in windows that do not hold it whole. *Shape:* (rows,
@@ -37,11 +38,8 @@ class Spans:
         threshold: None where every question has an answer.
     """
 
-    threshold: float | None = None
     outputs: int = 2
-    reads_tokens: bool = True
-    scale: float = 1.0
-    shift: float = 0.0
+    reads_tokens: ClassVar[bool] = True
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
         assert encoded.places is not None
@@ -60,19 +58,11 @@ class Spans:
     def loss(self, outputs: Tensor, targets: Tensor, layout: Layout) -> Tensor:
         return F.cross_entropy(self.logits(outputs, layout), targets[layout.rows].flatten())
 
-    def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
-        """*Shape:* (tokens, 2)."""
-        assert layout.real is not None
-        return outputs[layout.real]
-
     def logits(self, outputs: Tensor, layout: Layout) -> Tensor:
         """*Shape:* (rows x 2, units): of each row the start, then the end."""
         assert layout.real is not None
         masked = outputs.float().masked_fill(~layout.real[:, :, None], -torch.inf)
         return masked.transpose(1, 2).flatten(0, 1)
-
-    def unfold(self, outputs: np.ndarray) -> np.ndarray:
-        return outputs
 
     def predictions(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...]) -> list[str]:
         """The text of the best answer, or "" for none."""

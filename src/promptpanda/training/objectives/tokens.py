@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,19 +12,16 @@ from torch import Tensor
 
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input, Words
+from promptpanda.training.objectives.objective import Objective
 
 _NO_TAG = -100  # padding among the targets
 
 
 @dataclass(frozen=True)
-class TokenClassification:
+class TokenClassification(Objective):
     """Cross-entropy over `outputs` tags, mean over words. Targets: tag indices. *Shape:* (rows, units)."""
 
-    outputs: int
-    reads_tokens: bool = True
-    scale: float = 1.0
-    shift: float = 0.0
-    threshold: float | None = None
+    reads_tokens: ClassVar[bool] = True
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
         assert encoded.places is not None
@@ -40,16 +38,8 @@ class TokenClassification:
         # A batch may hold no word: of some control characters tokenizers leave nothing.
         return F.cross_entropy(self.learnt(outputs, layout).float(), chosen, reduction="sum") / max(1, len(chosen))
 
-    def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
-        """*Shape:* (words, tags)."""
-        assert layout.real is not None
-        return outputs[layout.real]
-
     def logits(self, outputs: Tensor, layout: Layout) -> Tensor:
         return self.learnt(outputs, layout)
-
-    def unfold(self, outputs: np.ndarray) -> np.ndarray:
-        return outputs
 
     def predictions(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...]) -> list[tuple[int, ...]]:
         """Tag indices, one a word; 0 (O) for a word that the tokenizer leaves nothing of."""
@@ -63,8 +53,3 @@ class TokenClassification:
                 tags[words] = outputs[row, : len(words)].argmax(axis=1)
             tagged.append(tuple(map(int, tags)))
         return tagged
-
-    def calibrated(
-        self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...], labels: np.ndarray
-    ) -> TokenClassification:
-        return self
