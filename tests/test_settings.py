@@ -13,7 +13,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.errors import PandaError
 from promptpanda.models import hub_id
-from promptpanda.tasks.catalog import catalog_names, catalog_spec
+from promptpanda.tasks.catalog import catalog_names, catalog_spec, own_task
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.defaults import resolved
@@ -220,3 +220,23 @@ def test_recipes_on_the_command_line(tiny_folder, tmp_path, monkeypatch):
     done = panda("train", *own, "--lr", "fast")
     assert done.exit_code == 2
     assert "--lr must be a number or auto, found 'fast'." in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["multiple_choice", "token_classification"])
+def test_a_readout_is_ignored_with_a_note_where_it_concerns_nothing(kind, tiny_backbone, tmp_path):
+    rows = [{"w": [f"w{n}", "good"], "t": ["O", "B-X"], "a": f"w{n}", "b": "bad", "l": n % 2} for n in range(20)]
+    path = write_jsonl(tmp_path / "own.jsonl", rows)
+    task = {
+        "multiple_choice": lambda: own_task(train=path, text="w", choices=["a", "b"], label="l"),
+        "token_classification": lambda: own_task(train=path, text="w", label="t", kind=Kind.TOKEN_CLASSIFICATION),
+    }[kind]()
+    listener = Listener()
+    prompts = {
+        readout: train(
+            task, tiny_backbone, options=TrainingOptions(epochs=1, readout=readout, **SMALL), progress=listener
+        )
+        for readout in ("auto", "cls")
+    }
+    assert torch.equal(prompts["auto"].prompt.tensor, prompts["cls"].prompt.tensor)
+    notes = [note for note in listener.notes if "is ignored" in note]
+    assert notes == [f"--readout cls is ignored: it does not concern {kind.replace('_', ' ')}."]

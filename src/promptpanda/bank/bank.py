@@ -80,7 +80,8 @@ class Bank:
         if cards:
             best = max(cards, key=lambda card: (card.score, -card.seed, card.id))
             return self.folder / best.id
-        names = sorted({card.task.name for card in self.readable_cards()[0]} | set(self.ids()))
+        cards = [card for card in self.readable_cards()[0] if card.prompt_kind is not None]
+        names = sorted({card.task.name for card in cards} | set(self.ids()))
         what = f"holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "is empty"
         raise PandaError(
             f"No prompt '{reference}': it is neither an id nor a task in the bank {self.folder}, which {what}, nor a "

@@ -190,4 +190,5 @@ def transfer_command(
         return
     print_transfer(result)
     typer.echo(f"Chosen on validation data: {result.chosen}. Prompt: {result.prompt.path}")
-    typer.echo(f"Next: panda predict {result.prompt.path} FILE")
+    if result.prompt.card.weights_kept:
+        typer.echo(f"Next: panda predict {result.prompt.path} FILE")

@@ -213,22 +213,33 @@ def _words(backbone: Backbone, inputs: Sequence[Words], max_length: int) -> Enco
 
 
 def _passages(backbone: Backbone, inputs: Sequence[Passage], max_length: int) -> Encoded:
-    """Units are the context's tokens, and before them one that means no answer: the first position, or the last."""
+    """Units are the context's tokens, and before them one that means no answer: the first position ([CLS]).
+
+    Decoders see nothing at the first position; they get one token more at the end for it.
+    """
     questions = [one.question for one in inputs]
     stride = max_length // 4
+    tokenizer = backbone.tokenizer
+    at_end = tokenizer.cls_token is None
     for number, length in enumerate(_lengths(backbone, questions), 1):
-        if max_length - length <= 2 * stride:
+        if max_length - at_end - length <= 2 * stride:
             raise PandaError(
                 f"Question {number} has {length} tokens, which leaves no room for its context in {max_length}; raise "
                 "--max-length, or shorten the question."
             )
-    windows = _windows(backbone, questions, [one.context for one in inputs], max_length, stride=stride)
+    contexts = [one.context for one in inputs]
+    windows = _windows(backbone, questions, contexts, max_length - at_end, stride=stride)
+    ids, types, pad = windows.rows
+    if at_end:
+        end = np.asarray([pad if tokenizer.eos_token_id is None else tokenizer.eos_token_id], dtype=np.int64)
+        ids = tuple(np.concatenate([row, end]) for row in ids)
+        types = None if types is None else tuple(np.concatenate([row, row[-1:]]) for row in types)
     units, places = [], []
     for row, (_, positions, offsets) in enumerate(windows.contexts):
-        none = 0 if backbone.tokenizer.cls_token is not None else len(windows.rows[0][row]) - 1
+        none = len(ids[row]) - 1 if at_end else 0
         units.append(np.asarray([none, *positions], dtype=np.int64))
         places.append(np.asarray([(-1, -1), *offsets], dtype=np.int64))
-    return Encoded(*windows.rows, windows.starts, tuple(units), tuple(places))
+    return Encoded(ids, types, pad, windows.starts, tuple(units), tuple(places))
 
 
 @dataclass(frozen=True)

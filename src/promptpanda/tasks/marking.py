@@ -64,14 +64,19 @@ class Mark(BaseModel):
 
 
 def marked(marks: tuple[Mark, ...], row: dict[str, Any], where: str) -> dict[str, Any]:
-    """The row with every span between its signs; from the last span to the first, so that places stay right."""
-    if not marks:
-        return row
+    """The row with every span between its signs. A span may lie inside another ("their" in "their mother")."""
     row = dict(row)
-    places = [(mark.place(row, where), mark) for mark in marks]
-    for (start, end), mark in sorted(places, key=lambda entry: entry[0], reverse=True):
-        whole = str(row[mark.field])
-        row[mark.field] = f"{whole[:start]}{mark.sign} {whole[start:end]} {mark.sign}{whole[end:]}"
+    signs: dict[str, list[tuple[int, int, int, str]]] = {}  # by field: position, and what comes first at one position
+    for mark in marks:
+        start, end = mark.place(row, where)
+        signs.setdefault(mark.field, []).extend([(start, 1, -end, f"{mark.sign} "), (end, 0, -start, f" {mark.sign}")])
+    for field, found in signs.items():
+        whole, position = str(row[field]), 0
+        parts = []
+        for at, _, _, sign in sorted(found):
+            parts += [whole[position:at], sign]
+            position = at
+        row[field] = "".join([*parts, whole[position:]])
     return row
 
 

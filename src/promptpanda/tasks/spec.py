@@ -175,8 +175,6 @@ class TaskSpec(_Strict):
     @model_validator(mode="after")
     def _consistent(self) -> TaskSpec:
         self._check_form()
-        if not all(self.segment_fields(segment) for segment in self.segments):
-            raise ValueError(f"each of segments {list(self.segments)} needs a field in braces, such as '{{text}}'")
         if self.kind in (Kind.REGRESSION, Kind.EXTRACTIVE_QA) and (self.labels or self.aliases):
             raise ValueError(f"a task of kind {self.kind} has no labels")
         wrong = [name for name in self.metrics if name not in _METRICS[self.kind]]
@@ -184,6 +182,8 @@ class TaskSpec(_Strict):
             raise ValueError(f"metric {wrong[0]} does not go with kind {self.kind}")
         if self.labels and len(self.labels) < 2 and self.kind != Kind.TOKEN_CLASSIFICATION:
             raise ValueError(f"labels needs at least two classes, found {list(self.labels)}")
+        if self.group and self.drop_other_labels:
+            raise ValueError("group and drop_other_labels do not go together")
         known = set(self.labels)
         twice = [label for label in self.labels if self.labels.count(label) > 1]
         if twice:
@@ -204,8 +204,7 @@ class TaskSpec(_Strict):
             Kind.EXTRACTIVE_QA: (2,),
         }.get(self.kind, (1, 2))
         for written in [self.segments, *(template.segments for template in self.templates.values())]:
-            if len(written) not in segments:
-                raise ValueError(f"kind {self.kind} does not go with {len(written)} segment(s)")
+            self._check_segments(written, segments)
         own = {
             "choices": Kind.MULTIPLE_CHOICE,
             "choice_list": Kind.MULTIPLE_CHOICE,
@@ -218,15 +217,24 @@ class TaskSpec(_Strict):
         for name, kind in own.items():
             if getattr(self, name) and self.kind != kind:
                 raise ValueError(f"{name} belongs to kind {kind}, and this is {self.kind}")
-        if self.kind == Kind.TOKEN_CLASSIFICATION and not _FIELD.fullmatch(self.segments[0]):
-            raise ValueError("token classification needs one segment that is one field, such as '{tokens}'")
+        if self.kind == Kind.TOKEN_CLASSIFICATION and (self.marks or self.templates):
+            raise ValueError("marks and templates are for texts, and token classification reads words")
         if self.kind == Kind.MULTIPLE_CHOICE:
             if (len(self.choices) < 2) == (self.choice_list is None):
                 raise ValueError("multiple choice needs choices (two fields or more), or choice_list")
             if self.choices and self.labels and len(self.choices) != len(self.labels):
                 raise ValueError(f"{len(self.choices)} choices need as many labels, found {list(self.labels)}")
-            if self.placeholder is None and not any(f"{{{CHOICE}}}" in segment for segment in self.segments):
-                raise ValueError("multiple choice needs '{choice}' in a segment, or a placeholder")
+
+    def _check_segments(self, written: tuple[str, ...], numbers: tuple[int, ...]) -> None:
+        if len(written) not in numbers:
+            raise ValueError(f"kind {self.kind} does not go with {len(written)} segment(s)")
+        if not all(self.segment_fields(segment) for segment in written):
+            raise ValueError(f"each of segments {list(written)} needs a field in braces, such as '{{text}}'")
+        if self.kind == Kind.TOKEN_CLASSIFICATION and not _FIELD.fullmatch(written[0]):
+            raise ValueError("token classification needs one segment that is one field, such as '{tokens}'")
+        named = any(f"{{{CHOICE}}}" in segment for segment in written)
+        if self.kind == Kind.MULTIPLE_CHOICE and self.placeholder is None and not named:
+            raise ValueError("multiple choice needs '{choice}' in a segment, or a placeholder")
 
     @staticmethod
     def segment_fields(segment: str) -> list[str]:

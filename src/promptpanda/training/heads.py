@@ -46,7 +46,9 @@ class Head:
 
 def fresh_head(hidden_size: int, outputs: int, *, bias: bool, generator: torch.Generator) -> nn.Linear:
     """A new head: N(0, 0.02^2) weights and zero bias, as transformers initialises classifiers."""
-    head = nn.Linear(hidden_size, outputs, bias=bias)
+    head: nn.Linear = nn.utils.skip_init(
+        nn.Linear, hidden_size, outputs, bias=bias
+    )  # torch's own stream stays as it is
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
         if bias:

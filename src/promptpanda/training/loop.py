@@ -164,7 +164,10 @@ def fit(
     began = time.perf_counter()
     progress = progress or Silent()
     streams = Streams(seed, backbone.device)
-    backbone.check_length(options.max_length, options.prompt_length if start is None else start.length)
+    if trained == "prompt":
+        backbone.check_length(options.max_length, options.prompt_length if start is None else start.length)
+    else:
+        backbone.check_length(options.max_length, 0)
     learner = _learner(backbone, objective, options, streams, start, trained)
     backbone = learner.backbone
     steps = _Steps(learner, train, objective, options, distillation)
@@ -294,13 +297,15 @@ class _Steps:
     def epoch(self, order: np.random.Generator, progress: Progress) -> float:
         """Take one epoch's steps; returns the mean loss. Raises _DivergedError."""
         losses = []
-        self._learner.backbone.model.train(self._learner.tunes_model)
+        if self._learner.tunes_model:
+            self._learner.backbone.model.train()
         for indices in shuffled_batches(self._train.encoded.lengths, self._options.batch_size, order):
             losses.append(self._step(indices))
             self.done += 1
             self.examples += len(indices)
             progress.advance(1)
-        self._learner.backbone.model.eval()
+        if self._learner.tunes_model:
+            self._learner.backbone.model.eval()
         if not all(bool(parameter.isfinite().all()) for parameter in self._learner.parameters):
             raise _DivergedError("the prompt's values were no longer finite")
         return float(np.mean(losses))
@@ -337,7 +342,7 @@ def _learner(
     start: Prompt | None,
     trained: Trained,
 ) -> _Learner:
-    readout = "token" if objective.reads_tokens else backbone.resolve_readout(options.readout)
+    readout = objective.readout(backbone, options.readout)
     prompt = None
     if trained == "prompt":
         prompt = _prompt(backbone, options, streams, start).to(backbone.device)

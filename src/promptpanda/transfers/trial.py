@@ -113,6 +113,10 @@ class Trial:
 
     def tell(self) -> None:
         """Say with which settings is trained: some of them were settled by kind and amount of data."""
+        if self.options.readout != "auto" and not self.objective.takes_readout:
+            self.progress.note(
+                f"--readout {self.options.readout} is ignored: it does not concern {self.task.kind.words}."
+            )
         self.progress.note(f"{self.task.name}: {len(self.partition.train)} training examples; {told(self.options)}.")
 
     @cached_property
@@ -234,7 +238,7 @@ class Trial:
             "task": self.task.spec.model_dump(mode="json", exclude={"title", "templates", "hub", "package", "files"}),
             "labels": self.task.labels,
             "backbone": self.backbone.fingerprint,
-            "readout": self.backbone.resolve_readout(self.options.readout),
+            "readout": self.objective.readout(self.backbone, self.options.readout),
             "options": self._options_identity(method),
             "protocol": self.partition.protocol,
             "budget": len(self.partition.train) + len(self.partition.validation),

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from torch import Tensor
 
+from promptpanda.backbone import Backbone
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
+from promptpanda.training.heads import HeadReadout
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Objective(ABC):
         scale, shift: what the head learns, times scale, plus shift, is in the units of the labels; both are folded
             into the head that is kept (1 and 0 but for regression).
         threshold: by how much the best answer must beat "no answer"; None but for questions that may have none.
-        reads_tokens: whether the head reads tokens one by one; else one vector a row, by the readout.
+        reads_tokens: whether the head reads tokens one by one; else one vector a row.
+        takes_readout: whether the user's readout concerns it; else the backbone's own (`auto`) serves.
     """
 
     outputs: int
@@ -33,6 +36,13 @@ class Objective(ABC):
     shift: float = 0.0
     threshold: float | None = None
     reads_tokens: ClassVar[bool] = False
+    takes_readout: ClassVar[bool] = False
+
+    def readout(self, backbone: Backbone, asked: str) -> HeadReadout:
+        """How the head reads hidden states, if `asked` is what the user said."""
+        if self.reads_tokens:
+            return "token"
+        return backbone.resolve_readout(asked if self.takes_readout else "auto")
 
     @abstractmethod
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:

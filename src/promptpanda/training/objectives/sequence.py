@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from promptpanda.training.objectives.objective import Objective
 @dataclass(frozen=True)
 class Classification(Objective):
     """Cross-entropy over `outputs` classes. Targets: class indices. *Shape:* (examples,)."""
+
+    takes_readout: ClassVar[bool] = True
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
         return torch.from_numpy(labels)
@@ -41,6 +44,7 @@ class Regression(Objective):
     """
 
     outputs: int = 1
+    takes_readout: ClassVar[bool] = True
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
         return torch.from_numpy((labels - self.shift) / self.scale).float()
