@@ -46,9 +46,8 @@ class Head:
 
 def fresh_head(hidden_size: int, outputs: int, *, bias: bool, generator: torch.Generator) -> nn.Linear:
     """A new head: N(0, 0.02^2) weights and zero bias, as transformers initialises classifiers."""
-    head: nn.Linear = nn.utils.skip_init(
-        nn.Linear, hidden_size, outputs, bias=bias
-    )  # torch's own stream stays as it is
+    # Without torch's own first values: they would be drawn from a stream that is not ours.
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, hidden_size, outputs, bias=bias)
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
         if bias:

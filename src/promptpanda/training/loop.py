@@ -23,7 +23,7 @@ from promptpanda.tasks.metrics import baseline
 from promptpanda.training.batching import shuffled_batches
 from promptpanda.training.distillation import Distillation
 from promptpanda.training.heads import Head, HeadReadout, features, folded, fresh_head
-from promptpanda.training.inference import Data, predict_outputs, scores_of
+from promptpanda.training.inference import Data, forward, predict_outputs, scores_of
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
 
@@ -86,7 +86,11 @@ def _stream_seed(seed: int, stream: int) -> int:
 
 @dataclass
 class _Learner:
-    """The trainable parts and how they are run."""
+    """The trainable parts and how they are run.
+
+    Attributes:
+        seen: what the head reads of every training row, where nothing in front of it learns. *Shape:* (rows, hidden).
+    """
 
     backbone: Backbone
     prompt: DirectPrompt | ReparameterizedPrompt | None
@@ -94,6 +98,7 @@ class _Learner:
     readout: HeadReadout
     dropout: float
     generator: torch.Generator
+    seen: Tensor | None = None
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -107,15 +112,20 @@ class _Learner:
 
     def outputs(self, batch: TextBatch, layout: Layout) -> Tensor:
         """Outputs in training, with dropout. *Shape:* (rows, outputs) or (rows, units, outputs)."""
-        stack = None
-        if self.prompt is not None:
-            stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)
-        read = features(self.backbone, self.backbone.hidden(batch, stack), batch, layout, self.readout)
+        read = self._read(batch, layout)
         if self.dropout > 0:
             keep = torch.empty_like(read).bernoulli_(1 - self.dropout, generator=self.generator)
             read = read * keep / (1 - self.dropout)
         outputs: Tensor = self.head(read)
         return outputs
+
+    def _read(self, batch: TextBatch, layout: Layout) -> Tensor:
+        if self.seen is not None:
+            return self.seen[layout.rows]
+        stack = None
+        if self.prompt is not None:
+            stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)
+        return features(self.backbone, self.backbone.hidden(batch, stack), batch, layout, self.readout)
 
     def frozen(self, objective: Objective) -> tuple[Prompt | None, Head]:
         head = folded(self.head, scale=objective.scale, shift=objective.shift, readout=self.readout)
@@ -170,6 +180,8 @@ def fit(
         backbone.check_length(options.max_length, 0)
     learner = _learner(backbone, objective, options, streams, start, trained)
     backbone = learner.backbone
+    if trained == "head" and not objective.reads_tokens:
+        learner.seen = _seen(learner, train)
     steps = _Steps(learner, train, objective, options, distillation)
     progress.begin(label, steps.total)
 
@@ -222,8 +234,8 @@ def fit(
                 chosen,
                 scores,
                 tuple(curve),
-                example_steps=steps.examples,
-                forward_examples=len(validation) * (1 + len(curve) * track),
+                example_steps=steps.examples if learner.seen is None else 0,
+                forward_examples=len(validation) * (1 + len(curve) * track) + (learner.seen is not None) * len(train),
                 seconds=time.perf_counter() - began,
                 diverged=diverged,
                 warnings=_warnings(train, validation, scores, curve),
@@ -332,6 +344,14 @@ class _Steps:
         accelerator.clip_grad_norm_(learner.parameters, self._options.max_grad_norm)
         optimizer.step()
         return value
+
+
+def _seen(learner: _Learner, train: Data) -> Tensor:
+    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
+        return features(learner.backbone, learner.backbone.hidden(batch, stack), batch, layout, learner.readout)
+
+    rows = forward(learner.backbone, [], train.encoded, read)
+    return torch.from_numpy(np.stack(rows)).to(learner.backbone.device)
 
 
 def _learner(
