@@ -288,7 +288,7 @@ def test_questions_that_cannot_be_answered(refused, prompt, tmp_path):
     write_jsonl(
         tmp_path / "rows.jsonl", [{"question": "a", "context": "good"}, {"question": "a w1 " * 9, "context": "w1"}]
     )
-    assert "Question 2 has 21 tokens" in refused("predict", "own", "rows.jsonl")
+    assert "has 21 tokens, which leaves no room" in refused("predict", "own", "rows.jsonl")
     write_jsonl(tmp_path / "rows.jsonl", [{"question": "a", "context": " "}])
     assert "Row 1 of rows.jsonl has an empty text in 'context'" in refused("predict", "own", "rows.jsonl")
 

@@ -239,7 +239,7 @@ def test_a_question_that_leaves_no_room_is_refused_and_never_crashes(name, with_
     assert list(refused) == list(range(min(refused), 40)), "from one length on all are refused"
     assert 5 < min(refused) < 20
     for sentence in refused.values():
-        assert "Question 2 has" in sentence
+        assert "Question 2 ('" in sentence
         assert "--max-length" in sentence
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import write_jsonl
 
+from promptpanda.backbone import Backbone
 from promptpanda.errors import PandaError
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import ReparameterizedPrompt
@@ -69,6 +70,14 @@ def test_gradient_checkpointing_trains_to_the_same_bits(tiny_backbone, data):
     )
     tiny_backbone.set_gradient_checkpointing(False)
     assert equal(plain, saved)
+
+
+def test_gradient_checkpointing_leaves_the_model_as_it_was(tiny_folder, data):
+    train, validation, objective = data
+    backbone = Backbone.load(str(tiny_folder("bert")))
+    fit(backbone, train, validation, objective, TrainingOptions(**FAST, gradient_checkpointing=True), seed=0)
+    assert not backbone.model.get_input_embeddings()(torch.ones(1, 2, dtype=torch.long)).requires_grad
+    assert not any(module.training for module in backbone.model.modules())
 
 
 def test_bf16_trains_close_to_full_precision(tiny_backbone, data):

@@ -278,6 +278,8 @@ class Backbone:
             return
         if on:
             self.model.activation_checkpointing_enable({"use_reentrant": False})
+            # transformers lets the embeddings require a gradient, as the reentrant kind needs, and leaves it so.
+            self.model.disable_input_require_grads()
         else:
             self.model.activation_checkpointing_disable()
         for module in self.model.modules():

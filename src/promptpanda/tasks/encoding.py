@@ -224,8 +224,8 @@ def _passages(backbone: Backbone, inputs: Sequence[Passage], max_length: int) ->
     for number, length in enumerate(_lengths(backbone, questions), 1):
         if max_length - at_end - length <= 2 * stride:
             raise PandaError(
-                f"Question {number} has {length} tokens, which leaves no room for its context in {max_length}; raise "
-                "--max-length, or shorten the question."
+                f"Question {number} ({questions[number - 1][:40]!r}) has {length} tokens, which leaves no room for its "
+                f"context in {max_length}; raise --max-length, or shorten the question."
             )
     contexts = [one.context for one in inputs]
     windows = _windows(backbone, questions, contexts, max_length - at_end, stride=stride)

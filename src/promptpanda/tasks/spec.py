@@ -217,8 +217,8 @@ class TaskSpec(_Strict):
         for name, kind in own.items():
             if getattr(self, name) and self.kind != kind:
                 raise ValueError(f"{name} belongs to kind {kind}, and this is {self.kind}")
-        if self.kind == Kind.TOKEN_CLASSIFICATION and (self.marks or self.templates):
-            raise ValueError("marks and templates are for texts, and token classification reads words")
+        if self.kind in (Kind.TOKEN_CLASSIFICATION, Kind.EXTRACTIVE_QA) and (self.marks or self.templates):
+            raise ValueError(f"marks and templates are for texts alone, and would shift places in {self.kind}")
         if self.kind == Kind.MULTIPLE_CHOICE:
             if (len(self.choices) < 2) == (self.choice_list is None):
                 raise ValueError("multiple choice needs choices (two fields or more), or choice_list")
@@ -232,6 +232,8 @@ class TaskSpec(_Strict):
             raise ValueError(f"each of segments {list(written)} needs a field in braces, such as '{{text}}'")
         if self.kind == Kind.TOKEN_CLASSIFICATION and not _FIELD.fullmatch(written[0]):
             raise ValueError("token classification needs one segment that is one field, such as '{tokens}'")
+        if self.kind == Kind.EXTRACTIVE_QA and not _FIELD.fullmatch(written[1]):
+            raise ValueError("extractive QA needs a second segment that is one field, such as '{context}'")
         named = any(f"{{{CHOICE}}}" in segment for segment in written)
         if self.kind == Kind.MULTIPLE_CHOICE and self.placeholder is None and not named:
             raise ValueError("multiple choice needs '{choice}' in a segment, or a placeholder")

@@ -339,7 +339,7 @@ class _Steps:
             raise _DivergedError(f"the loss became {value}")
         optimizer.zero_grad()
         accelerator.backward(loss)
-        if self.done == 0 and learner.prompt is not None:
+        if self.done == 0 and learner.prompt is not None and (layout.real is None or bool(layout.real.any())):
             _check_gradient(learner.prompt, learner.backbone.family)
         accelerator.clip_grad_norm_(learner.parameters, self._options.max_grad_norm)
         optimizer.step()

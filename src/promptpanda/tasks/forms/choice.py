@@ -59,6 +59,8 @@ def _listed(spec: TaskSpec, row: Row, where: str) -> tuple[list[str], list[str]]
             f"{where} has no list of choices in '{spec.choice_list}'; expected texts in a list, or an object with "
             "lists 'text' and 'label' of one length."
         )
+    if names is not None and len(set(names)) < len(names):
+        raise PandaError(f"{where} gives two choices in '{spec.choice_list}' the same label; tell them apart.")
     return list(given), list(given if names is None else names)
 
 
