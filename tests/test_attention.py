@@ -92,20 +92,20 @@ def test_unpadded_batches_take_the_maskless_path_to_the_same_result(family, load
 
 def gradient(backbone, batch, prompt, count=False):
     calls = 0
-    original = PrefixCall.keys_and_values
+    original = PrefixCall.lengthen
 
-    def counted(self, module, dtype):
+    def counted(self, *layer):
         nonlocal calls
         calls += 1
-        return original(self, module, dtype)
+        return original(self, *layer)
 
     tensor = prompt.tensor.clone().requires_grad_()
-    PrefixCall.keys_and_values = counted
+    PrefixCall.lengthen = counted
     try:
         hidden = backbone.hidden(batch, PromptStack("prefix", tensor[None]))
         (hidden * batch.attention_mask[:, :, None]).pow(2).sum().backward()
     finally:
-        PrefixCall.keys_and_values = original
+        PrefixCall.lengthen = original
     return (tensor.grad, calls) if count else tensor.grad
 
 

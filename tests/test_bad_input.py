@@ -421,7 +421,9 @@ def test_lengths(refused):
 def test_lengths_are_checked_for_the_rows_that_are_ranked(refused, folder, tiny_folder):
     works("train", *own("books.jsonl"), *FAST, "--model", str(tiny_folder("bert")))
     write_jsonl(folder / "long.jsonl", [row | {"text": f"{row['text']}{' w1' * 90}"} for row in sentiment_rows(40)])
-    works("rank", *own("long.jsonl"), "--model", str(tiny_folder("bert")))  # what is left open is settled by the backbone
+    works(
+        "rank", *own("long.jsonl"), "--model", str(tiny_folder("bert"))
+    )  # what is left open is settled by the backbone
     long = (*own("long.jsonl"), "--max-length", "60")
     assert "lower --max-length to 44" in refused("rank", *long)
     assert "lower --max-length to 44" in refused("transfer", *long, "--source", "best")

@@ -91,7 +91,9 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     assert result["methods"]["panda"]["seconds"] > result["methods"]["pot"]["seconds"]
 
     scored = json.loads(panda("evaluate", result["prompt"], *own("mood"), *model, "--json"))
-    assert set(scored) == {"metric", "score", "n_test"}
+    assert set(scored) == {"metric", "score", "n_test", "metrics"}
+    assert scored["metrics"]["accuracy"] == scored["score"]
+    assert set(scored["metrics"]) == {"accuracy", "macro_f1"}
     best = result["methods"][result["chosen"]]["scores"]
     assert scored["score"] in best
     assert scored["n_test"] == 20
@@ -285,6 +287,45 @@ def test_bank_commands(panda, model, tmp_path):
     assert list(json.loads(panda("bank", "verify", "--json", code=2))["problems"]) == [names[0]]
     assert json.loads(panda("bank", "rm", names[0], "--json")) == {"removed": [names[0]]}
     assert json.loads(panda("bank", "verify", "--json"))["sound"] == names[1:]
+
+
+def test_other_kinds_through_standard_input_and_files(panda, tiny_folder, tmp_path):
+    model = ["--model", str(tiny_folder("bert"))]
+    short = ["--epochs", "1", "--prompt-length", "4", "--max-length", "24"]
+    rows = [{"q": "good", "c": f"the phone w{n} is good", "a": f"w{n}"} for n in range(20)]
+    write_jsonl(tmp_path / "qa.jsonl", rows)
+    own_qa = ["--text", "q", "--text2", "c", "--label", "a", "--kind", "extractive_qa"]
+    found = json.loads(panda("train", "--train", "qa.jsonl", *own_qa, *model, *short, "--json"))
+    by_file = panda("predict", found["prompts"][0], "qa.jsonl")
+    assert len(by_file.splitlines()) == 20
+    text = (tmp_path / "qa.jsonl").read_text()
+    assert panda("predict", found["prompts"][0], stdin=text) == by_file
+    assert panda("predict", found["prompts"][0], "-", stdin=text) == by_file
+    line = json.loads(by_file.splitlines()[0])
+    assert rows[0]["c"][line["start"] :].startswith(line["answer"])
+    scored = json.loads(panda("evaluate", found["prompts"][0], "--test", "qa.jsonl", *own_qa, "--json"))
+    assert set(scored["metrics"]) == {"squad_f1", "squad_em"}
+
+
+def test_a_prompt_is_evaluated_by_the_template_that_it_was_trained_with(panda, tiny_folder, tmp_path):
+    words = ["good", "bad", "phone"]
+    rows = [
+        {"word": words[n % 3], "sentence1": f"{words[n % 3]} w{n}", "sentence2": f"the {words[n % 3]}", "start1": 0,
+         "end1": len(words[n % 3]), "start2": 4, "end2": 4 + len(words[n % 3]), "label": n % 2} for n in range(40)
+    ]  # fmt: skip
+    for split in ("train", "validation"):
+        write_jsonl(tmp_path / "data" / "wic" / f"{split}.jsonl", rows)
+    data = ["--data-dir", "data", "--model", str(tiny_folder("bert"))]
+    short = ["--epochs", "1", "--prompt-length", "4", "--max-length", "40"]
+    prompts = {
+        name: json.loads(panda("train", "wic", *data, *short, *options, "--json"))["prompts"][0]
+        for name, options in {"plain": [], "marked": ["--template", "marked"]}.items()
+    }
+    assert prompts["plain"] != prompts["marked"]
+    for name, prompt in prompts.items():
+        by_default = json.loads(panda("evaluate", prompt, "--data-dir", "data", "--json"))
+        named = json.loads(panda("evaluate", prompt, "wic", "--data-dir", "data", "--json"))
+        assert by_default == named, name
 
 
 def test_tasks_and_doctor(panda, tmp_path):

@@ -83,7 +83,7 @@ def with_row(rows, number, **changes):
         ({"tokens": ["a"], "tags": None}, ("no list of tags in 'tags', found 'None'",)),
         ({"tokens": "a b"}, ("no list of words in 'tokens', found 'a b'",)),
         ({"tokens": []}, ("no list of words in 'tokens'",)),
-        ({"tokens": ["a", 7]}, ("no list of words in 'tokens'",)),
+        ({"tokens": ["a", 7]}, ("has 7 as word 2 of 'tokens'; expected a string",)),
         ({"tokens": None}, ("no list of words in 'tokens'",)),
         ({"tokens": ["", " "], "tags": ["O", "O"]}, ("an empty text in 'tokens'",)),
         ({"tokens": ...}, ("no field 'tokens'",)),
@@ -117,10 +117,10 @@ CONTEXT = "w1 w2 good w3"
     ("changes", "fragments"),
     [
         ({"answers": {"text": ["good"], "answer_start": [0]}}, ("'good' at 0", "it is at 6")),
-        ({"answers": {"text": ["Good"], "answer_start": [6]}}, ("'Good' at 6", "it is nowhere in it")),
+        ({"answers": {"text": ["Good"], "answer_start": [6]}}, ("'Good' which is not in its context",)),
         ({"answers": {"text": ["good"], "answer_start": [-1]}}, ("'good' at -1", "it is at 6")),
         ({"answers": {"text": ["good"], "answer_start": [99]}}, ("'good' at 99",)),
-        ({"answers": "great"}, ("'great'", "it is nowhere in it")),
+        ({"answers": "great"}, ("'great' which is not in its context",)),
         ({"answers": ""}, ("expected a text and a whole number",)),
         ({"answers": {"text": [" "], "answer_start": [2]}}, ("expected a text and a whole number",)),
         ({"answers": {"text": ["good"], "answer_start": ["6"]}}, ("'good' at '6'", "whole number")),
@@ -275,7 +275,7 @@ def test_words_that_cannot_be_tagged(refused, prompt, tmp_path):
     (tmp_path / "rows.csv").write_text("tokens\na b\n")
     assert "no list of words" in refused("predict", "own", "rows.csv")
     (tmp_path / "rows.conll").write_text("good O\n")
-    assert "rows.conll is of no known format" in refused("predict", "own", "rows.conll")
+    assert "rows.conll is a column file" in refused("predict", "own", "rows.conll")
     tagged = [
         json.loads(line)
         for line in CliRunner().invoke(app, ["predict", "own"], input="good  w1\n\nbad\n").stdout.splitlines()

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from promptpanda.tasks.inputs import Split
-from promptpanda.tasks.metrics import METRICS, compute_metrics
+from promptpanda.tasks.metrics import METRICS, baseline, compute_metrics
 from promptpanda.tasks.spec import TaskSpec
 
 LABELS = np.random.default_rng(0).integers(0, 2, 80)
@@ -138,3 +138,14 @@ def test_all_metrics_of_a_task_come_in_its_order():
     )
     assert spec.metric == "macro_f1"
     assert list(compute_metrics(spec, ("a", "b"), SPLIT, PREDICTIONS)) == ["macro_f1", "accuracy"]
+
+
+def test_the_constant_prediction_is_the_best_one_by_the_metric():
+    """Right answers are rare, and still always saying "right" has the best F1."""
+    labels = np.asarray([0] * 7 + [1] * 3)
+    split = Split((("x",),) * 10, labels)
+    content = {"name": "x", "kind": "single_classification", "segments": ["{t}"], "labels": ["a", "b"]}
+    by_f1 = TaskSpec.parse(content | {"metrics": ["f1", "accuracy"]}, "a test")
+    by_accuracy = TaskSpec.parse(content | {"metrics": ["accuracy", "f1"]}, "a test")
+    assert baseline(by_f1, ("a", "b"), split, split) == {"f1": pytest.approx(6 / 13), "accuracy": 0.3}
+    assert baseline(by_accuracy, ("a", "b"), split, split) == {"accuracy": 0.7, "f1": 0.0}

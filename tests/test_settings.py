@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import CONFIGS, save_tiny, write_jsonl
@@ -14,7 +15,8 @@ from promptpanda.bank.bank import Bank
 from promptpanda.errors import PandaError
 from promptpanda.models import hub_id
 from promptpanda.tasks.catalog import catalog_names, catalog_spec, own_task
-from promptpanda.tasks.protocol import Partition
+from promptpanda.tasks.encoding import token_lengths
+from promptpanda.tasks.protocol import Partition, partition
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.defaults import resolved
 from promptpanda.training.options import TrainingOptions
@@ -66,10 +68,44 @@ def test_max_length_suits_the_kind_and_the_backbone(kind, positions, length):
     assert resolved(TrainingOptions(), kind, 100, positions=positions).max_length == length
 
 
+@pytest.mark.parametrize(
+    ("lengths", "positions", "length"),
+    [
+        ([10] * 100, 512, 128),
+        ([300] * 100, 512, 320),
+        ([10] * 97 + [500] * 3, 512, 128),
+        ([10] * 90 + [200] * 10, 512, 224),
+        ([900] * 100, 512, 384),
+        ([900] * 100, None, 384),
+        ([900] * 100, 300, 280),
+    ],
+)
+def test_max_length_holds_most_of_longer_texts(lengths, positions, length):
+    found = resolved(
+        TrainingOptions(), Kind.SINGLE_CLASSIFICATION, 100, positions=positions, lengths=np.asarray(lengths)
+    )
+    assert found.max_length == length
+
+
+def test_cut_texts_are_told(tiny_backbone, sentiment):
+    listener = Listener()
+    task = sentiment()
+    lengths = token_lengths(tiny_backbone, partition(task, seed=0).train.texts)
+    assert lengths.max() > 9
+    options = TrainingOptions(epochs=1, prompt_length=4, max_length=9)
+    train(task, tiny_backbone, options=options, progress=listener)
+    (note,) = [note for note in listener.notes if "are cut" in note]
+    assert note.startswith(f"{(lengths > 9).sum()} of 48 training texts have more than 9 tokens and are cut")
+    assert f"the longest has {lengths.max()}" in note
+    whole = Listener()
+    train(task, tiny_backbone, options=options.model_copy(update={"max_length": 24}), progress=whole)
+    assert not any("are cut" in note for note in whole.notes)
+
+
 def test_what_was_settled_is_told(tiny_backbone, sentiment):
     listener = Listener()
     train(sentiment(), tiny_backbone, options=TrainingOptions(epochs=1, prompt_length=4), progress=listener)
-    assert listener.notes[0] == ("mood: 48 training examples; 1 epochs, lr 0.01, batch 16, prefix of 4, max length 60.")
+    assert listener.notes[0] == ("mood: 48 training examples; 1 epoch, lr 0.01, batch 16, prefix of 4, max length 60.")
 
 
 @pytest.fixture(scope="module")
@@ -224,10 +260,13 @@ def test_recipes_on_the_command_line(tiny_folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["multiple_choice", "token_classification"])
 def test_a_readout_is_ignored_with_a_note_where_it_concerns_nothing(kind, tiny_backbone, tmp_path):
-    rows = [{"w": [f"w{n}", "good"], "t": ["O", "B-X"], "a": f"w{n}", "b": "bad", "l": n % 2} for n in range(20)]
+    rows = [
+        {"w": [f"w{n}", "good"], "s": f"w{n} good", "t": ["O", "B-X"], "a": f"w{n}", "b": "bad", "l": n % 2}
+        for n in range(20)
+    ]
     path = write_jsonl(tmp_path / "own.jsonl", rows)
     task = {
-        "multiple_choice": lambda: own_task(train=path, text="w", choices=["a", "b"], label="l"),
+        "multiple_choice": lambda: own_task(train=path, text="s", choices=["a", "b"], label="l"),
         "token_classification": lambda: own_task(train=path, text="w", label="t", kind=Kind.TOKEN_CLASSIFICATION),
     }[kind]()
     listener = Listener()

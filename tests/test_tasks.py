@@ -246,6 +246,27 @@ def test_own_files_of_the_other_kinds(tmp_path):
         own_task(train=tmp_path / "c.jsonl", text="p", label="l", kind=Kind.MULTIPLE_CHOICE)
 
 
+def test_own_words_and_tags_in_columns_and_in_csv(tmp_path):
+    (tmp_path / "names.conll").write_text("Ann NNP B-PER\nsings VB O\n\nno DT O\n")
+    kind = Kind.TOKEN_CLASSIFICATION
+    columns = own_task(train=tmp_path / "names.conll", text="tokens", label="tags", kind=kind).train()
+    rows = [{"w": '["Ann", "sings"]', "t": '["B-PER", "O"]'}, {"w": '["no"]', "t": '["O"]'}]
+    write(tmp_path / "names.csv", rows)
+    cells = own_task(train=tmp_path / "names.csv", text="w", label="t", kind=kind).train()
+    assert columns.texts == cells.texts == ((("Ann", "sings"), None), (("no",), None))
+    assert columns.labels.tolist() == cells.labels.tolist() == [(1, 0), (0,)]
+    with pytest.raises(PandaError, match="is a column file, and the task's spec has no `columns`"):
+        own_task(train=tmp_path / "names.conll", text="tokens", label="tags").train()
+
+
+@pytest.mark.parametrize(("text", "label"), [("w", "t"), ("s", "t"), ("w", "c")])
+def test_lists_are_no_texts_and_no_classes(text, label, tmp_path):
+    rows = [{"w": ["a", "b"], "t": ["O", "O"], "s": "a b", "c": "xy"[n % 2]} for n in range(4)]
+    write_jsonl(tmp_path / "own.jsonl", rows)
+    with pytest.raises(PandaError, match="say --kind token_classification"):
+        own_task(train=tmp_path / "own.jsonl", text=text, label=label).train()
+
+
 def test_own_files_need_no_spec(tmp_path):
     write(
         tmp_path / "reviews.csv",

@@ -47,13 +47,13 @@ def list_prompts(bank: BankFolder = Path("bank"), json: Json = False) -> None:
             card.task.metric,
             output.points(card.score),
             output.points(None if card.test is None else card.test.scores[card.task.metric]),
-            card.backbone.name,
+            Path(card.backbone.name).name,
         ]
         for card in cards
     ]
     columns = ["prompt", "method", "source", "n_train", "metric", "validation", "test", "model"]
     if cards:
-        output.print_table(None, columns, lines, (3, 5, 6))
+        output.print_table(None, columns, lines, (3, 5, 6), optional=(2, 3, 4, 7))
     else:
         typer.echo(f"The bank {bank} is empty.")
     for problem in problems:

@@ -38,7 +38,9 @@ class TaskChoice:
         str | None,
         typer.Argument(metavar="TASK", help="Catalog name (`panda tasks list`) or YAML spec; left out for own files."),
     ] = None
-    train: Annotated[Path | None, typer.Option(help="Own training file: .jsonl, .jsonl.gz, .csv or .parquet.")] = None
+    train: Annotated[
+        Path | None, typer.Option(help="Own training file: .jsonl, .jsonl.gz, .csv, .parquet; tags also .conll.")
+    ] = None
     validation: Annotated[Path | None, typer.Option(help="Own validation file.")] = None
     test: Annotated[Path | None, typer.Option(help="Own test file.")] = None
     text: Annotated[str | None, typer.Option(help="Own files: column with the text.")] = None
@@ -85,19 +87,28 @@ class TaskChoice:
             raise PandaError("No task was given: name one of `panda tasks list`, a YAML spec, or --train FILE.")
         if self.template is not None:
             raise PandaError("--template is for tasks of the catalog and YAML specs, and own files were given.")
-        if self.text is None or self.label is None:
+        text, label = self.text, self.label
+        if self.kind == "token_classification" and self._in_columns:
+            text, label = text or "tokens", label or "tags"
+        if text is None or label is None:
             raise PandaError("Own files need --text COLUMN and --label COLUMN.")
         return own_task(
             train=self.train,
             validation=self.validation,
             test=self.test,
-            text=self.text,
+            text=text,
             text2=self.text2,
             choices=() if self.choices is None else tuple(self.choices.split(",")),
-            label=self.label,
+            label=label,
             kind=None if self.kind is None else Kind(self.kind),
             name=self.name,
         )
+
+    @property
+    def _in_columns(self) -> bool:
+        """Whether the own files are column files of CoNLL."""
+        files = [path for path in (self.train, self.validation, self.test) if path is not None]
+        return all(path.name.lower().endswith((".conll", ".conll.gz", ".txt", ".txt.gz")) for path in files)
 
     @property
     def own(self) -> bool:

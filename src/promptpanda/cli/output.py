@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import typer
 from rich import box
@@ -21,18 +21,42 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def print_table(title: str | None, columns: list[str], rows: list[list[str]], numeric: tuple[int, ...] = ()) -> None:
-    """A table with headers, on stdout; the columns at `numeric` are aligned to the right."""
+def print_table(
+    title: str | None,
+    columns: list[str],
+    rows: list[list[str]],
+    numeric: tuple[int, ...] = (),
+    optional: tuple[int, ...] = (),
+) -> None:
+    """A table with headers, on stdout.
+
+    Args:
+        numeric: columns that are aligned to the right.
+        optional: columns that are left out, the last named first, where the terminal is too narrow for all.
+    """
     if title is not None:
         typer.echo(title)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    shown = list(range(len(columns)))
+    for position in reversed(optional):
+        if _width([columns[at] for at in shown], [[row[at] for at in shown] for row in rows]) > console.width:
+            shown.remove(position)
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for position, name in enumerate(columns):
+    for position in shown:
         right = position in numeric
         # Names can be copied from the first column; the others may take several lines where the terminal is narrow.
-        table.add_column(name, justify="right" if right else "left", no_wrap=right or position == 0, overflow="fold")
+        fixed = right or position == 0
+        justify: Literal["left", "right"] = "right" if right else "left"
+        table.add_column(columns[position], justify=justify, no_wrap=fixed, overflow="fold", min_width=8)
     for row in rows:
-        table.add_row(*map(escape, row))
-    Console(highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+        table.add_row(*(escape(row[position]) for position in shown))
+    console.print(table)
+
+
+def _width(columns: list[str], rows: list[list[str]]) -> int:
+    """Characters that a table takes without folding, if the text of its last column may fold to 30."""
+    widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+    return sum(widths[:-1]) + min(widths[-1], 30) + 3 * len(widths)
 
 
 def points(value: float | None) -> str:

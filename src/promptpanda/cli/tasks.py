@@ -41,15 +41,15 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
             task.kind.words,
             task.spec.metric,
             str(len(task.spec.labels) or "-"),
-            *(str(sizes.get(split, "-")) for split in SPLITS),
+            "/".join(str(sizes.get(split, "-")) for split in SPLITS),
             "here" if task.available() else ("hub" if task.spec.hub is not None else "--data-dir"),
             task.spec.title,
         ]
         for task in tasks
         for sizes in [task.sizes()]
     ]
-    columns = ["task", "kind", "metric", "classes", *SPLITS, "data", "what"]
-    output.print_table(None, columns, lines, (3, 4, 5, 6))
+    columns = ["task", "kind", "metric", "classes", "/".join(SPLITS), "data", "what"]
+    output.print_table(None, columns, lines, (3, 4), optional=(3, 2, 6))
 
 
 @command(app, "show")

@@ -89,14 +89,14 @@ def rank_command(
     loaded = target.load()
     from promptpanda.tasks.encoding import encode
     from promptpanda.tasks.protocol import partition
-    from promptpanda.training.defaults import resolved
+    from promptpanda.training.defaults import settled
     from promptpanda.transfers.estimators import TargetView, estimators
     from promptpanda.transfers.ranking import rank
     from promptpanda.transfers.transfer import train
 
     part = partition(loaded, protocol=data.protocol_name(), train_examples=data.train_examples, seed=seeds[0])
     backbone = model.load()
-    seen = resolved(options, loaded.kind, len(part.train), positions=backbone.positions)
+    seen = settled(options, loaded.kind, part.train, backbone)
     view = TargetView(backbone, encode(backbone, part.train.texts, seen.max_length))
     with output.TerminalProgress() as progress:
         if with_target_prompt:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +13,9 @@ from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import Json, ModelChoice, TaskChoice
 from promptpanda.errors import PandaError
+
+if TYPE_CHECKING:
+    from promptpanda.tasks.spec import TaskSpec
 
 PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id, path, or task name.")]
 
@@ -48,11 +51,13 @@ def evaluate_command(
         raise PandaError(f"Task '{loaded.name}' has no labelled test data; give --test FILE with --text and --label.")
     test = capped(test, test_examples)
     backbone = model.load(card.backbone.name)
-    score = evaluate(bank.load(str(path), backbone), backbone, loaded, test)[loaded.spec.metric]
+    scores = evaluate(bank.load(str(path), backbone), backbone, loaded, test)
     if json:
-        output.print_json({"metric": loaded.spec.metric, "score": score, "n_test": len(test)})
+        metric = loaded.spec.metric
+        output.print_json({"metric": metric, "score": scores[metric], "n_test": len(test), "metrics": scores})
         return
-    typer.echo(f"{loaded.spec.metric} {score:.3f} on {len(test)} test examples of {loaded.name}")
+    found = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
+    typer.echo(f"{found} on {len(test)} test examples of {loaded.name}")
 
 
 def predict_command(
@@ -62,7 +67,7 @@ def predict_command(
         Path | None,
         typer.Argument(
             metavar="[FILE]",
-            help="Rows with the task's fields; left out: one text a line from stdin (words with spaces between them).",
+            help="Rows with the task's fields; left out: stdin, JSON lines, or one text a line.",
         ),
     ] = None,
     json: Json = False,
@@ -71,24 +76,13 @@ def predict_command(
     bank = model.open_bank()
     from promptpanda.bank.card import Card
     from promptpanda.tasks.reading import column, read_rows
-    from promptpanda.tasks.spec import Kind
     from promptpanda.transfers.predict import predict, read_row
 
     path = bank.resolve(prompt)
     card = Card.read(path)
     spec = card.task
-    if file is None:
-        if len(spec.fields) > 1:
-            raise PandaError(f"Task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a FILE with them.")
-        try:
-            # Bytes: under some locales the text layer lets strange bytes pass as surrogates.
-            lines = sys.stdin.buffer.read().decode("utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise PandaError(f"Standard input is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
-        texts = [line for line in lines if line.strip()]
-        words = spec.kind == Kind.TOKEN_CLASSIFICATION
-        rows = [{spec.fields[0]: text.split() if words else text} for text in texts]
-        origin = "standard input"
+    if file is None or str(file) == "-":
+        rows, origin = _rows_of_stdin(spec), "standard input"
     else:
         rows, origin = read_rows(file, spec.columns), str(file)
     for name in spec.fields:
@@ -97,3 +91,23 @@ def predict_command(
     backbone = model.load(card.backbone.name)
     for prediction in predict(bank.load(str(path), backbone), backbone, inputs):
         sys.stdout.write(json_module.dumps(prediction, ensure_ascii=False) + "\n")
+
+
+def _rows_of_stdin(spec: TaskSpec) -> list[dict[str, Any]]:
+    """JSON lines; or, for a task of one field, one text a line, words with white space between them."""
+    from promptpanda.tasks.reading import json_lines
+    from promptpanda.tasks.spec import Kind
+
+    try:
+        # Bytes: under some locales the text layer lets strange bytes pass as surrogates.
+        text = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PandaError(f"Standard input is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
+    if text.lstrip().startswith("{"):
+        return json_lines(text, "standard input")
+    if len(spec.fields) > 1:
+        raise PandaError(
+            f"Task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a FILE with them, or JSON lines."
+        )
+    words = spec.kind == Kind.TOKEN_CLASSIFICATION
+    return [{spec.fields[0]: line.split() if words else line} for line in text.split("\n") if line.strip()]

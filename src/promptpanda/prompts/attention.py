@@ -45,8 +45,10 @@ class PrefixCall:
 
     def __init__(self, tensor: Tensor, index: LayerIndex) -> None:
         self._length = int(tensor.shape[-2])
-        # Unbound once: indexing it per layer would let every layer's backward pass fill a gradient of the whole.
-        self._layers = tensor.unbind(1)
+        # Taken apart once, (batch, V, heads, head_dim) each: indexing it per layer would let every layer's backward
+        # pass fill a gradient of the whole, and in this order it joins most models' keys in whole blocks.
+        parts = tensor.permute(1, 2, 0, 4, 3, 5).contiguous().flatten(0, 1).unbind(0)
+        self._keys, self._values = parts[0::2], parts[1::2]
         self._index = index
         self._masks: dict[int, tuple[Tensor, Tensor]] = {}
         self.calls = 0
@@ -55,12 +57,11 @@ class PrefixCall:
     def length(self) -> int:
         return self._length
 
-    def keys_and_values(self, module: nn.Module, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """This layer's prefix. *Shape:* two of (batch, heads, V, head_dim)."""
+    def lengthen(self, module: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Put this layer's prefix before keys and values. *Shape:* (batch, heads, tokens, head_dim) -> V + tokens."""
         layer = self._index(module, self.calls)
         self.calls += 1
-        pair = self._layers[layer].to(dtype)
-        return pair[:, 0], pair[:, 1]
+        return _joined(self._keys[layer], key), _joined(self._values[layer], value)
 
     def widen(self, mask: Tensor) -> Tensor:
         """Let every query see the prefix. *Shape:* (batch, 1, queries, keys) -> (batch, 1, queries, V + keys)."""
@@ -69,6 +70,15 @@ class PrefixCall:
             visible = 1.0 if mask.dtype == torch.bool else 0.0
             self._masks[id(mask)] = (mask, F.pad(mask, (self.length, 0), value=visible))
         return self._masks[id(mask)][1]
+
+
+def _joined(prefix: Tensor, states: Tensor) -> Tensor:
+    """*Shape:* (batch, V, heads, size), (batch, heads, tokens, size) -> (batch, heads, V + tokens, size)."""
+    prefix = prefix.to(states.dtype)
+    by_token = states.transpose(1, 2)
+    if by_token.is_contiguous():
+        return torch.cat([prefix, by_token], dim=1).transpose(1, 2)
+    return torch.cat([prefix.transpose(1, 2), states], dim=2)
 
 
 class RecordingCall:
@@ -105,7 +115,6 @@ def _attention(
     if isinstance(prompt, RecordingCall):
         prompt.note(module, key)
     elif prompt is not None:
-        prefix_key, prefix_value = prompt.keys_and_values(module, key.dtype)
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         if attention_mask is not None:
             attention_mask = prompt.widen(attention_mask)
@@ -114,8 +123,7 @@ def _attention(
             queries, keys = query.shape[2], key.shape[2]
             tokens = torch.ones(queries, keys, dtype=torch.bool, device=key.device).tril(keys - queries)
             attention_mask = F.pad(tokens, (prompt.length, 0), value=1.0)[None, None]
-        key = torch.cat([prefix_key, key], dim=2)
-        value = torch.cat([prefix_value, value], dim=2)
+        key, value = prompt.lengthen(module, key, value)
     return sdpa_attention_forward(module, query, key, value, attention_mask, is_causal=is_causal, **kwargs)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
+from promptpanda.tasks.columns import ColumnData
+from promptpanda.tasks.reading import COLUMN_SUFFIXES
 from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
 from promptpanda.tasks.task import Task, data_root
 
@@ -73,6 +75,8 @@ def own_task(
     """A task from the user's own files (.jsonl, .jsonl.gz, .csv or .parquet).
 
     Args:
+        train, validation, test: .jsonl, .jsonl.gz, .csv or .parquet; for token classification also column files
+            (.conll), whose rows have the fields `tokens` and `tags`.
         text, text2: the columns with the text, and with the second text of a pair. Token classification: the words.
             Extractive QA: question and context. Multiple choice: what the choices are about.
         choices: multiple choice: the columns of the choices, or the one column that lists them.
@@ -95,6 +99,8 @@ def own_task(
         check_name(name, "Task name")
     except PandaError as error:
         raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
+    if kind == Kind.EXTRACTIVE_QA and text2 is None:
+        raise PandaError("Extractive QA needs the column of the context beside that of the question (--text2).")
     for column in (text, text2, *choices):
         if column is not None and ("{" in column or "}" in column):
             raise PandaError(f"Column {column!r} has braces in its name, which mark fields in templates; rename it.")
@@ -102,6 +108,8 @@ def own_task(
         raise PandaError(f"The column '{label}' is given as text and as label; a model would read the answer.")
     segments = [f"{{{column}}}" for column in (text, text2) if column is not None]
     own: dict[str, Any] = {}
+    if kind == Kind.TOKEN_CLASSIFICATION and first.name.lower().endswith(COLUMN_SUFFIXES):
+        own = {"columns": ColumnData()}  # as CoNLL-2003 has them: the word first, its tag last
     if kind == Kind.MULTIPLE_CHOICE:
         if not choices:
             raise PandaError("Multiple choice needs --choices: the columns of the choices, or one that lists them.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -151,6 +152,13 @@ def encode(backbone: Backbone, inputs: Sequence[Input], max_length: int) -> Enco
     if inputs and isinstance(inputs[0], Passage):
         return _passages(backbone, [one for one in inputs if isinstance(one, Passage)], max_length)
     return _texts(backbone, inputs, max_length)  # type: ignore[arg-type]
+
+
+def token_lengths(backbone: Backbone, inputs: Sequence[Input]) -> np.ndarray:
+    """Tokens of whole texts and of choices, uncut. *Shape:* (rows,); empty where long inputs go on in further rows."""
+    if not inputs or isinstance(inputs[0], (Words, Passage)):
+        return np.empty(0)
+    return encode(backbone, inputs, sys.maxsize >> 32).row_lengths
 
 
 def _texts(backbone: Backbone, texts: Sequence[Text], max_length: int) -> Encoded:

@@ -90,10 +90,10 @@ def _choice_metrics(split: Split, predictions: np.ndarray) -> dict[str, float]:
 
 
 def baseline(spec: TaskSpec, class_names: tuple[str, ...], train: Split, split: Split) -> dict[str, float]:
-    """The metrics of the prediction that needs no model: the most frequent class or choice, the mean, no span, "".
+    """The metrics of a prediction that needs no model: always one class or choice, the mean, no span, "".
 
     Args:
-        train: decides which class is the most frequent one.
+        train: decides which class: the one with the best score there (of equal ones the most frequent).
         split: what is predicted.
     """
     predictions: Any
@@ -103,11 +103,16 @@ def baseline(spec: TaskSpec, class_names: tuple[str, ...], train: Split, split: 
         predictions = [(0,) * len(tags) for tags in split.labels]
     elif spec.kind == Kind.EXTRACTIVE_QA:
         predictions = [""] * len(split)
+    elif spec.kind == Kind.MULTIPLE_CHOICE:
+        place = np.bincount([right[0] for right in train.labels]).argmax()
+        # Rows may have fewer choices than others.
+        predictions = np.minimum(place, [len(text.names) - 1 for text in split.texts])  # type: ignore[union-attr]
     else:
-        labels = train.labels
-        if spec.kind == Kind.MULTIPLE_CHOICE:
-            labels = np.asarray([right[0] for right in labels])
-        predictions = np.full(len(split), np.bincount(labels).argmax())
-        if spec.kind == Kind.MULTIPLE_CHOICE:  # rows may have fewer choices than others
-            predictions = np.minimum(predictions, [len(text.names) - 1 for text in split.texts])  # type: ignore[union-attr]
+        counts = np.bincount(train.labels, minlength=len(class_names))
+
+        def on_train(label: int) -> tuple[float, int]:
+            scores = compute_metrics(spec, class_names, train, np.full(len(train), label))
+            return scores[spec.metric], int(counts[label])
+
+        predictions = np.full(len(split), max(range(len(class_names)), key=on_train))
     return compute_metrics(spec, class_names, split, predictions)

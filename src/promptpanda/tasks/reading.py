@@ -30,7 +30,7 @@ def read_rows(path: Path, columns: ColumnData | None = None) -> list[Row]:
         raise PandaError(f"No file {path}; check the path.")
     name = path.name.lower()
     if name.endswith((".jsonl", ".jsonl.gz")):
-        rows = _json_lines(read_text(path), path)
+        rows = json_lines(read_text(path), path)
     elif name.endswith(".csv"):
         rows = _csv(read_text(path), path)
     elif name.endswith(".parquet"):
@@ -38,6 +38,11 @@ def read_rows(path: Path, columns: ColumnData | None = None) -> list[Row]:
     elif name.endswith(COLUMN_SUFFIXES) and columns is not None:
         rows = read_columns(path, columns)
     else:
+        if name.endswith((".conll", ".conll.gz")):
+            raise PandaError(
+                f"{path} is a column file, and the task's spec has no `columns` (`panda tasks show ontonotes` has); "
+                "say --kind token_classification for words and tags in the columns of CoNLL-2003."
+            )
         raise PandaError(f"{path} is of no known format; expected a name that ends in {', '.join(SUFFIXES)}.")
     if not rows:
         raise PandaError(f"{path} is empty: expected at least one row.")
@@ -77,7 +82,8 @@ def column(rows: list[Row], name: str, origin: str) -> list[Any]:
     return [row[name] for row in rows]
 
 
-def _json_lines(text: str, path: Path) -> list[Row]:
+def json_lines(text: str, path: Path | str) -> list[Row]:
+    """One object a line; blank lines are skipped. Raises PandaError with the line where one is broken."""
     rows = []
     # Only "\n" ends a line: some texts hold other separators, on which splitlines() would cut.
     for number, line in enumerate(text.split("\n"), 1):

@@ -138,6 +138,7 @@ class TaskSpec(_Strict):
         metrics: the first is the one that scores are reported in.
         benchmark: for GLUE and SuperGLUE names the official validation set is the test set.
         columns: how column files (.conll) are laid out.
+        sizes: examples of a part of a corpus, where counting the corpus's rows would not tell.
         hub, package, files: where the data is, beside a folder of the task's name below a data root.
     """
 
@@ -163,6 +164,7 @@ class TaskSpec(_Strict):
     metrics: tuple[Metric, ...] = Field(min_length=1)
     benchmark: Literal["glue", "superglue"] | None = None
     columns: ColumnData | None = None
+    sizes: dict[SplitName, int] = {}
     hub: HubData | None = None
     package: PackageData | None = None
     files: FileData | None = None
@@ -277,6 +279,11 @@ class TaskSpec(_Strict):
         return tuple(segments)
 
     def _written(self, field: str, value: object, where: str) -> str:
+        if isinstance(value, (list, dict)):
+            raise PandaError(
+                f"{where} holds a {'list' if isinstance(value, list) else 'mapping'} in '{field}', where a text is "
+                "expected; say --kind token_classification for lists of words, or name another field."
+            )
         text = "" if value is None else str(value)
         if field not in self.values:
             return text

@@ -106,6 +106,8 @@ class Task:
 
     def sizes(self) -> dict[SplitName, int]:
         """Rows of every split that is on this machine, counted without reading them as examples."""
+        if self.spec.sizes:
+            return dict(self.spec.sizes) if self.available() else {}
         counts: dict[SplitName, int] = {}
         for name in SPLITS:
             path = self._path(name) if self.available() else None
@@ -210,6 +212,11 @@ class Task:
         if rows is None:
             raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
         values = column(rows, self.spec.label, f"train of task '{self.name}'")
+        if any(isinstance(value, (list, dict)) for value in values):
+            raise PandaError(
+                f"The label '{self.spec.label}' of task '{self.name}' holds lists, where one class is expected; say "
+                "--kind token_classification for tags."
+            )
         found = {as_name(value) for value in values if is_given(value)}
         if len(found) > 50 and len(found) > len(rows) / 2 and all(as_number(value) is not None for value in found):
             raise PandaError(

@@ -25,12 +25,15 @@ from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.objectives.spans import Spans
 
 
-def predict(trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[str | Input]) -> list[dict[str, Any]]:
+def predict(
+    trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[str | Sequence[str] | Input]
+) -> list[dict[str, Any]]:
     """Predict labels, values, tags or answers.
 
     Args:
         inputs: what the task's template makes of rows (`read_row`): a string each, or a pair of strings for pair tasks;
-            `Choices`; `Words` (a string is cut at white space); `Passage`.
+            `Choices`; `Words`, or a list of words, or a string that is cut at white space; `Passage`, or a pair of
+            question and context.
 
     Returns:
         For each input `{"label": name, "probabilities": {name: p}}` (classes, choices), `{"value": number}`, `{"spans":
@@ -69,16 +72,20 @@ def read_row(card: Card, row: Row, where: str) -> Input:
 def with_labels_of(card: Card, task: Task) -> Task:
     """A task with the classes of a prompt, in the prompt's order. Raises PandaError if they are not the same."""
     if task.kind != card.task.kind and not (task.kind.classifies and card.task.kind.classifies):
-        raise PandaError(
-            f"Prompt {card.id} is for {card.task.kind}, task '{task.name}' is {task.kind}; say "
-            f"--kind {card.task.kind} if it is."
+        mend = (
+            f"say --kind {card.task.kind} if it is" if task.spec.files is not None else "evaluate it on one of its kind"
         )
+        raise PandaError(f"Prompt {card.id} is for {card.task.kind}, task '{task.name}' is {task.kind}; {mend}.")
     if len(task.spec.segments) != len(card.task.segments):
         forms = {1: "single texts", 2: "pairs of texts (--text and --text2)"}
         raise PandaError(
             f"Prompt {card.id} reads {forms[len(card.task.segments)]}, task '{task.name}' has "
             f"{forms[len(task.spec.segments)]}."
         )
+    if task.name == card.task.name and task.spec.metrics == card.task.metrics:
+        # The same task is read as in training, also if that was by another template.
+        written = {"segments": card.task.segments, "marks": card.task.marks, "values": card.task.values}
+        task = Task(task.spec.model_copy(update=written), task.data_dir, task.classes)
     if not card.labels:
         return task
     if not task.spec.labels:
@@ -116,7 +123,7 @@ def _objective(card: Card) -> Objective:
     return objective_for(card.task, len(card.labels), threshold=card.threshold)
 
 
-def _checked(card: Card, one: str | Input, number: int) -> Input:
+def _checked(card: Card, one: str | Sequence[str] | Input, number: int) -> Input:
     """The input, if it is one of the task's kind and not empty."""
     kind = card.task.kind
     expected: type[Choices | Words | Passage] | None = {
@@ -125,7 +132,10 @@ def _checked(card: Card, one: str | Input, number: int) -> Input:
         Kind.EXTRACTIVE_QA: Passage,
     }.get(kind)
     if expected is not None:
-        one = Words(tuple(one.split())) if expected is Words and isinstance(one, str) else one
+        if expected is Words and not isinstance(one, (Words, Choices, Passage)):
+            one = Words(tuple(one.split() if isinstance(one, str) else one))
+        elif expected is Passage and isinstance(one, tuple) and not isinstance(one, Choices) and len(one) == 2:
+            one = Passage(*map(str, one))
         if isinstance(one, str) or not isinstance(one, expected):
             raise PandaError(f"Input {number} is no {expected.__name__}, which task '{card.task.name}' reads.")
         if isinstance(one, Words) and not one.words:

@@ -16,8 +16,9 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.metrics import baseline
 from promptpanda.tasks.protocol import Partition, Protocol, capped, partition
+from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
-from promptpanda.training.defaults import resolved
+from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetView, estimators
 from promptpanda.transfers.methods import PROMPT_TUNING, check_methods, with_teachers
@@ -136,7 +137,7 @@ def train(
     check_seeds([seed])
     progress = progress or Silent()
     part = partition(task, protocol=protocol, train_examples=train_examples, seed=seed)
-    options = resolved(options or TrainingOptions(), task.kind, len(part.train), positions=backbone.positions)
+    options = settled(options or TrainingOptions(), task.kind, part.train, backbone)
 
     def trial_of(options: TrainingOptions) -> Trial:
         return Trial(backbone, task, part, options, seed, bank=bank, progress=progress)
@@ -185,15 +186,14 @@ def transfer(
     # Read before anything is trained: a label that train lacks must not be found out at the end.
     test = partitions[0].validation if protocol == "paper" else task.test()
     test = None if test is None else capped(test, test_examples)
-    n_train = len(partitions[0].train)
     sources: list[SourcePrompt | None] = [None] * len(seeds)
     if any(method.needs_source for method in contestants):
-        seen = resolved(options, task.kind, n_train, positions=backbone.positions)
+        seen = settled(options, task.kind, partitions[0].train, backbone)
         target = TargetView(backbone, encode(backbone, partitions[0].train.texts, seen.max_length))
         sources = list(find_sources(source, seeds, task, backbone, bank, target, cosine, progress))
     if sources[0] is not None:
         options = with_prompt_of(options, sources[0])
-    options = resolved(options, task.kind, n_train, positions=backbone.positions)
+    options = settled(options, task.kind, partitions[0].train, backbone)
 
     def trial_of(options: TrainingOptions, place: int = 0) -> Trial:
         prompt = sources[place]
@@ -207,6 +207,8 @@ def transfer(
         options, searched = best_rate(options, trial_of, progress)
     trials = [trial_of(options, place) for place in range(len(seeds))]
     trials[0].tell()
+    if test is not None and task.kind == Kind.EXTRACTIVE_QA:
+        trials[0].data(test)  # a question that leaves no room must not be found out at the end
     for trial in trials:
         if trial.source is not None:
             _ = trial.transferability

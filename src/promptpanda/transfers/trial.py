@@ -17,7 +17,7 @@ from promptpanda.bank.peft_format import peft_form
 from promptpanda.bank.signature import Signature
 from promptpanda.files import digest
 from promptpanda.progress import Progress, Silent
-from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.encoding import encode, token_lengths
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
@@ -118,6 +118,13 @@ class Trial:
                 f"--readout {self.options.readout} is ignored: it does not concern {self.task.kind.words}."
             )
         self.progress.note(f"{self.task.name}: {len(self.partition.train)} training examples; {told(self.options)}.")
+        lengths = token_lengths(self.backbone, self.partition.train.texts)
+        cut = int((lengths > self.options.max_length).sum())
+        if cut:
+            self.progress.note(
+                f"{cut} of {len(lengths)} training texts have more than {self.options.max_length} tokens and are cut "
+                f"(the longest has {lengths.max()}); a larger --max-length costs time."
+            )
 
     @cached_property
     def train_data(self) -> Data:

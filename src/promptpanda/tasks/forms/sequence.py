@@ -39,6 +39,11 @@ def _values(spec: TaskSpec, rows: NumberedRows, origin: str) -> np.ndarray:
 def _classes(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: str) -> np.ndarray:
     indices = []
     for number, row in rows:
+        if isinstance(row[spec.label], (list, dict)):
+            raise PandaError(
+                f"Row {number} of {origin} holds a list in '{spec.label}', where one class is expected; say --kind "
+                "token_classification for tags, or name another field."
+            )
         found = space.index(row[spec.label])
         if found is None:
             raise PandaError(

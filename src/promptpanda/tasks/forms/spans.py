@@ -46,10 +46,7 @@ def _answers(spec: TaskSpec, context: str, value: Any, where: str) -> tuple[Answ
             raise PandaError(f"{where} has the answer {text!r} at {start!r}; expected a text and a whole number.")
         if start < 0 or context[start : start + len(text)] != text:
             place = context.find(text)
-            mend = f"it is at {place}" if place >= 0 else "it is nowhere in it"
-            raise PandaError(
-                f"{where} has the answer {text[:60]!r} at {start}, which is not in its context there ({mend}); correct "
-                "it or leave the row out."
-            )
+            wrong = f"at {start}, but it is at {place} of its context" if place >= 0 else "which is not in its context"
+            raise PandaError(f"{where} has the answer {text[:60]!r} {wrong}; correct it or leave the row out.")
         answers.append(Answer(start, text))
     return tuple(answers)

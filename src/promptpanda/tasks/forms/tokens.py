@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from promptpanda.errors import PandaError
@@ -39,9 +40,15 @@ def examples(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: str)
 def words_of(spec: TaskSpec, row: Row, where: str) -> Words:
     """What a model reads of one row. Raises PandaError if there are no words."""
     (field,) = spec.segment_fields(spec.segments[0])
-    words: Any = row[field]
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise PandaError(f"{where} has no list of words in '{field}', found {str(words)[:40]!r}.")
+    words = _listed(row[field])
+    if not words:
+        raise PandaError(
+            f"{where} has no list of words in '{field}', found {str(row[field])[:40]!r}; expected a list of strings "
+            "(in CSV as JSON)."
+        )
+    strange = [number for number, word in enumerate(words, 1) if not isinstance(word, str)]
+    if strange:
+        raise PandaError(f"{where} has {words[strange[0] - 1]!r} as word {strange[0]} of '{field}'; expected a string.")
     if not any(word.strip() for word in words):
         raise PandaError(f"{where} has an empty text in '{field}'; fill it or leave the row out.")
     if spec.predicate is None:
@@ -57,13 +64,26 @@ def words_of(spec: TaskSpec, row: Row, where: str) -> Words:
 
 def tags_of(spec: TaskSpec, row: Row, where: str) -> tuple[str, ...]:
     """The tags of one row in BIO. The hub's integers count O, then B and I of every type in the spec's order."""
-    tags: Any = row[spec.label]
-    if not isinstance(tags, list):
-        raise PandaError(f"{where} has no list of tags in '{spec.label}', found {str(tags)[:40]!r}.")
+    tags = _listed(row[spec.label])
+    if tags is None:
+        raise PandaError(
+            f"{where} has no list of tags in '{spec.label}', found {str(row[spec.label])[:40]!r}; expected one tag a "
+            "word in a list (in CSV as JSON)."
+        )
     names = tag_names(spec.labels)
     if spec.labels and all(isinstance(tag, int) and 0 <= tag < len(names) for tag in tags):
         tags = [names[tag] for tag in tags]
     return tuple(_renamed(spec, tag) for tag in to_bio(tags, where, spec.scheme))
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """A list, also as JSON in a cell of a CSV file; None if it is neither."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return None
+    return value if isinstance(value, list) else None
 
 
 def _renamed(spec: TaskSpec, tag: str) -> str:
