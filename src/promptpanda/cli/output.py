@@ -98,4 +98,4 @@ class TerminalProgress:
             self._bars.advance(self._current, units)
 
     def note(self, message: str) -> None:
-        self._console.print(message, markup=False)
+        self._console.print(message, markup=False, soft_wrap=True)
