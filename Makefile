@@ -13,7 +13,7 @@ SHELL := bash
 python := .venv/bin/python
 pip_install := $(python) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: demo install test lint clean help
+.PHONY: demo install test lint bench clean help
 
 demo: .venv/.demo-ready  ## Install what is missing, then run the demo; ARGS="..." goes to `panda demo`
 	@.venv/bin/panda demo $(ARGS)
@@ -28,6 +28,9 @@ lint: .venv/.dev-ready  ## Check style, format and types: ruff and mypy
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+bench: .venv/.dev-ready  ## Measure speed beside PEFT and the machine's limit; ARGS="..." goes to the script
+	@$(python) benchmarks/speed.py $(ARGS)
 
 clean:  ## Remove .venv, caches, build output and panda-demo/; a bank/ and runs/ stay
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist panda-demo

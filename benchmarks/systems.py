@@ -14,7 +14,13 @@ import numpy as np
 import torch
 from peft import PrefixTuningConfig, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    DataCollatorWithPadding,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+)
 
 from promptpanda.backbone import Backbone
 from promptpanda.tasks.encoding import encode
@@ -146,6 +152,7 @@ class Peft:
                 train_dataset=self.rows,  # type: ignore[arg-type]
                 data_collator=DataCollatorWithPadding(self.backbone.tokenizer),
             )
+            trainer.remove_callback(PrinterCallback)
             trainer.teacher = self.teacher
             if self.teacher is not None:
                 self.teacher.train(self.published)
