@@ -15,7 +15,6 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-import torch
 from conftest import sentiment_rows, write_jsonl
 from test_bank import foreign
 from typer.testing import CliRunner
@@ -25,13 +24,7 @@ from promptpanda.cli.main import app, main
 FAST = ["--epochs", "1", "--max-length", "24"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small are slowed down by more, above all where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

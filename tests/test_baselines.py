@@ -32,12 +32,7 @@ FAST = {"epochs": 2, "max_length": 24, "readout": "mean", "lr": 3e-2, "model_lr"
 OPTIONS = TrainingOptions(**FAST)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import sys
 import pyarrow
 import pyarrow.parquet
 import pytest
-import torch
 from conftest import sentiment_rows, write_jsonl
 from typer.testing import CliRunner
 
@@ -23,13 +22,7 @@ from promptpanda.tasks.spec import TaskSpec
 FAST = ["--epochs", "1", "--max-length", "24", "--prompt-length", "4"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small are slowed down by more, above all where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

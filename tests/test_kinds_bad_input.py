@@ -6,7 +6,6 @@ import json
 import os
 
 import pytest
-import torch
 import yaml
 from conftest import write_jsonl
 from kinds import SPECS, choice_rows, kind_task, question_rows, word_rows
@@ -18,12 +17,7 @@ from promptpanda.tasks.catalog import load_task
 FAST = ["--epochs", "1", "--max-length", "24"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

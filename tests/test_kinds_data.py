@@ -36,12 +36,7 @@ needs_shared = pytest.mark.skipif(not MANIFEST, reason="no ../shared/data beside
 STEP = TrainingOptions(epochs=1, prompt_length=4, max_length=56, batch_size=16)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def iob1(number):

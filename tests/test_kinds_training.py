@@ -29,12 +29,7 @@ FAST = {"epochs": 3, "prompt_length": 4, "max_length": 16, "readout": "mean", "l
 ONCE = TrainingOptions(**FAST | {"epochs": 1})
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

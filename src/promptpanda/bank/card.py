@@ -140,6 +140,11 @@ class Card(_Frozen):
         """The task's metric on the validation part."""
         return self.validation[self.task.metric]
 
+    @property
+    def work(self) -> float:
+        """What the training took, in examples trained; a forward pass counts a third (contract: cost)."""
+        return self.example_steps + self.forward_examples / 3
+
     def write(self, folder: Path) -> None:
         """Write or replace the card of a folder, whole or not at all."""
         staging = folder / f".{CARD_NAME}.{os.getpid()}"

@@ -207,11 +207,17 @@ class Task:
             rows = [row | {self.spec.label: [names[tag] for tag in row[self.spec.label]]} for row in rows]
         return rows
 
-    def _labels_of_train(self) -> tuple[str, ...]:
+    def _rows_with_labels(self) -> list[Row]:
+        """The train rows, where they are to tell the labels."""
         rows = self._rows("train")
         if rows is None:
             raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
-        values = column(rows, self.spec.label, f"train of task '{self.name}'")
+        column(rows, self.spec.label, f"train of task '{self.name}'")
+        return rows
+
+    def _labels_of_train(self) -> tuple[str, ...]:
+        rows = self._rows_with_labels()
+        values = [row[self.spec.label] for row in rows]
         if any(isinstance(value, (list, dict)) for value in values):
             raise PandaError(
                 f"The label '{self.spec.label}' of task '{self.name}' holds lists, where one class is expected; say "
@@ -226,15 +232,10 @@ class Task:
         return tuple(sorted(found))
 
     def _types_of_train(self) -> tuple[str, ...]:
-        rows = self._rows("train")
-        if rows is None:
-            raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
-        origin = f"train of task '{self.name}'"
-        column(rows, self.spec.label, origin)
         found = {
             tag[2:]
-            for number, row in enumerate(rows, 1)
-            for tag in tokens.tags_of(self.spec, row, f"Row {number} of {origin}")
+            for number, row in enumerate(self._rows_with_labels(), 1)
+            for tag in tokens.tags_of(self.spec, row, f"Row {number} of train of task '{self.name}'")
             if tag != "O"
         }
         return tuple(sorted(found))

@@ -38,7 +38,7 @@ def best_rate(
             progress.note(str(error))
             continue
         tried[rate] = card.score, -card.validation["loss"]
-        work[rate] = card.example_steps + card.forward_examples / 3
+        work[rate] = card.work
     if not tried:
         raise PandaError(f"--lr auto tried {', '.join(f'{rate:g}' for rate in RATES)}, and all diverged; give --lr.")
     chosen = max(tried, key=lambda rate: tried[rate])

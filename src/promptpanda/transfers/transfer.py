@@ -26,8 +26,6 @@ from promptpanda.transfers.rates import best_rate
 from promptpanda.transfers.sources import find_sources, with_prompt_of
 from promptpanda.transfers.trial import DistillationOptions, Method, Trial
 
-FORWARD_COST = 1 / 3  # of a forward and backward pass, by the contract's definition of cost
-
 
 @dataclass(frozen=True)
 class MethodResult:
@@ -291,6 +289,6 @@ def _cost(trials: Sequence[Trial], methods: Sequence[Method], searched: int) -> 
     for trial in trials:
         cards = [trial.outcome(method).card for method in with_teachers(methods)]
         unit = trial.options.epochs * len(trial.partition.train)
-        work = sum(card.example_steps + FORWARD_COST * card.forward_examples for card in cards)
+        work = sum(card.work for card in cards)
         costs.append((work + searched / len(trials)) / unit)
     return statistics.fmean(costs)
