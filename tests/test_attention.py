@@ -12,7 +12,7 @@ from transformers import AutoModel, BertConfig, ModernBertConfig
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.prompts import attention
-from promptpanda.prompts.attention import LayerIndex, PrefixCall
+from promptpanda.prompts.attention import LayerIndex, PromptCall
 from promptpanda.prompts.prompt import Prompt, PromptStack
 
 V = 4
@@ -92,7 +92,7 @@ def test_unpadded_batches_take_the_maskless_path_to_the_same_result(family, load
 
 def gradient(backbone, batch, prompt, count=False):
     calls = 0
-    original = PrefixCall.lengthen
+    original = PromptCall.lengthen
 
     def counted(self, *layer):
         nonlocal calls
@@ -100,12 +100,12 @@ def gradient(backbone, batch, prompt, count=False):
         return original(self, *layer)
 
     tensor = prompt.tensor.clone().requires_grad_()
-    PrefixCall.lengthen = counted
+    PromptCall.lengthen = counted
     try:
         hidden = backbone.hidden(batch, PromptStack("prefix", tensor[None]))
         (hidden * batch.attention_mask[:, :, None]).pow(2).sum().backward()
     finally:
-        PrefixCall.lengthen = original
+        PromptCall.lengthen = original
     return (tensor.grad, calls) if count else tensor.grad
 
 
@@ -162,7 +162,13 @@ def test_the_function_equals_the_formula(masked, causal, groups):
         seen |= torch.eye(tokens, dtype=torch.bool)
         mask = seen if masked == "bool" else torch.zeros(seen.shape).masked_fill(~seen, float("-inf"))
     ours, _ = attention._attention(
-        module, query, key, value, mask, prompt=PrefixCall(prefix, LayerIndex([module])), scaling=size**-0.5
+        module,
+        query,
+        key,
+        value,
+        mask,
+        prompt=PromptCall(LayerIndex([module]), batch, PromptStack("prefix", prefix, torch.arange(batch))),
+        scaling=size**-0.5,
     )
     keys = torch.cat([prefix[:, 0, 0], key], dim=2).repeat_interleave(groups, dim=1)
     values = torch.cat([prefix[:, 0, 1], value], dim=2).repeat_interleave(groups, dim=1)
@@ -247,7 +253,7 @@ def test_segments_stay_with_their_tokens(kind, tiny_backbone):
             ).last_hidden_state[:, V:]
         else:  # the second segment's embedding put into the words by hand, all declared to be of the first
             difference = tiny_backbone.model.embeddings.token_type_embeddings.weight.diff(dim=0)
-            stack = PrefixCall(prompt.tensor.expand(3, *prompt.tensor.shape), tiny_backbone._layers)
+            stack = PromptCall(tiny_backbone._layers, 3, PromptStack.of([prompt]))
             theirs = tiny_backbone.model(
                 inputs_embeds=words + types[:, :, None] * difference,
                 attention_mask=batch.attention_mask,

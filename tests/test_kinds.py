@@ -59,7 +59,7 @@ def learnt(backbone, ours, encoded, objective, labels, examples):
     layout = encoded.layout(np.asarray(examples))
     batch = encoded.batch(layout.rows.numpy())
     with torch.no_grad():
-        outputs = ours(features(backbone, backbone.hidden(batch), batch, layout, ours.readout))
+        outputs = ours(features(backbone, batch, layout, None, ours.readout))
         loss = objective.loss(outputs, objective.targets(encoded, labels), layout)
     return outputs, float(loss), batch, layout
 

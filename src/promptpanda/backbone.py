@@ -29,13 +29,18 @@ from transformers.utils import cached_file
 from promptpanda.errors import PandaError
 from promptpanda.models import EMBEDDED, locate, refusal
 from promptpanda.prompts import attention
-from promptpanda.prompts.attention import LayerIndex, PrefixCall, RecordingCall
+from promptpanda.prompts.attention import LayerIndex, PromptCall, RecordingCall, cut_last_layer
+from promptpanda.prompts.packing import Packing
 from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
 
 Readout = Literal["pooler", "cls", "mean", "last"]
 
 # Refused before anything is downloaded; every other family is probed with a real forward pass.
 _OFF_THE_SEAM = {"deberta", "deberta-v2", "mpnet", "xlnet", "roformer", "big_bird", "gptj", "gpt_neo"}
+
+# In every layer of these, every token sees every other of its row, and nothing else looks at neighbours: batches need
+# no padding.
+_SEE_ALL = {"albert", "bert", "camembert", "electra", "roberta", "xlm-roberta"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,8 @@ class Backbone:
         self._first_position = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
         self.positions = position_limit(model)
         self.shape, self._layers = self._probe()
+        self._packs = self.family in _SEE_ALL and not self.causal and "position_ids" in self._arguments
+        self._cuts_last_layer = self._packs and cut_last_layer(model, self._layers)
         self.hidden_size = int(self.config.hidden_size)
         self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
         self.auto_readout = self._auto_readout(sentence_pooling)
@@ -168,52 +175,73 @@ class Backbone:
         """transformers' name of the architecture, such as `bert`."""
         return str(self.config.model_type)
 
-    def hidden(self, batch: TextBatch, prompts: PromptStack | None = None) -> Tensor:
+    def hidden(self, batch: TextBatch, prompts: PromptStack | None = None, *, first_only: bool = False) -> Tensor:
         """Run the model over a batch, each row under its own prompt.
 
+        Args:
+            first_only: the first tokens of the texts are all that is wanted; BERT-like models then do less.
+
         Returns:
-            Last hidden states of the text alone: virtual positions are stripped. *Shape:* (batch, tokens, hidden_size).
+            Last hidden states of the text alone: virtual positions are stripped. What stands at padding is not defined.
+            *Shape:* (batch, tokens, hidden_size), or (batch, 1, hidden_size) of first tokens.
 
         Raises:
             PandaError: input and prompt together take more positions than the model has.
         """
-        hidden: Tensor = self.model(**self._inputs(batch, prompts)).last_hidden_state
-        return hidden[:, _virtual(prompts) :]
+        rows, tokens = batch.input_ids.shape
+        if not self._packs:
+            hidden: Tensor = self.model(**self._inputs(batch, prompts)).last_hidden_state[:, _virtual(prompts) :]
+            return hidden[:, :1] if first_only else hidden
+        packing = Packing(batch.attention_mask, _virtual(prompts))
+        cut = first_only and self._cuts_last_layer
+        hidden = self.model(**self._inputs(batch, prompts, packing, cut)).last_hidden_state
+        return hidden[0, :rows, None] if first_only else packing.unpacked(hidden, tokens)
 
     def all_hidden(self, batch: TextBatch, prompts: PromptStack | None = None) -> list[Tensor]:
-        """As `hidden`, for the embeddings and every layer. *Shape:* layers + 1 of (batch, tokens, hidden_size)."""
+        """As `hidden`, for the embeddings and every layer, without packing: hooks see (batch, positions, ...).
+
+        *Shape:* layers + 1 of (batch, tokens, hidden_size).
+        """
         states = self.model(**self._inputs(batch, prompts), output_hidden_states=True).hidden_states
         return [hidden[:, _virtual(prompts) :] for hidden in states]
 
-    def _inputs(self, batch: TextBatch, prompts: PromptStack | None) -> dict[str, Any]:
+    def _inputs(
+        self, batch: TextBatch, prompts: PromptStack | None, packing: Packing | None = None, cut: bool = False
+    ) -> dict[str, Any]:
+        rows, tokens = batch.input_ids.shape
         length = 0 if prompts is None else prompts.length
-        self.check_length(batch.input_ids.shape[1], length)
-        ordinal = (batch.attention_mask.cumsum(1) - 1).clamp(min=0) + length
-        inputs: dict[str, Any] = {"attention_mask": batch.attention_mask, "input_ids": batch.input_ids}
-        if batch.token_type_ids is not None:
-            inputs["token_type_ids"] = batch.token_type_ids
-        if prompts is not None:
-            tensor = prompts.for_batch(batch.input_ids.shape[0])
-            if prompts.kind == "prefix":
-                inputs["prompt"] = PrefixCall(tensor, self._layers)
-            else:
-                inputs = self._with_embeddings(inputs, tensor)
-                virtual = torch.arange(length, device=ordinal.device).expand(ordinal.shape[0], length)
-                ordinal = torch.cat([virtual, ordinal], dim=1)
-        inputs["position_ids"] = ordinal + self._first_position
-        return {key: value for key, value in inputs.items() if self._takes(key)}
+        self.check_length(tokens, length)
+        inputs: dict[str, Any] = {"input_ids": batch.input_ids, "token_type_ids": batch.token_type_ids}
+        inputs["position_ids"] = (batch.attention_mask.cumsum(1) - 1).clamp(min=0) + length + self._first_position
+        inputs = {name: values for name, values in inputs.items() if values is not None}
+        if packing is None:
+            inputs["attention_mask"] = batch.attention_mask
+        else:
+            inputs = {name: packing.pick(values) for name, values in inputs.items()}
+        prefixes = prompts if prompts is not None and prompts.kind == "prefix" else None
+        if prompts is not None and prefixes is None:
+            inputs = self._with_virtual_tokens(inputs, prompts.for_batch(rows), packed=packing is not None)
+        if prefixes is not None or packing is not None:
+            inputs["prompt"] = PromptCall(self._layers, rows, prefixes, packing, first_only=cut)
+        return {name: values for name, values in inputs.items() if self._takes(name)}
 
-    def _with_embeddings(self, inputs: dict[str, Any], tensor: Tensor) -> dict[str, Any]:
+    def _with_virtual_tokens(self, inputs: dict[str, Any], virtual: Tensor, *, packed: bool) -> dict[str, Any]:
+        """Put virtual tokens before the texts' (packed: behind all of them). *Shape:* (batch, V, embedding_dim)."""
+        rows, length = virtual.shape[:2]
         words = self.model.get_input_embeddings()(inputs["input_ids"])
-        mask = inputs["attention_mask"]
-        changed = {
-            "inputs_embeds": torch.cat([tensor.to(words.dtype), words], dim=1),
-            "attention_mask": torch.cat([mask.new_ones(mask.shape[0], tensor.shape[1]), mask], dim=1),
+        positions = torch.arange(length, device=virtual.device) + self._first_position
+        added = {
+            "inputs_embeds": virtual.to(words.dtype),
+            "position_ids": positions.expand(rows, length),
+            "attention_mask": positions.new_ones(rows, length),
+            "token_type_ids": positions.new_zeros(rows, length),
         }
-        if "token_type_ids" in inputs:
-            types = inputs["token_type_ids"]
-            changed["token_type_ids"] = torch.cat([types.new_zeros(types.shape[0], tensor.shape[1]), types], dim=1)
-        return changed
+        changed = {name: values for name, values in inputs.items() if name != "input_ids"} | {"inputs_embeds": words}
+        if packed:
+            return {
+                name: torch.cat([values, added[name].flatten(0, 1)[None]], dim=1) for name, values in changed.items()
+            }
+        return {name: torch.cat([added[name], values], dim=1) for name, values in changed.items()}
 
     def _takes(self, argument: str) -> bool:
         return argument in ("prompt", "inputs_embeds") or argument in self._arguments

@@ -9,7 +9,6 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.progress import Progress
 from promptpanda.tasks.catalog import load_task
-from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetView
@@ -102,7 +101,7 @@ def run_demo(plan: DemoPlan, backbone: Backbone, bank_folder: Path, progress: Pr
     ]
     options = TrainingOptions(epochs=plan.target_epochs, max_length=plan.max_length)
     part = partition(target, train_examples=plan.target_examples, seed=plan.seeds[0])
-    view = TargetView(backbone, encode(backbone, part.train.texts, options.max_length))
+    view = TargetView.of(backbone, target, part, options)
     # Others may have moved into the bank since; the demonstration is about its own sources.
     own = {source.card.id for source in trained}
     ranking = [entry for entry in rank(target, backbone, bank, view, progress=progress) if entry.prompt in own]

@@ -22,7 +22,7 @@ from promptpanda.backbone import Backbone, TextBatch, position_limit
 from promptpanda.errors import PandaError
 from promptpanda.models import refusal
 from promptpanda.prompts import attention
-from promptpanda.prompts.attention import LayerIndex, PrefixCall, RecordingCall
+from promptpanda.prompts.attention import LayerIndex, PromptCall, RecordingCall
 from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
 
 _FLOAT = 4  # bytes of an fp32 value
@@ -111,8 +111,8 @@ def estimate(config: PreTrainedConfig, *, prompt_length: int, batch_size: int, l
     head = _FLOAT * _CLASSES * (int(config.hidden_size) + 1)
 
     def forward_with_prompt() -> None:
-        rows = PromptStack("prefix", tensor[None], None, _DROPOUT).for_batch(batch_size)
-        _run_on_meta(model, batch_size, length, PrefixCall(rows, layers))
+        prompts = PromptStack("prefix", tensor[None], None, _DROPOUT)
+        _run_on_meta(model, batch_size, length, PromptCall(layers, batch_size, prompts))
 
     kept = _kept(forward_with_prompt, [tensor, *_tensors(model)])
     in_use = sum(kept) + 2 * batch_size * prompt + 2 * max(kept)
@@ -253,7 +253,7 @@ def _on_meta(config: PreTrainedConfig) -> tuple[PreTrainedModel, PromptShape, La
     return model, *probed
 
 
-def _run_on_meta(model: PreTrainedModel, rows: int, tokens: int, prompt: PrefixCall | RecordingCall | None) -> None:
+def _run_on_meta(model: PreTrainedModel, rows: int, tokens: int, prompt: PromptCall | RecordingCall | None) -> None:
     ids = torch.zeros(rows, tokens, dtype=torch.long, device="meta")
     inputs = {
         "input_ids": ids,

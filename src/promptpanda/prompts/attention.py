@@ -1,13 +1,15 @@
 """How a prefix reaches the attention layers: one attention function, registered on transformers' public seam.
 
-The function prepends each row's prefix keys and values, widens the mask, and calls the stock sdpa function. The prefix
-travels as an ordinary keyword argument of the model's forward, so modules hold no state. Input positions are shifted by
-the prompt length elsewhere (`Backbone.hidden`); with that the result equals PEFT's prefix tuning.
+The function prepends each row's prefix keys and values, widens the mask, and calls the stock sdpa function; a packed
+batch it lays out row by row for the time of the call. What it needs travels as an ordinary keyword argument of the
+model's forward, so modules hold no state. Input positions are shifted by the prompt length elsewhere
+(`Backbone.hidden`); with that the result equals PEFT's prefix tuning.
 Reference: https://huggingface.co/docs/transformers/attention_interface
 """
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -17,7 +19,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from promptpanda.prompts.prompt import PromptShape
+from promptpanda.prompts.packing import Packing
+from promptpanda.prompts.prefixes import Prefixes
+from promptpanda.prompts.prompt import PromptShape, PromptStack
 
 NAME = "promptpanda"
 
@@ -34,34 +38,65 @@ class LayerIndex:
     def __call__(self, module: nn.Module, calls_before: int) -> int:
         return calls_before if self.shared else self._by_module[id(module)]
 
+    def is_last(self, module: nn.Module) -> bool:
+        """Whether this module, which no other layer shares, is the last layer's."""
+        return self._by_module.get(id(module)) == self.layers - 1
 
-class PrefixCall:
-    """The prefixes of one forward pass, one a row.
+
+class PromptCall:
+    """What one forward pass brings to the attention layers: a prefix for every row, and how the batch is packed.
 
     Args:
-        tensor: *Shape:* (batch, layers, 2, heads, V, head_dim).
         index: tells the layer of a module.
+        rows: how many rows the batch has.
+        prompts: the rows' prefixes, or None.
+        packing: of a packed batch.
+        first_only: whether the last layer answers for the first token of every row alone (of a packed batch, and of a
+            model that `cut_last_layer` has prepared).
     """
 
-    def __init__(self, tensor: Tensor, index: LayerIndex) -> None:
-        self._length = int(tensor.shape[-2])
-        # Taken apart once, (batch, V, heads, head_dim) each: indexing it per layer would let every layer's backward
-        # pass fill a gradient of the whole, and in this order it joins most models' keys in whole blocks.
-        parts = tensor.permute(1, 2, 0, 4, 3, 5).contiguous().flatten(0, 1).unbind(0)
-        self._keys, self._values = parts[0::2], parts[1::2]
-        self._index = index
-        self._masks: dict[int, tuple[Tensor, Tensor]] = {}
+    def __init__(
+        self,
+        index: LayerIndex,
+        rows: int,
+        prompts: PromptStack | None = None,
+        packing: Packing | None = None,
+        *,
+        first_only: bool = False,
+    ) -> None:
+        self.rows, self.packing, self.first_only = rows, packing, first_only
         self.calls = 0
+        self._index = index
+        self._prefixes = None if prompts is None else Prefixes(prompts, rows)
+        self._masks: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property
     def length(self) -> int:
-        return self._length
+        """V, or 0 without a prefix."""
+        return 0 if self._prefixes is None else self._prefixes.length
 
-    def lengthen(self, module: nn.Module, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Put this layer's prefix before keys and values. *Shape:* (batch, heads, tokens, head_dim) -> V + tokens."""
+    def next_layer(self, module: nn.Module) -> int:
+        """The layer of the module that is calling."""
         layer = self._index(module, self.calls)
         self.calls += 1
-        return _joined(self._keys[layer], key), _joined(self._values[layer], value)
+        return layer
+
+    def answers_first(self, module: nn.Module) -> bool:
+        """Whether this module is to answer for first tokens alone."""
+        return self.first_only and self._index.is_last(module)
+
+    def lengthen(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Put this layer's prefixes before keys and values.
+
+        *Shape:* (batch, heads, tokens, head_dim), of a packed batch (1, heads, packed tokens, head_dim) ->
+        (batch, heads, V + tokens, head_dim).
+        """
+        sides = [states.transpose(1, 2) for states in (key, value)]
+        if self._prefixes is not None:
+            sides = [self._prefixes.before(layer, side, tokens, self.packing) for side, tokens in enumerate(sides)]
+        elif self.packing is not None:
+            sides = [self.packing.to_grid(tokens[0]) for tokens in sides]
+        return sides[0].transpose(1, 2), sides[1].transpose(1, 2)
 
     def widen(self, mask: Tensor) -> Tensor:
         """Let every query see the prefix. *Shape:* (batch, 1, queries, keys) -> (batch, 1, queries, V + keys)."""
@@ -70,15 +105,6 @@ class PrefixCall:
             visible = 1.0 if mask.dtype == torch.bool else 0.0
             self._masks[id(mask)] = (mask, F.pad(mask, (self.length, 0), value=visible))
         return self._masks[id(mask)][1]
-
-
-def _joined(prefix: Tensor, states: Tensor) -> Tensor:
-    """*Shape:* (batch, V, heads, size), (batch, heads, tokens, size) -> (batch, heads, V + tokens, size)."""
-    prefix = prefix.to(states.dtype)
-    by_token = states.transpose(1, 2)
-    if by_token.is_contiguous():
-        return torch.cat([prefix, by_token], dim=1).transpose(1, 2)
-    return torch.cat([prefix.transpose(1, 2), states], dim=2)
 
 
 class RecordingCall:
@@ -108,12 +134,14 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    prompt: PrefixCall | RecordingCall | None = None,
+    prompt: PromptCall | RecordingCall | None = None,
     is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     if isinstance(prompt, RecordingCall):
         prompt.note(module, key)
+    elif prompt is not None and prompt.packing is not None:
+        return _packed(module, query, key, value, prompt, prompt.packing, **kwargs), None
     elif prompt is not None:
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         if attention_mask is not None:
@@ -123,8 +151,64 @@ def _attention(
             queries, keys = query.shape[2], key.shape[2]
             tokens = torch.ones(queries, keys, dtype=torch.bool, device=key.device).tril(keys - queries)
             attention_mask = F.pad(tokens, (prompt.length, 0), value=1.0)[None, None]
-        key, value = prompt.lengthen(module, key, value)
+        key, value = prompt.lengthen(prompt.next_layer(module), key, value)
     return sdpa_attention_forward(module, query, key, value, attention_mask, is_causal=is_causal, **kwargs)
+
+
+def _packed(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, prompt: PromptCall, packing: Packing, **kwargs: Any
+) -> Tensor:
+    """Attention of a packed batch.
+
+    *Shape:* (1, heads, packed tokens, head_dim) -> (1, packed tokens, heads, head_dim).
+    """
+    layer = prompt.next_layer(module)
+    key, value = prompt.lengthen(layer, key, value)
+    mask = packing.mask(prompt.length, query.dtype)
+    queries = query[0].transpose(0, 1)
+    if prompt.answers_first(module):
+        first = queries[: prompt.rows, None].transpose(1, 2)
+        answers, _ = sdpa_attention_forward(module, first, key, value, mask, is_causal=False, **kwargs)
+        # The module that called expects an answer for every token; `cut_last_layer` takes the first rows alone.
+        return F.pad(answers[:, 0], (0, 0, 0, 0, 0, len(queries) - prompt.rows))[None]
+    grid = packing.to_grid(queries).transpose(1, 2)
+    answers, _ = sdpa_attention_forward(module, grid, key, value, mask, is_causal=False, **kwargs)
+    return packing.from_grid(answers)[None]
+
+
+def cut_last_layer(model: nn.Module, index: LayerIndex) -> bool:
+    """Let the last layer of a BERT-like model work for the first tokens alone where a `PromptCall` asks for it.
+
+    Behind the last layer's attention nothing looks at other tokens, so where a head reads the first position everything
+    else there is work for nothing. The hooks hold no state: they follow the call, and the shape.
+
+    Returns:
+        Whether the model's layers are built that way: attention, then a module that adds the layer's input.
+    """
+    if index.shared:
+        return False
+    for parent in model.modules():
+        after = getattr(parent, "output", None)
+        attending = getattr(parent, "self", None)
+        if isinstance(attending, nn.Module) and isinstance(after, nn.Module) and index.is_last(attending):
+            if list(inspect.signature(after.forward).parameters) != ["hidden_states", "input_tensor"]:
+                return False
+            attending.register_forward_hook(_first_answers, with_kwargs=True)
+            after.register_forward_pre_hook(_first_inputs)
+            return True
+    return False
+
+
+def _first_answers(module: nn.Module, inputs: Any, kwargs: dict[str, Any], output: tuple[Any, ...]) -> Any:
+    prompt = kwargs.get("prompt")
+    if isinstance(prompt, PromptCall) and prompt.first_only:
+        return (output[0][:, : prompt.rows], *output[1:])
+    return output
+
+
+def _first_inputs(module: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    answers, before = inputs
+    return answers, before[:, : answers.shape[1]]
 
 
 def register() -> None:

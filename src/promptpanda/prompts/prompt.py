@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from promptpanda.errors import PandaError
+from promptpanda.prompts.dropout import keep_mask
 
 PromptKind = Literal["prefix", "shallow"]
 
@@ -115,6 +116,5 @@ class PromptStack:
             tensor = self.tensor[self.rows]
         if self.dropout == 0.0:
             return tensor
-        keep = torch.empty_like(tensor, memory_format=torch.contiguous_format)
-        keep.bernoulli_(1.0 - self.dropout, generator=self.generator)
+        keep = keep_mask(tensor.shape, self.dropout, tensor.device, self.generator)
         return tensor * keep.div_(1.0 - self.dropout)

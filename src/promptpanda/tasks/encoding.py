@@ -72,6 +72,12 @@ class Encoded:
         types = None if self.token_type_ids is None else self.token_type_ids[:count]
         return Encoded(self.input_ids[:count], types, self.pad_id)
 
+    def times(self, count: int) -> Encoded:
+        """All rows, so many times over, for a forward pass of the same rows under several prompts."""
+        types = None if self.token_type_ids is None else self.token_type_ids * count
+        units = None if self.units is None else self.units * count
+        return Encoded(self.input_ids * count, types, self.pad_id, units=units)
+
     @cached_property
     def row_lengths(self) -> np.ndarray:
         """Tokens of each row. *Shape:* (rows,)."""

@@ -9,13 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, Readout, TextBatch
+from promptpanda.prompts.prompt import PromptStack
 from promptpanda.tasks.encoding import Layout
 
 HeadReadout = Readout | Literal["token"]
 
 
-def features(backbone: Backbone, hidden: Tensor, batch: TextBatch, layout: Layout, readout: HeadReadout) -> Tensor:
-    """What a head reads: the tokens that the layout names, or one vector a row.
+def features(
+    backbone: Backbone, batch: TextBatch, layout: Layout, prompts: PromptStack | None, readout: HeadReadout
+) -> Tensor:
+    """Run the model, and give what a head reads: the tokens that the layout names, or one vector a row.
+
+    *Shape:* (rows, units, hidden_size), or (rows, hidden_size).
+    """
+    hidden = backbone.hidden(batch, prompts, first_only=readout in ("cls", "pooler"))
+    return read_hidden(backbone, hidden, batch, layout, readout)
+
+
+def read_hidden(backbone: Backbone, hidden: Tensor, batch: TextBatch, layout: Layout, readout: HeadReadout) -> Tensor:
+    """What a head reads of hidden states that are there already.
 
     *Shape:* (rows, tokens, hidden_size) -> (rows, units, hidden_size), or (rows, hidden_size).
     """

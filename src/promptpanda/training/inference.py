@@ -79,7 +79,7 @@ def predict_outputs(backbone: Backbone, prompt: Prompt | None, head: Head, encod
     """
 
     def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-        return head(features(backbone, backbone.hidden(batch, stack), batch, layout, head.readout))
+        return head(features(backbone, batch, layout, stack, head.readout))
 
     found = forward(backbone, [] if prompt is None else [prompt], encoded, read)
     if head.readout != "token":

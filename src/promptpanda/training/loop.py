@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
+from promptpanda.prompts.dropout import keep_mask
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
 from promptpanda.tasks.encoding import Layout
@@ -114,8 +115,7 @@ class _Learner:
         """Outputs in training, with dropout. *Shape:* (rows, outputs) or (rows, units, outputs)."""
         read = self._read(batch, layout)
         if self.dropout > 0:
-            keep = torch.empty_like(read).bernoulli_(1 - self.dropout, generator=self.generator)
-            read = read * keep / (1 - self.dropout)
+            read = read * keep_mask(read.shape, self.dropout, read.device, self.generator) / (1 - self.dropout)
         outputs: Tensor = self.head(read)
         return outputs
 
@@ -125,7 +125,7 @@ class _Learner:
         stack = None
         if self.prompt is not None:
             stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)
-        return features(self.backbone, self.backbone.hidden(batch, stack), batch, layout, self.readout)
+        return features(self.backbone, batch, layout, stack, self.readout)
 
     def frozen(self, objective: Objective) -> tuple[Prompt | None, Head]:
         head = folded(self.head, scale=objective.scale, shift=objective.shift, readout=self.readout)
@@ -348,7 +348,7 @@ class _Steps:
 
 def _seen(learner: _Learner, train: Data) -> Tensor:
     def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-        return features(learner.backbone, learner.backbone.hidden(batch, stack), batch, layout, learner.readout)
+        return features(learner.backbone, batch, layout, stack, learner.readout)
 
     rows = forward(learner.backbone, [], train.encoded, read)
     return torch.from_numpy(np.stack(rows)).to(learner.backbone.device)
