@@ -16,6 +16,7 @@ from promptpanda.bank.signature import Signature
 from promptpanda.errors import PandaError
 from promptpanda.files import sha256_file, whole_folder
 from promptpanda.prompts.prompt import Prompt
+from promptpanda.tasks.spec import TaskSpec
 from promptpanda.training.heads import Head, HeadReadout
 
 _HEAD_NAME = "head.safetensors"
@@ -51,6 +52,7 @@ class SourcePrompt:
         task: name of the task it was trained on, or the folder's name.
         checksum: SHA-256 of the file with the prompt; of a prompt that was never saved, its run.
         series: its card's; of a foreign prompt, the checksum.
+        spec: of that task; a foreign prompt tells none.
     """
 
     prompt: Prompt
@@ -59,6 +61,7 @@ class SourcePrompt:
     checksum: str
     series: str
     signature: Signature | None = None
+    spec: TaskSpec | None = None
 
     @classmethod
     def of(cls, trained: TrainedPrompt) -> SourcePrompt:
@@ -72,6 +75,7 @@ class SourcePrompt:
             card.files.get(peft_format.WEIGHTS_NAME, card.run),
             card.series,
             trained.signature,
+            card.task,
         )
 
 

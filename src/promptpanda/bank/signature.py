@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout
+from promptpanda.training.heads import HeadReadout, features, read_hidden
 from promptpanda.training.inference import forward
 
 EXAMPLES = 100
@@ -42,23 +43,7 @@ class Signature:
     @classmethod
     def of(cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = EXAMPLES) -> Signature:
         """Run the first `examples` rows of text under the prompt: forward only, no labels."""
-        texts = encoded.first(examples)
-
-        def pooled(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-            layers = backbone.all_hidden(batch, stack)
-            kept = [(backbone.read(hidden, batch.attention_mask, "mean"), hidden[:, 0]) for hidden in layers]
-            return torch.stack([torch.stack(pair, dim=1) for pair in kept], dim=1)
-
-        # Hooks see the whole sequence, in which a shallow prompt's virtual tokens come first.
-        first = prompt.length if prompt.kind == "shallow" else 0
-        with _feed_forward_outputs(backbone, first) as active:
-            embeddings = forward(backbone, [prompt], texts, pooled)
-        return cls(
-            torch.from_numpy(np.mean(embeddings, axis=0)),
-            torch.cat([total > 0 for total in active]).cpu(),
-            prompt.tensor.mean(dim=-2).flatten(),
-            len(texts),
-        )
+        return look(backbone, [prompt], encoded.first(examples), examples=examples)[0].signature
 
     def task_embedding(self, layer: int, pooling: str) -> Tensor:
         """The texts' place in the model's space. *Shape:* (hidden,). Raises PandaError if there is no such layer."""
@@ -85,33 +70,111 @@ class Signature:
         return cls(**tensors, examples=int(json.loads(metadata["options"])["examples"]))
 
 
-@contextmanager
-def _feed_forward_outputs(backbone: Backbone, position: int) -> Iterator[list[Tensor]]:
-    """Sum, over all rows that pass, every feed-forward activation at one position.
+@dataclass(frozen=True)
+class Sight:
+    """What one forward pass of texts under a prompt shows.
 
-    Yields:
-        One tensor a layer, in the order of calls. *Shape:* (intermediate,) each.
+    Attributes:
+        signature: of the rows that signatures are of.
+        features: what a head would read, one array a row. *Shape:* (hidden,), or (units, hidden). Empty where nothing
+            was to be read.
     """
-    totals: list[Tensor] = []
-    call = 0
 
-    def note(module: nn.Module, inputs: object, output: Tensor) -> None:
-        nonlocal call
-        layer = call % backbone.shape.layers
-        call += 1
-        here = output.reshape(-1, output.shape[-1]) if output.ndim == 2 else output[:, position]
-        if layer == len(totals):
-            totals.append(here.sum(0))
-        else:
-            totals[layer] += here.sum(0)
+    signature: Signature
+    features: list[np.ndarray]
 
-    modules = [module for name, module in backbone.model.named_modules() if _is_activation(name, module)]
-    handles = [module.register_forward_hook(note) for module in modules]
-    try:
-        yield totals
-    finally:
-        for handle in handles:
-            handle.remove()
+
+def look(
+    backbone: Backbone,
+    prompts: Sequence[Prompt],
+    encoded: Encoded,
+    *,
+    examples: int = EXAMPLES,
+    readout: HeadReadout | None = None,
+) -> list[Sight]:
+    """Run every row once under each of several prompts of one shape, in mixed batches.
+
+    Args:
+        examples: signatures are of the first so many rows.
+        readout: how features are read; None reads none.
+    """
+    rows = len(encoded.input_ids)
+    count = min(examples, rows)
+    owners = None if len(prompts) == 1 else np.repeat(np.arange(len(prompts)), rows)
+    traces = _Traces(backbone, len(prompts), prompts[0].length if prompts[0].kind == "shallow" else 0)
+
+    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
+        counted = layout.rows % rows < count
+        traces.expect(layout.rows // rows, counted)
+        if readout is not None and not bool(counted.any()):
+            return features(backbone, batch, layout, stack, readout)
+        layers = backbone.all_hidden(batch, stack)
+        kept = [(backbone.read(hidden, batch.attention_mask, "mean"), hidden[:, 0]) for hidden in layers]
+        traces.add_embeddings(torch.stack([torch.stack(pair, dim=1) for pair in kept], dim=1))
+        if readout is None:
+            return batch.input_ids[:, :0]
+        return read_hidden(backbone, layers[-1], batch, layout, readout)
+
+    with traces.of_activations():
+        found = forward(backbone, prompts, encoded.times(len(prompts)), read, owners)
+    sights = []
+    for number, prompt in enumerate(prompts):
+        signature = Signature(
+            traces.embeddings[number].cpu() / count,
+            torch.cat([total[number] > 0 for total in traces.activations]).cpu(),
+            prompt.tensor.mean(dim=-2).flatten(),
+            count,
+        )
+        sights.append(Sight(signature, [] if readout is None else found[number * rows : (number + 1) * rows]))
+    return sights
+
+
+class _Traces:
+    """Sums over rows, for each of several prompts.
+
+    Attributes:
+        embeddings: *Shape:* (prompts, layers + 1, 2, hidden).
+        activations: of every feed-forward layer in the order of calls. *Shape:* (prompts, intermediate) each.
+    """
+
+    def __init__(self, backbone: Backbone, prompts: int, position: int) -> None:
+        """`position` is the text's first: the hooks see the whole sequence, also a shallow prompt's tokens."""
+        self._backbone = backbone
+        self._prompts = prompts
+        self._position = position
+        self.embeddings = torch.zeros(())
+        self.activations: list[Tensor] = []
+
+    def expect(self, owner: Tensor, counted: Tensor) -> None:
+        """Tell whose the rows of the next batch are, and which of them count. *Shape:* (rows,) each."""
+        self._owner, self._counted, self._calls = owner[counted], counted, 0
+
+    def add_embeddings(self, pooled: Tensor) -> None:
+        """*Shape:* (rows, layers + 1, 2, hidden)."""
+        if self.embeddings.ndim == 0:
+            self.embeddings = pooled.new_zeros((self._prompts, *pooled.shape[1:]))
+        self.embeddings.index_add_(0, self._owner, pooled[self._counted])
+
+    @contextmanager
+    def of_activations(self) -> Iterator[None]:
+        """Add up every feed-forward activation at the first position of the text, while models run."""
+        modules = [module for name, module in self._backbone.model.named_modules() if _is_activation(name, module)]
+        handles = [module.register_forward_hook(self._note) for module in modules]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _note(self, module: nn.Module, inputs: object, output: Tensor) -> None:
+        layer = self._calls % self._backbone.shape.layers
+        self._calls += 1
+        if len(self._owner) == 0:
+            return
+        here = output.reshape(len(self._counted), -1, output.shape[-1])[:, self._position]
+        if layer == len(self.activations):
+            self.activations.append(here.new_zeros((self._prompts, here.shape[1])))
+        self.activations[layer].index_add_(0, self._owner, here[self._counted])
 
 
 def _is_activation(name: str, module: nn.Module) -> bool:

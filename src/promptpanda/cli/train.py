@@ -82,22 +82,24 @@ def rank_command(
 ) -> None:
     """Score all prompts of the bank for a target task, best first, without training on it.
 
-    Scores come from forward passes over up to 100 training texts of the target; labels are not used.
+    Scores come from one forward pass of the target's examples under each prompt; some estimators use their labels.
+    `panda estimators` tells what each of them is.
     """
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
     loaded = target.load()
-    from promptpanda.tasks.encoding import encode
+    from promptpanda.bank.signature import EXAMPLES
     from promptpanda.tasks.protocol import partition
     from promptpanda.training.defaults import settled
-    from promptpanda.transfers.estimators import TargetView, estimators
+    from promptpanda.transfers.estimators import TargetView, estimates, estimators
     from promptpanda.transfers.ranking import rank
     from promptpanda.transfers.transfer import train
 
     part = partition(loaded, protocol=data.protocol_name(), train_examples=data.train_examples, seed=seeds[0])
     backbone = model.load()
     seen = settled(options, loaded.kind, part.train, backbone)
-    view = TargetView(backbone, encode(backbone, part.train.texts, seen.max_length))
+    cosine = metric.cosine()
+    view = TargetView.of(backbone, loaded, part, seen, examples=max(EXAMPLES, cosine.examples))
     with output.TerminalProgress() as progress:
         if with_target_prompt:
             view.own = train(
@@ -110,16 +112,19 @@ def rank_command(
                 seed=seeds[0],
                 progress=progress,
             ).signature
-        ranking = rank(loaded, backbone, bank, view, cosine=metric.cosine(), progress=progress)
+        ranking = rank(loaded, backbone, bank, view, cosine=cosine, progress=progress)
+        without = estimates(None, view, cosine)
     if json:
         rows = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in ranking]
-        output.print_json({"target": loaded.name, "ranking": rows})
+        output.print_json({"target": loaded.name, "ranking": rows, "no_transfer": without})
         return
     names = [name for name in estimators() if any(name in entry.scores for entry in ranking)]
     lines = [
         [str(place), entry.prompt, entry.task, *(output.points(entry.scores.get(name)) for name in names)]
         for place, entry in enumerate(ranking, 1)
     ]
+    if without:
+        lines.append(["", "no transfer", "", *(output.points(without.get(name)) for name in names)])
     title = f"Predicted transferability to {loaded.name}"
     numeric = (0, *range(3, 3 + len(names)))
     output.print_table(title, ["", "prompt", "task", *names], lines, numeric)

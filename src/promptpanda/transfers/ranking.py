@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from promptpanda.backbone import Backbone
@@ -12,13 +11,7 @@ from promptpanda.bank.folder import SourcePrompt, read_source
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.task import Task
-from promptpanda.transfers.estimators import (
-    DEFAULT_ESTIMATOR,
-    Cosine,
-    IncomparableError,
-    TargetView,
-    estimators,
-)
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimates, estimators
 
 
 @dataclass(frozen=True)
@@ -41,10 +34,11 @@ def rank(
 ) -> list[Ranked]:
     """Score all prompts of the bank for a target, best first by the default estimator.
 
+    Where that can compare none of them (all labels of the target are equal, say), the next of the registry decides.
     Prompts trained on the target itself, of another backbone, or left by a training that diverged are left out.
 
     Args:
-        target: the target's training texts, and the signature of a prompt trained on it where there is one.
+        target: the target as estimators may see it, with the signature of a prompt trained on it where there is one.
         cosine: options of PANDA's metric.
 
     Raises:
@@ -52,17 +46,11 @@ def rank(
     """
     progress = progress or Silent()
     sources = candidate_sources(task, backbone, bank, progress)
-    able = {n: e for n, e in estimators(cosine).items() if target.own is not None or not e.needs_target_prompt}
     progress.begin(f"rank for {task.name}", len(sources))
-    ranking = []
-    for source in sources:
-        scores: dict[str, float] = {}
-        for name, estimator in able.items():
-            with suppress(IncomparableError):
-                scores[name] = estimator.score(source, target)
-        ranking.append(Ranked(source.id, source.task, scores))
-        progress.advance(1)
-    return sorted(ranking, key=lambda entry: (-entry.scores[DEFAULT_ESTIMATOR], entry.prompt))
+    target.look(sources, progress=progress)
+    ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]
+    by = next(name for name in (DEFAULT_ESTIMATOR, *estimators()) if all(name in entry.scores for entry in ranking))
+    return sorted(ranking, key=lambda entry: (-entry.scores[by], entry.prompt))
 
 
 def candidate_sources(task: Task, backbone: Backbone, bank: Bank, progress: Progress) -> Sequence[SourcePrompt]:

@@ -10,9 +10,9 @@ from typing import Any
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
+from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
-from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.metrics import baseline
 from promptpanda.tasks.protocol import Partition, Protocol, capped, partition
@@ -20,7 +20,7 @@ from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import Cosine, TargetView, estimators
+from promptpanda.transfers.estimators import Cosine, TargetView, estimates
 from promptpanda.transfers.methods import PROMPT_TUNING, check_methods, with_teachers
 from promptpanda.transfers.rates import best_rate
 from promptpanda.transfers.sources import find_sources, with_prompt_of
@@ -187,7 +187,7 @@ def transfer(
     sources: list[SourcePrompt | None] = [None] * len(seeds)
     if any(method.needs_source for method in contestants):
         seen = settled(options, task.kind, partitions[0].train, backbone)
-        target = TargetView(backbone, encode(backbone, partitions[0].train.texts, seen.max_length))
+        target = TargetView.of(backbone, task, partitions[0], seen, examples=max(EXAMPLES, cosine.examples))
         sources = list(find_sources(source, seeds, task, backbone, bank, target, cosine, progress))
     if sources[0] is not None:
         options = with_prompt_of(options, sources[0])
@@ -268,12 +268,10 @@ def _mean_transferability(trials: Sequence[Trial], tuned: MethodResult | None) -
     """Every estimator's prediction, mean over seeds; those that need a prompt of the target use prompt tuning's."""
     by_name: dict[str, list[float]] = {}
     for position, trial in enumerate(trials):
-        values = dict(trial.transferability)
+        values = trial.transferability
         if values and trial.source is not None and tuned is not None:
             trial.target.own = tuned.outcomes[position].signature
-            for name, estimator in estimators(trial.cosine).items():
-                if estimator.needs_target_prompt:
-                    values[name] = estimator.score(trial.source, trial.target)
+            values = estimates(trial.source, trial.target, trial.cosine)
         for name, value in values.items():
             by_name.setdefault(name, []).append(value)
     return {name: statistics.fmean(values) for name, values in by_name.items()}

@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import BackboneCard, Card, DistillationCard, EpochCard, SourceCard, TestCard, environment
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.bank.peft_format import peft_form
-from promptpanda.bank.signature import Signature
+from promptpanda.bank.signature import EXAMPLES, Signature
 from promptpanda.files import digest
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.encoding import encode, token_lengths
@@ -23,12 +24,12 @@ from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import told
 from promptpanda.training.distillation import DistanceName, Distillation, check_distance, coefficient_value
-from promptpanda.training.inference import Data, predict_outputs, score
+from promptpanda.training.inference import Data, predict_outputs, scores_of
 from promptpanda.training.loop import Fitted, Trained, TrainingDivergedError, fit
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimators
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimates
 from promptpanda.version import __version__
 
 
@@ -92,6 +93,7 @@ class Trial:
         cosine: options of the metric that governs the adaptive coefficient.
         source: where transfer methods start; None for a trial of methods without transfer.
         bank: where outcomes are saved; None keeps them in memory.
+        known: outcomes that are there already, by method; new ones join them.
     """
 
     backbone: Backbone
@@ -104,7 +106,7 @@ class Trial:
     cosine: Cosine = field(default_factory=Cosine)
     bank: Bank | None = None
     progress: Progress = field(default_factory=Silent)
-    _outcomes: dict[str, TrainedPrompt] = field(default_factory=dict)
+    known: dict[str, TrainedPrompt] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_distance(self.distillation.distance, self.task.kind)
@@ -140,8 +142,9 @@ class Trial:
 
     @cached_property
     def target(self) -> TargetView:
-        """What estimators see of the target: its training texts."""
-        return TargetView(self.backbone, self.train_data.encoded)
+        """What estimators see of the target: texts of the training part, and labels of the whole budget."""
+        examples = max(EXAMPLES, self.cosine.examples)
+        return TargetView.of(self.backbone, self.task, self.partition, self.options, examples=examples)
 
     def data(self, split: Split) -> Data:
         encoded = encode(self.backbone, split.texts, self.options.max_length)
@@ -153,15 +156,15 @@ class Trial:
         Raises:
             PandaError: its training diverged; what it reached before is in the bank.
         """
-        if method.name not in self._outcomes:
-            run, series = self._identity(method)
+        if method.name not in self.known:
+            run, series = self.identity(method)
             prompt_id = f"{self.task.name}-s{self.seed}-{run[:8]}"
             found = None if self.bank is None else self.bank.find(prompt_id, run)
             if found is not None and self.bank is not None:
-                self._outcomes[method.name] = self.bank.load(str(found), self.backbone)
+                self.known[method.name] = self.bank.load(str(found), self.backbone)
             else:
-                self._outcomes[method.name] = self._train(method, prompt_id, run, series)
-        return _sound(self._outcomes[method.name])
+                self.known[method.name] = self._train(method, prompt_id, run, series)
+        return _sound(self.known[method.name])
 
     def fit(
         self, method: Method, *, start: SourcePrompt | None = None, distillation: Distillation | None = None
@@ -212,11 +215,7 @@ class Trial:
         """What the estimators that need no prompt of the target predict; empty without a source or its signature."""
         if self.source is None or self.source.signature is None:
             return {}
-        return {
-            name: estimator.score(self.source, self.target)
-            for name, estimator in estimators(self.cosine).items()
-            if not estimator.needs_target_prompt
-        }
+        return estimates(self.source, replace(self.target, own=None), self.cosine)
 
     def test(self, method: Method, split: Split) -> tuple[TrainedPrompt, TestCard]:
         """Score a method's prompt on test data; what the bank knows already is not computed again."""
@@ -224,19 +223,27 @@ class Trial:
         known = trained.card.test
         if known is not None and known.data_fingerprint == split.fingerprint:
             return trained, known
+        return self.judge(method, split)[:2]
+
+    def judge(self, method: Method, split: Split) -> tuple[TrainedPrompt, TestCard, Any]:
+        """Score a method's prompt on test data in any case, and say what it predicts of every example."""
+        trained = self.outcome(method)
         if not trained.card.weights_kept and trained.backbone is None:
             # The bank knows its scores alone, and not those on this split.
             trained = self._train(method, trained.card.id, trained.card.run, trained.card.series)
         objective = objective_for(self.task.spec, len(self.task.labels), threshold=trained.card.threshold)
         objective = self.objective if trained.card.threshold is None else objective
-        scores = score(trained.backbone or self.backbone, trained.prompt, trained.head, self.data(split), objective)
+        data = self.data(split)
+        outputs = predict_outputs(trained.backbone or self.backbone, trained.prompt, trained.head, data.encoded)
+        predictions = objective.predictions(outputs, data.encoded, split.texts)
+        scores = scores_of(outputs, data, objective)
         test = TestCard(scores=scores, n_test=len(split), data_fingerprint=split.fingerprint)
         if self.bank is not None:
             trained = self.bank.record_test(trained, test)
-        self._outcomes[method.name] = replace(trained, backbone=None)  # a tuned model has done its work
-        return self._outcomes[method.name], test
+        self.known[method.name] = replace(trained, backbone=None)  # a tuned model has done its work
+        return self.known[method.name], test, predictions
 
-    def _identity(self, method: Method) -> tuple[str, str]:
+    def identity(self, method: Method) -> tuple[str, str]:
         """Hashes of everything that determines a method's outcome: with and without what the seed decides."""
         source = self.source if method.needs_source else None
         series: dict[str, object] = {
@@ -246,7 +253,7 @@ class Trial:
             "labels": self.task.labels,
             "backbone": self.backbone.fingerprint,
             "readout": self.objective.readout(self.backbone, self.options.readout),
-            "options": self._options_identity(method),
+            "options": options_used(self.options, method),
             "protocol": self.partition.protocol,
             "budget": len(self.partition.train) + len(self.partition.validation),
             "distillation": self._distillation_identity() if method.teacher is not None else None,
@@ -260,15 +267,6 @@ class Trial:
             "source": None if source is None else source.checksum,
         }
         return digest(run), digest(series)
-
-    def _options_identity(self, method: Method) -> dict[str, object]:
-        """The options that have an effect on a method: others must not make two runs differ."""
-        unused = {"prompt": {"model_lr"}, "model": {"lr"}, "head": {"model_lr"}}[method.trained]
-        if method.trained != "prompt":
-            unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize"}
-        if method.teacher is None:
-            unused = unused | {"student_lr"}
-        return self.options.model_dump(mode="json", exclude=unused)
 
     def _distillation_identity(self) -> dict[str, object]:
         used = self.distillation.used()
@@ -330,6 +328,16 @@ class Trial:
             temperature=fitted.distillation.temperature,
             teacher=self.outcome(method.teacher).card.id,
         )
+
+
+def options_used(options: TrainingOptions, method: Method) -> dict[str, Any]:
+    """The options that have an effect on a method: others must not make two runs differ."""
+    unused = {"prompt": {"model_lr"}, "model": {"lr"}, "head": {"model_lr"}}[method.trained]
+    if method.trained != "prompt":
+        unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize"}
+    if method.teacher is None:
+        unused = unused | {"student_lr"}
+    return options.model_dump(mode="json", exclude=unused)
 
 
 def _sound(trained: TrainedPrompt) -> TrainedPrompt:

@@ -1,0 +1,1 @@
+"""How good estimators are: predicted transferability against measured transfers, published or our own."""

@@ -1,0 +1,19 @@
+"""Transferability estimators: scores of (source prompt, target) before the transfer is trained."""
+
+from promptpanda.transfers.estimators.base import COSTS, Cost, Estimator, IncomparableError, Needs
+from promptpanda.transfers.estimators.registry import DEFAULT_ESTIMATOR, estimates, estimators
+from promptpanda.transfers.estimators.signatures import Cosine
+from promptpanda.transfers.estimators.view import TargetView
+
+__all__ = [
+    "COSTS",
+    "DEFAULT_ESTIMATOR",
+    "Cosine",
+    "Cost",
+    "Estimator",
+    "IncomparableError",
+    "Needs",
+    "TargetView",
+    "estimates",
+    "estimators",
+]

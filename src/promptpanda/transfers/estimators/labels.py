@@ -1,0 +1,36 @@
+"""What label-aware estimators share: features of the target's examples, and their labels as numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from promptpanda.bank.folder import SourcePrompt
+from promptpanda.transfers.estimators.base import IncomparableError
+from promptpanda.transfers.estimators.readings import Readings
+from promptpanda.transfers.estimators.view import TargetView
+
+
+def labelled(source: SourcePrompt | None, target: TargetView) -> tuple[np.ndarray, Readings]:
+    """The feature vectors of the target under a source prompt, and what is true of them.
+
+    Raises:
+        IncomparableError: the target's labels are not known, or all the same.
+    """
+    if target.readings is None:
+        raise IncomparableError("This estimator needs the target's labels, and has its texts alone.")
+    if not target.readings.told_apart:
+        raise IncomparableError("The target's examples all have the same label, so that features cannot tell them.")
+    return target.vectors(source), target.readings
+
+
+def target_columns(readings: Readings) -> np.ndarray:
+    """Labels as a linear model takes them: 0 and 1 for every class that occurs, or the standardised value.
+
+    *Shape:* (vectors, columns), float64.
+    """
+    labels = readings.labels
+    classes = np.unique(labels) if readings.classifies else None
+    columns: np.ndarray = (
+        ((labels - labels.mean()) / labels.std())[:, None] if classes is None else labels[:, None] == classes
+    )
+    return columns.astype(np.float64)

@@ -1,0 +1,91 @@
+"""Estimators that compare two signatures: how the model sees the source's texts and the target's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from promptpanda.bank.folder import SourcePrompt
+from promptpanda.bank.signature import EXAMPLES, Signature
+from promptpanda.errors import PandaError
+from promptpanda.transfers.estimators.base import Estimator, IncomparableError, Needs
+from promptpanda.transfers.estimators.view import Side, TargetView
+
+
+@dataclass(frozen=True)
+class Cosine(Estimator):
+    """PANDA's metric: cosine of two task embeddings. What the paper leaves open are options. At most 1.
+
+    Attributes:
+        layer: whose hidden states; 0 the embeddings, -1 the last layer.
+        pooling: over tokens: `mean`, or `first` position.
+        examples: at most so many texts of the target (a source's signature has up to 100).
+        prompt: under which prompt the target's texts are seen: the `source`'s, or one of their `own`.
+    """
+
+    layer: int = -1
+    pooling: Literal["mean", "first"] = "mean"
+    examples: int = EXAMPLES
+    prompt: Side = "source"
+    reference: ClassVar[str] = "PANDA, arXiv 2208.10160"
+
+    @property
+    def needs(self) -> Needs:
+        return "target_prompt" if self.prompt == "own" else "examples"
+
+    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+        known, ours = _signature(source)
+        theirs = target.seen(self.prompt, known, self.examples)
+        return _similarity(
+            ours.task_embedding(self.layer, self.pooling), theirs.task_embedding(self.layer, self.pooling)
+        )
+
+
+@dataclass(frozen=True)
+class ActivatedNeurons(Estimator):
+    """ON: cosine of the binary vectors of neurons that are active at the first position.
+
+    Attributes:
+        prompt: as in `Cosine`.
+    """
+
+    prompt: Side = "source"
+    reference: ClassVar[str] = "Su et al., arXiv 2111.06719"
+
+    @property
+    def needs(self) -> Needs:
+        return "target_prompt" if self.prompt == "own" else "examples"
+
+    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+        known, ours = _signature(source)
+        return _similarity(ours.activated_neurons, target.seen(self.prompt, known).activated_neurons)
+
+
+@dataclass(frozen=True)
+class AveragePrompt(Estimator):
+    """E_avg: cosine of the two prompts, each averaged over its virtual tokens."""
+
+    reference: ClassVar[str] = "SPoT, arXiv 2110.07904"
+    needs: ClassVar[Needs] = "target_prompt"
+
+    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+        known, ours = _signature(source)
+        theirs = target.seen("own", known)
+        if ours.pooled_prompt.shape != theirs.pooled_prompt.shape:
+            raise IncomparableError(f"E_avg compares prompts of one shape; {known.id} and the target's are of two.")
+        return _similarity(ours.pooled_prompt, theirs.pooled_prompt)
+
+
+def _signature(source: SourcePrompt | None) -> tuple[SourcePrompt, Signature]:
+    if source is None:
+        raise IncomparableError("No prompt has no signature to compare.")
+    if source.signature is None:
+        raise PandaError(f"Source {source.id} is a foreign prompt without a signature; no estimator can score it.")
+    return source, source.signature
+
+
+def _similarity(a: Tensor, b: Tensor) -> float:
+    return float(F.cosine_similarity(a.double(), b.double(), dim=0).clamp(-1.0, 1.0))

@@ -1,0 +1,155 @@
+"""The target as estimators see it: encoded once, and passed once under every source prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.bank.folder import SourcePrompt
+from promptpanda.bank.signature import EXAMPLES, Signature, look
+from promptpanda.errors import PandaError
+from promptpanda.progress import Progress, Silent
+from promptpanda.prompts.prompt import PromptStack
+from promptpanda.tasks.encoding import Encoded, Layout, encode
+from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.protocol import Partition
+from promptpanda.tasks.spec import TaskSpec
+from promptpanda.tasks.task import Task
+from promptpanda.training.heads import HeadReadout, features
+from promptpanda.training.inference import Data, forward
+from promptpanda.training.objectives.kinds import objective_for
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators.readings import MOST, Readings, readings_of
+
+Side = Literal["source", "own"]
+
+_TOGETHER = 32  # prompts that go through the backbone in one series of mixed batches
+
+
+@dataclass
+class TargetView:
+    """The target, and what forward passes have shown of it so far.
+
+    Attributes:
+        texts: rows of the target; signatures are of the first of them.
+        own: the signature of a prompt trained on the target, where there is one.
+        spec: of the target's task, or None where texts are all that is known.
+        readings: what a readout of the rows' features has to predict; None where labels are not known.
+        readout: how a head of the target would read.
+        signed: signatures are of at most so many rows: those of the training part.
+    """
+
+    backbone: Backbone
+    texts: Encoded
+    own: Signature | None = None
+    spec: TaskSpec | None = None
+    readings: Readings | None = None
+    readout: HeadReadout = "mean"
+    signed: int | None = None
+    _under: dict[tuple[str, int], Signature] = field(default_factory=dict, repr=False)
+    _vectors: dict[str | None, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        backbone: Backbone,
+        task: Task,
+        partition: Partition,
+        options: TrainingOptions,
+        *,
+        examples: int = EXAMPLES,
+        own: Signature | None = None,
+    ) -> TargetView:
+        """The target's budget as estimators may see it: test data is not touched.
+
+        Signatures are of the training part's texts. Labels are those of training and validation part together, since
+        cross-validation holds out its own; where the validation part is what is reported on (protocol `paper`), of the
+        training part alone. At most 256 examples, drawn with a fixed seed.
+
+        Args:
+            options: settled ones (training/defaults.py), for max length and readout.
+            examples: signatures are of at most so many texts.
+        """
+        train = partition.train
+        whole = train if partition.protocol == "paper" else _joined(train, partition.validation)
+        first = min(examples, len(train))
+        sample = np.sort(np.random.default_rng([0, 2]).permutation(len(whole))[:MOST])
+        chosen = np.union1d(np.arange(first), sample)
+        split = whole.take(chosen)
+        encoded = encode(backbone, split.texts, options.max_length)
+        found = readings_of(Data(encoded, split, task.spec, task.labels), np.searchsorted(chosen, sample))
+        readout = objective_for(task.spec, len(task.labels), train.labels).readout(backbone, options.readout)
+        signed = encoded.rows_of(first - 1).stop
+        return cls(backbone, found.encoded, own, task.spec, found, readout, signed)
+
+    def seen(self, side: Side, source: SourcePrompt, examples: int = EXAMPLES) -> Signature:
+        """The target's texts under a source's prompt (one forward pass a prompt), or under a prompt of its own."""
+        if side == "own":
+            if self.own is None:
+                raise PandaError("This estimator needs a prompt trained on the target; say --with-target-prompt.")
+            return self.own
+        self.look([source], examples)
+        return self._under[source.checksum, examples]
+
+    def vectors(self, source: SourcePrompt | None) -> np.ndarray:
+        """The features that `readings` tells of, under a source's prompt, or of the bare backbone.
+
+        *Shape:* (vectors, hidden), float64.
+        """
+        assert self.readings is not None
+        key = None if source is None else source.checksum
+        if source is not None and key not in self._vectors:
+            self.look([source])
+        elif key not in self._vectors:
+            self._vectors[key] = self.readings.vectors(forward(self.backbone, [], self.texts, self._plain))
+        return self._vectors[key]
+
+    def _plain(self, batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
+        return features(self.backbone, batch, layout, stack, self.readout)
+
+    def look(self, sources: Sequence[SourcePrompt], examples: int = EXAMPLES, progress: Progress | None = None) -> None:
+        """Run the texts under every prompt that they were not seen under yet, prompts of one shape together."""
+        progress = progress or Silent()
+        missing = {one.checksum: one for one in sources if (one.checksum, examples) not in self._under}
+        by_shape = sorted(missing.values(), key=_shape)
+        for _, alike in groupby(by_shape, key=_shape):
+            group = list(alike)
+            for start in range(0, len(group), _TOGETHER):
+                part = group[start : start + _TOGETHER]
+                self._look(part, examples)
+                progress.advance(len(part))
+
+    def _look(self, sources: Sequence[SourcePrompt], examples: int) -> None:
+        count = examples if self.signed is None else min(examples, self.signed)
+        # Features come from the same pass; a signature of other texts is a pass of its own.
+        readings = None if all(one.checksum in self._vectors for one in sources) else self.readings
+        texts = self.texts.first(count) if readings is None else self.texts
+        sights = look(
+            self.backbone,
+            [one.prompt for one in sources],
+            texts,
+            examples=count,
+            readout=None if readings is None else self.readout,
+        )
+        for source, sight in zip(sources, sights, strict=True):
+            self._under[source.checksum, examples] = sight.signature
+            if readings is not None:
+                self._vectors[source.checksum] = readings.vectors(sight.features)
+
+
+def _shape(source: SourcePrompt) -> tuple[str, torch.Size]:
+    return source.prompt.kind, source.prompt.tensor.shape
+
+
+def _joined(one: Split, other: Split) -> Split:
+    groups = None
+    if one.groups is not None and other.groups is not None:
+        groups = np.concatenate([one.groups, other.groups])
+    return Split(one.texts + other.texts, np.concatenate([one.labels, other.labels]), groups)
