@@ -1,0 +1,167 @@
+"""panda sweep"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from promptpanda.cli import output
+from promptpanda.cli.command import command
+from promptpanda.cli.options import DataDir, Json
+
+if TYPE_CHECKING:
+    from promptpanda.sweep.drive import Outcome
+    from promptpanda.sweep.estimate import Forecast
+    from promptpanda.sweep.session import Places
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    command(app, "sweep")(sweep_command)
+
+
+def sweep_command(
+    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Recipe of the sweep (docs/sweeps.md).")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default runs/NAME.")] = None,
+    bank: Annotated[Path | None, typer.Option(help="Folder of the prompts; by default the bank in --out.")] = None,
+    data_dir: DataDir = None,
+    executor: Annotated[
+        str, typer.Option(help="in-process, processes:N, dask://HOST:PORT (or tcp://), slurm:N.")
+    ] = "in-process",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count runs, estimate time and disk; run and write nothing.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Only runs with all of these words: kinds, models, tasks, methods, sources, variants, seeds (s0); "
+            "commas for alternatives, * and ? as in file names. What they start from is run too."
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Begin at most so many runs.")] = None,
+    time_limit: Annotated[
+        str | None, typer.Option(help="Such as 50m or 1h30m: begin no run that would not end in time.")
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again.")] = False,
+    import_rows: Annotated[
+        Path | None, typer.Option("--import", help="Rows of another store (.parquet, .csv), taken as they are first.")
+    ] = None,
+    export_rows: Annotated[
+        Path | None, typer.Option("--export", help="Write all rows to a .parquet or .csv file, and run nothing.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+    json: Json = False,
+) -> None:
+    """Run a whole grid: sources, targets, models, methods and seeds of one recipe.
+
+    Nothing is computed twice, in one call or over many: stop it at any moment, and the same command goes on. Prompts go
+    into the bank, scores into the store.
+    """
+    began = time.monotonic()
+    import os
+    import sys
+
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    from promptpanda.backbone import quiet_libraries
+    from promptpanda.sweep.executors import workers_named
+    from promptpanda.sweep.recipe import SweepRecipe
+    from promptpanda.sweep.session import Places, export, look_ahead, sweep, take_in
+    from promptpanda.sweep.wishes import Wishes, seconds_of
+
+    quiet_libraries()
+    read = SweepRecipe.from_yaml(recipe)
+    places = Places(out or Path("runs") / read.name, bank, data_dir, recipe.parent)
+    seconds = None if time_limit is None else seconds_of(time_limit)
+    wishes = Wishes(only, limit, seconds, retry_failed, began)
+    if dry_run:
+        _show_forecast(read.name, look_ahead(read, places, workers=workers_named(executor), wishes=wishes), json)
+        return
+    if export_rows is not None:
+        taken = None if import_rows is None else take_in(places.store, import_rows)
+        _show_export(places, export(places.store, export_rows), export_rows, taken, json)
+        return
+    with output.TerminalProgress() as progress:
+        outcome = sweep(
+            read,
+            places,
+            workers=executor,
+            wishes=wishes,
+            imported=import_rows,
+            command=" ".join(["panda", *sys.argv[1:]]),
+            progress=progress,
+        )
+    _show_outcome(read.name, outcome, places, json)
+
+
+def _show_forecast(name: str, found: Forecast, json: bool) -> None:
+    from promptpanda.sweep.wishes import duration
+
+    if json:
+        output.print_json({"name": name, **found.to_json()})
+        return
+    rows = [
+        [
+            group.kind,
+            group.method or "-",
+            *map(str, (group.runs, group.finished, group.failed, group.left)),
+            "-" if group.seconds is None else duration(group.seconds),
+        ]
+        for group in found.groups
+    ]
+    columns = ["kind", "method", "runs", "finished", "failed", "to do", "time"]
+    output.print_table(f"Sweep {name}", columns, rows, (2, 3, 4, 5, 6))
+    left = sum(group.left for group in found.groups)
+    disk = f"{found.bytes / 1e6:.0f} MB" if found.bytes < 1e9 else f"{found.bytes / 1e9:.1f} GB"
+    took = "an unknown time" if found.seconds is None else f"about {duration(found.seconds)}"
+    typer.echo(f"{left} runs to do: {took}, {disk} on disk.")
+    if found.why_not is not None:
+        typer.echo(f"No time can be told: {found.why_not}")
+
+
+def _show_export(places: Places, count: int, path: Path, taken: int | None, json: bool) -> None:
+    if json:
+        output.print_json({"store": str(places.store), "exported": count, "file": str(path), "imported": taken})
+        return
+    typer.echo(f"{count} rows of {places.store} are in {path}.")
+
+
+def _show_outcome(name: str, found: Outcome, places: Places, json: bool) -> None:
+    from promptpanda.sweep.wishes import duration
+
+    bank = places.open_bank().folder
+    if json:
+        content: dict[str, Any] = {
+            "name": name,
+            "store": str(places.store),
+            "bank": str(bank),
+            **{field: getattr(found, field) for field in ("total", "finished", "left", "begun", "stopped")},
+            "failed": [
+                {
+                    **{field: getattr(row, field) for field in ("key", "kind", "model", "task", "method", "source")},
+                    **{field: getattr(row, field) for field in ("seed", "budget", "variant", "reason")},
+                }
+                for row in found.failed
+            ],
+            "seconds": found.seconds,
+            "seconds_left": found.seconds_left,
+        }
+        output.print_json(content)
+        return
+    typer.echo(
+        f"Sweep {name}: {found.finished} of {found.total} runs finished, {len(found.failed)} failed, {found.left} left "
+        f"({found.begun} begun in {duration(found.seconds)}). Rows in {places.store}, prompts in {bank}."
+    )
+    for row in found.failed[:5]:
+        source = "" if row.source is None else f" from {row.source}"
+        typer.echo(f"Failed: {row.method or row.kind} of {row.task}{source}, seed {row.seed}: {row.reason}", err=True)
+    if len(found.failed) > 5:
+        typer.echo(f"... and {len(found.failed) - 5} more.", err=True)
+    if found.failed:
+        typer.echo("--retry-failed tries failed runs again.", err=True)
+    if found.stopped is not None:
+        more = "" if found.seconds_left is None else f", about {duration(found.seconds_left)}"
+        typer.echo(f"Stopped by --{found.stopped}; the same command goes on with the {found.left} that are left{more}.")

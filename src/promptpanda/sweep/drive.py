@@ -1,0 +1,342 @@
+"""The driver: it gives runs to workers, writes what comes back, and alone writes."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import Card
+from promptpanda.bank.folder import check_files
+from promptpanda.errors import PandaError
+from promptpanda.files import check_name, sweep_staging, whole_folder
+from promptpanda.progress import Progress, Silent
+from promptpanda.sweep.estimate import Clock
+from promptpanda.sweep.executors import Workers
+from promptpanda.sweep.material import Planned
+from promptpanda.sweep.row import Row
+from promptpanda.sweep.spec import RunSpec
+from promptpanda.sweep.store import Store
+from promptpanda.sweep.wishes import Wishes, chosen, duration
+from promptpanda.sweep.work import Order, PromptFiles, Result, failed_row, reason_of
+
+_ATTEMPTS = 3  # of a run whose worker is lost
+_ID_LIMIT = 150
+_LOOK = 5.0  # seconds after which the workers are looked at, if nothing happened
+_BECAUSE = "It starts from a run that failed"
+
+Stopped = Literal["limit", "time-limit"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call came to.
+
+    Attributes:
+        total: runs that the call was about, with those that they start from.
+        finished, failed: of these, in the store.
+        left: not done yet.
+        begun: by this call.
+        stopped: by which wish, or None if nothing is left to do.
+        seconds: wall time.
+        seconds_left: what those that are left will take, or None where it cannot be told.
+    """
+
+    total: int
+    finished: int
+    failed: tuple[Row, ...]
+    left: int
+    begun: int
+    stopped: Stopped | None
+    seconds: float
+    seconds_left: float | None
+
+
+@contextmanager
+def alone(store: Path) -> Iterator[None]:
+    """Be the only driver of a store. Raises PandaError at once if there is another; a killed one leaves no trace."""
+    store.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(store.with_name(f"{store.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise PandaError(
+            f"Another sweep is at work on {store}; wait until it is done, or choose another place (--out)."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def drive(
+    planned: Planned,
+    store: Store,
+    bank: Bank,
+    workers: Workers,
+    clock: Clock,
+    *,
+    wishes: Wishes | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Carry out the runs of a plan that the store has not finished. The caller is `alone` with the store.
+
+    Raises:
+        PandaError: the store cannot be written, or the workers are gone.
+    """
+    calm = False
+    try:
+        driver = _Driver(planned, store, bank, workers, clock, wishes or Wishes(), progress or Silent())
+        outcome = driver.run()
+        calm = True
+        return outcome
+    finally:
+        workers.close(kill=not calm)
+
+
+class _Driver:
+    def __init__(
+        self,
+        planned: Planned,
+        store: Store,
+        bank: Bank,
+        workers: Workers,
+        clock: Clock,
+        wishes: Wishes,
+        progress: Progress,
+    ) -> None:
+        self._planned, self._store, self._bank, self._workers = planned, store, bank, workers
+        self._clock, self._wishes, self._progress = clock, wishes, progress
+        self._rows = {row.key: row for row in store.rows()}
+        self._attempts: dict[RunSpec, int] = {}
+        self._under_way: dict[Future[Result], RunSpec] = {}
+        self._suspects: list[RunSpec] = []  # were under way when a pool broke; one by one they tell which did it
+        self._begun: set[RunSpec] = set()
+        self._stopped: Stopped | None = None
+        sweep_staging(bank.folder)
+        self._nameless = set(bank.ids()) - store.prompts()  # a driver may have been killed before it wrote their rows
+        self._concerned = list(
+            dict.fromkeys(one for spec in chosen(planned.plan.runs, wishes.only) for one in spec.closure())
+        )
+        self._todo = self._to_do(chosen(planned.plan.runs, wishes.only))
+
+    def run(self) -> Outcome:
+        """Work until nothing is left, or a wish stops it."""
+        self._clock.learn_all(self._planned.plan.runs, self._rows)
+        if self._wishes.time_limit is not None:
+            self._clock.measure(self._todo)
+        self._progress.begin("sweep", len(self._todo))
+        self._fail_the_hopeless()
+        while True:
+            self._begin_runs()
+            if not self._under_way:
+                break
+            done, _ = concurrent.futures.wait(self._under_way, _LOOK, concurrent.futures.FIRST_COMPLETED)
+            if not done:
+                self._workers.count()  # raises if they are gone for good
+            for future in done:
+                self._take(self._under_way.pop(future), future)
+        rows = [row for row in map(self._row, self._concerned) if row is not None]
+        failed = tuple(row for row in rows if row.status == "failed")
+        return Outcome(
+            len(self._concerned),
+            len(rows) - len(failed),
+            failed,
+            len(self._todo),
+            len(self._begun),
+            self._stopped if self._todo else None,
+            time.monotonic() - self._wishes.began,
+            self._seconds_left(),
+        )
+
+    def _to_do(self, asked: list[RunSpec]) -> dict[RunSpec, None]:
+        """The runs that are asked for and not done, and what they start from where that is missing, in their order."""
+        wanted: set[RunSpec] = set()
+
+        def want(spec: RunSpec) -> None:
+            if spec not in wanted:
+                wanted.add(spec)
+                for need in spec.needs.values():
+                    row = self._row(need)
+                    if self._open(row) or (row is not None and self._lacking(row)):
+                        want(need)
+
+        for spec in asked:
+            if self._open(self._row(spec)):
+                want(spec)
+        return dict.fromkeys(spec for spec in self._planned.plan.runs if spec in wanted)
+
+    def _open(self, row: Row | None) -> bool:
+        return row is None or (row.status == "failed" and self._wishes.retry_failed)
+
+    def _lacking(self, row: Row) -> bool:
+        """Whether a finished run's prompt must be made again: its row was imported, or its folder is gone.
+
+        A damaged folder counts as gone when failed runs are tried again; until then those that need it say so.
+        """
+        if row.status == "failed" or row.prompt is None:
+            return False
+        folder = self._bank.folder / check_name(row.prompt, "Prompt id", _ID_LIMIT)
+        return not folder.is_dir() or (self._wishes.retry_failed and not _sound(folder))
+
+    def _row(self, spec: RunSpec) -> Row | None:
+        return self._rows.get(self._planned.keys[spec].key)
+
+    def _seconds_left(self) -> float | None:
+        return self._clock.total(self._todo, self._workers.count()) if self._todo else 0.0
+
+    def _begin_runs(self) -> None:
+        """Give runs to all workers that are free."""
+        while len(self._under_way) < (1 if self._suspects else max(1, self._workers.count())):
+            spec = self._next()
+            if spec is None:
+                return
+            order = self._order(spec)
+            if isinstance(order, Row):
+                self._settle(spec, order)
+                continue
+            self._attempts[spec] = self._attempts.get(spec, 0) + 1
+            self._begun.add(spec)
+            self._under_way[self._workers.submit(order)] = spec
+
+    def _next(self) -> RunSpec | None:
+        """A run that can be begun now, if a wish does not forbid it."""
+        busy = set(self._under_way.values())
+        ready = (
+            spec
+            for spec in self._suspects or self._todo
+            if spec not in busy and all(need not in self._todo for need in spec.needs.values())
+        )
+        for spec in ready:
+            if self._wishes.limit is not None and spec not in self._begun and len(self._begun) >= self._wishes.limit:
+                self._stopped = "limit"
+                return None
+            if self._in_time(spec):
+                return spec
+            self._stopped = "time-limit"
+        return None
+
+    def _in_time(self, spec: RunSpec) -> bool:
+        if self._wishes.time_limit is None:
+            return True
+        needed = self._clock.seconds(spec) or 0.0
+        return time.monotonic() - self._wishes.began + needed <= self._wishes.time_limit
+
+    def _fail_the_hopeless(self) -> None:
+        """Runs that start from a failed one fail because of it, and so do those that start from them."""
+        for spec in list(self._todo):
+            for need in spec.needs.values():
+                row = self._row(need)
+                if spec in self._todo and need not in self._todo and row is not None and row.status == "failed":
+                    reason = row.reason or ""
+                    if not reason.startswith(_BECAUSE):
+                        reason = f"{_BECAUSE} ({need.label}): {reason}"
+                    self._settle(spec, failed_row(self._bare(spec), reason))
+
+    def _order(self, spec: RunSpec) -> Order | Row:
+        """What the worker is told; or why the run cannot be begun."""
+        order = self._bare(spec)
+        try:
+            for role, need in spec.needs.items():
+                row = self._row(need)
+                assert row is not None and row.prompt is not None
+                order.prompts[role] = PromptFiles.of(self._bank.folder / row.prompt)
+        except OSError as error:
+            return failed_row(order, f"The prompt that it starts from cannot be read ({error.strerror or error}).")
+        if spec.method is None:
+            return order
+        own = self._store.trained_alike(self._planned.keys[spec].training)
+        own += [name for name in sorted(self._nameless) if name.startswith(f"{spec.task}-s{spec.seed}-")]
+        found = [self._bank.folder / name for name in own if (self._bank.folder / name).is_dir()]
+        return replace(order, candidates=tuple(PromptFiles.of(folder) for folder in found))
+
+    def _bare(self, spec: RunSpec) -> Order:
+        plan = self._planned.plan
+        return Order(
+            spec=spec,
+            key=self._planned.keys[spec].key,
+            model=plan.models[spec.model],
+            task=plan.tasks[spec.task],
+            data_dir=self._planned.data_dir,
+            backbone_fingerprint=self._planned.backbones[spec.model],
+            facts=self._planned.facts[spec.task],
+            prompts={},
+        )
+
+    def _take(self, spec: RunSpec, future: Future[Result]) -> None:
+        """Write what came of a run; one whose worker was lost is begun again."""
+        try:
+            result = future.result()
+        except (Exception, concurrent.futures.CancelledError) as error:
+            # A worker makes a row of all that a run raises; so the worker itself is lost.
+            if isinstance(error, BrokenExecutor) and spec not in self._suspects:
+                self._suspects.append(spec)  # another run may have done it, so this does not count
+                self._attempts[spec] -= 1
+            elif self._attempts[spec] >= _ATTEMPTS:
+                reason = f"Its worker was lost {_ATTEMPTS} times ({type(error).__name__}); it may need too much memory."
+                self._settle(spec, failed_row(self._bare(spec), reason))
+            return
+        row = result.row
+        if result.prompt is not None:
+            try:
+                _write(result.prompt, self._bank.folder)
+            except (OSError, PandaError) as error:
+                row = failed_row(self._bare(spec), f"Its prompt could not be written: {reason_of(error)}")
+        self._settle(spec, row, result)
+
+    def _settle(self, spec: RunSpec, row: Row, result: Result | None = None) -> None:
+        before = self._row(spec)
+        attempts = (0 if before is None else before.attempts) + self._attempts.pop(spec, 1)
+        row = row.model_copy(update={"attempts": attempts})
+        answers = None if result is None else result.answers
+        self._store.write(row, answers, self._planned.keys[spec].training)
+        self._rows[row.key] = row
+        self._nameless.discard(row.prompt or "")
+        self._todo.pop(spec)
+        if spec in self._suspects:
+            self._suspects.remove(spec)
+        if row.status == "finished":
+            self._clock.learn(spec, row.seconds)
+        self._progress.advance(1)
+        self._progress.note(self._line(spec, row))
+        if row.status == "failed":
+            self._fail_the_hopeless()
+
+    def _line(self, spec: RunSpec, row: Row) -> str:
+        total = len(self._concerned)
+        if row.status == "failed":
+            said = f"failed: {row.reason}"
+        elif row.validation is not None and row.metric is not None:
+            said = f"validation {row.metric} {row.validation[row.metric]:.3f}, {row.seconds:.1f} s"
+        else:
+            said = f"{row.seconds:.1f} s"
+        left = self._seconds_left()
+        end = "" if left is None or not self._todo else f"; {duration(left)} left"
+        return f"[{total - len(self._todo)}/{total}] {spec.label}: {said}{end}"
+
+
+def _write(prompt: PromptFiles, bank: Path) -> None:
+    """Write a prompt's folder, whole or not at all. A sound one of the same id stays; a damaged one is replaced."""
+    target = bank / check_name(prompt.id, "Prompt id", _ID_LIMIT)
+    if target.exists() and not _sound(target):
+        shutil.rmtree(target)
+    with whole_folder(target) as staging:
+        for name, content in prompt.files.items():
+            (staging / check_name(name, "File of a prompt")).write_bytes(content)
+
+
+def _sound(folder: Path) -> bool:
+    try:
+        check_files(folder, Card.read(folder))
+    except PandaError:
+        return False
+    return True

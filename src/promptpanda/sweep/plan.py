@@ -1,0 +1,186 @@
+"""From a recipe to the graph of its runs, in which nothing is computed twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from promptpanda.errors import PandaError
+from promptpanda.sweep.recipe import DEFAULT, SweepRecipe
+from promptpanda.sweep.spec import RunSpec, Settings
+from promptpanda.tasks.catalog import load_task
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators import estimators
+from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
+from promptpanda.transfers.trial import Method, options_used
+
+_BY_DATA = ("epochs", "max_length")  # settled by the data where they are left out
+_SEEN = ("max_length", "readout", "prompt_kind", "prompt_length")  # what estimators have of the options
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a recipe.
+
+    Attributes:
+        runs: each once, after all that it starts from.
+        models, tasks: where what the recipe names is found: by a run's model, by a run's task.
+    """
+
+    runs: tuple[RunSpec, ...]
+    models: dict[str, str]
+    tasks: dict[str, str]
+
+
+def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
+    """All runs of a recipe, sources first, then target by target. No data and no model is looked at.
+
+    Args:
+        base: the folder that the recipe's paths start from (those that begin with a dot, and specs in YAML).
+
+    Raises:
+        PandaError: an unknown task, or two settings that are the same.
+    """
+    locations: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for given in [*(recipe.sources.tasks if recipe.sources else ()), *recipe.targets.tasks]:
+        location = _beside(given, base)
+        name = load_task(location).name
+        if locations.setdefault(name, location) != location:
+            raise PandaError(f"Two specs of the recipe call their task '{name}'; rename one.")
+        names[given] = name
+    asked: list[RunSpec] = []
+    for model in recipe.models:
+        asked += _sources(recipe, model, names)
+        for task in recipe.targets.tasks:
+            for budget in recipe.targets.budgets:
+                for seed in recipe.seeds:
+                    asked += _target(recipe, model, names, task, budget, seed)
+    return Plan(_joined(asked), {model: _beside(model, base) for model in recipe.models}, locations)
+
+
+def _joined(asked: list[RunSpec]) -> tuple[RunSpec, ...]:
+    """The runs that are asked for and those that they start from, each once, under the name that it is asked for by."""
+    names: dict[RunSpec, str] = {}
+    for spec in asked:
+        known = names.setdefault(spec, spec.variant)
+        if known != spec.variant:
+            raise PandaError(
+                f"The variants '{known}' and '{spec.variant}' of {spec.method} are the same settings on {spec.task}; "
+                "leave one out."
+            )
+    runs: dict[RunSpec, RunSpec] = {}
+    for spec in asked:
+        for one in spec.closure():
+            if one not in runs:
+                runs[one] = replace(
+                    one,
+                    variant=names.get(one, one.variant),
+                    source=None if one.source is None else runs[one.source],
+                    teacher=None if one.teacher is None else runs[one.teacher],
+                    own=None if one.own is None else runs[one.own],
+                )
+    return tuple(runs.values())
+
+
+def _sources(recipe: SweepRecipe, model: str, names: dict[str, str]) -> list[RunSpec]:
+    if recipe.sources is None:
+        return []
+    return [_source(recipe, model, names, task, seed) for task in recipe.sources.tasks for seed in recipe.sources.seeds]
+
+
+def _source(recipe: SweepRecipe, model: str, names: dict[str, str], task: str, seed: int) -> RunSpec:
+    assert recipe.sources is not None
+    return RunSpec(
+        kind="source",
+        model=model,
+        task=names[task],
+        method=PROMPT_TUNING.name,
+        seed=seed,
+        budget=recipe.sources.examples,
+        protocol=recipe.protocol,
+        options=_settings(recipe.source_options(task), PROMPT_TUNING),
+        threads=recipe.threads,
+    )
+
+
+def _target(
+    recipe: SweepRecipe, model: str, names: dict[str, str], task: str, budget: int | None, seed: int
+) -> list[RunSpec]:
+    """The runs on one target, budget and seed: without a source once, with a source once a source."""
+    sources = recipe.sources
+    source_seed = seed if sources is None or seed in sources.seeds else min(sources.seeds)
+    prompts = [
+        _source(recipe, model, names, other, source_seed)
+        for other in (sources.tasks if sources else ())
+        if names[other] != names[task]
+    ]
+
+    def run(method: Method, variant: str, source: RunSpec | None) -> RunSpec:
+        teacher = None if method.teacher is None else run(method.teacher, variant, source)
+        distilled: Settings = ()
+        if teacher is not None:
+            distilled = tuple(sorted(recipe.distillation_options(variant).used().items()))
+        return RunSpec(
+            kind="target",
+            model=model,
+            task=names[task],
+            method=method.name,
+            seed=seed,
+            budget=budget,
+            protocol=recipe.protocol,
+            options=_settings(recipe.target_options(task, variant), method),
+            distillation=distilled,
+            tested=True,
+            test_examples=recipe.targets.test_examples,
+            threads=recipe.threads,
+            source=source if method.needs_source else None,
+            teacher=teacher,
+            variant=variant,
+        )
+
+    asked = [(name, DEFAULT) for name in METHODS if name in recipe.methods]
+    asked += [(variant.method, name) for name, variant in recipe.variants.items()]
+    plain = [run(METHODS[name], variant, None) for name, variant in asked if not METHODS[name].needs_source]
+    transfers = [(name, variant) for name, variant in asked if METHODS[name].needs_source]
+    led = [run(METHODS[name], variant, prompt) for prompt in prompts for name, variant in transfers]
+    tuned = run(PROMPT_TUNING, DEFAULT, None)
+    wanted = recipe.estimator_names(own=tuned in plain)
+    return [*plain, *led, *(_estimates(recipe, wanted, tuned, prompt, task) for prompt in prompts if wanted)]
+
+
+def _estimates(recipe: SweepRecipe, wanted: tuple[str, ...], tuned: RunSpec, source: RunSpec, task: str) -> RunSpec:
+    known = estimators()
+    settings = _settings(recipe.target_options(task), PROMPT_TUNING)
+    return RunSpec(
+        kind="estimates",
+        model=tuned.model,
+        task=tuned.task,
+        method=None,
+        seed=tuned.seed,
+        budget=tuned.budget,
+        protocol=tuned.protocol,
+        options=tuple((name, value) for name, value in settings if name in _SEEN),
+        estimators=wanted,
+        threads=tuned.threads,
+        source=source,
+        own=tuned if any(known[name].needs_target_prompt for name in wanted) else None,
+    )
+
+
+def _settings(options: TrainingOptions, method: Method) -> Settings:
+    """The options that have an effect, with their defaults, so that a changed default makes another run."""
+    values: dict[str, Any] = options_used(options, method)
+    for name in _BY_DATA:
+        if name not in options.model_fields_set:
+            values.pop(name)
+    return tuple(sorted(values.items()))
+
+
+def _beside(name: str, base: Path | None) -> str:
+    """A path of the recipe, seen from its folder; a name as it is."""
+    path = Path(name).expanduser()
+    if base is None or not (name.startswith((".", "~")) or path.suffix in (".yaml", ".yml")):
+        return name
+    return str(base / path)

@@ -1,0 +1,112 @@
+"""A row of the store: one run of a sweep and what came of it. Reports and studies read nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+RunKind = Literal["source", "target", "estimates"]
+
+
+class Curve(BaseModel):
+    """One epoch: mean training loss, and the validation scores where they were taken."""
+
+    model_config = ConfigDict(frozen=True)
+
+    train_loss: float
+    validation: dict[str, float] | None
+
+
+class Row(BaseModel):
+    """One run.
+
+    Attributes:
+        key: hex SHA-256 of the run's spec (those of the runs it starts from included), its data and its backbone.
+        kind: `source` a prompt of a source task; `target` one method on a target; `estimates` what the estimators say
+            of one source prompt for one target.
+        status, reason: a failed run says why, and has no results.
+        model: as the recipe names it.
+        task: what was trained on; of estimates the target.
+        method: name in the registry; None for estimates.
+        source: task of the source prompt, None where there is none.
+        seed: of the run; a source's own seed is in its own row.
+        budget: examples that were asked for, train and validation together; None all of them.
+        variant: which of the recipe's settings of a method (a control) it is; `default` where there is one only.
+        protocol: `clean` or `paper`.
+        spec: everything that was asked for.
+        data_fingerprint: of train and validation part.
+        test_fingerprint: of the test examples, or None where none were scored.
+        backbone_fingerprint: of the model's weights.
+        prompt, checksum: id in the bank, and SHA-256 over its tensors; None where no folder was kept.
+        metric: of the task: the name of the score that counts in `validation` and `test`.
+        validation, test: all metrics, fractions; `loss` beside them.
+        predictions: what the model says of every test example, in the store's compact form; with the answers of the
+            same `test_fingerprint` they give any metric of any subset of rows again.
+        constant: what a constant prediction scores on the test data.
+        curve: one entry an epoch.
+        estimates: by estimator; None for other kinds of run.
+        example_steps, forward_examples: its work (contract: cost).
+        seconds: wall time.
+        attempts: how often it was begun.
+        environment: versions, device, threads.
+        finished: when, ISO 8601 in UTC.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    kind: RunKind
+    status: Literal["finished", "failed"]
+    reason: str | None = None
+    model: str
+    task: str
+    method: str | None = None
+    source: str | None = None
+    seed: int
+    budget: int | None = None
+    variant: str = "default"
+    protocol: str = "clean"
+    spec: dict[str, Any]
+    data_fingerprint: str | None = None
+    test_fingerprint: str | None = None
+    backbone_fingerprint: str
+    prompt: str | None = None
+    checksum: str | None = None
+    metric: str | None = None
+    n_train: int | None = None
+    n_val: int | None = None
+    n_test: int | None = None
+    validation: dict[str, float] | None = None
+    test: dict[str, float] | None = None
+    predictions: list[Any] | None = None
+    constant: float | None = None
+    curve: tuple[Curve, ...] = ()
+    estimates: dict[str, float] | None = None
+    example_steps: int = 0
+    forward_examples: int = 0
+    seconds: float = 0.0
+    attempts: int = 1
+    environment: dict[str, str] = {}
+    finished: str | None = None
+
+
+class Answers(BaseModel):
+    """The right answers of one set of test examples, in the order of the predictions.
+
+    Attributes:
+        test_fingerprint: as in the rows.
+        task_spec: the task's spec as JSON, which says kind and metrics.
+        class_names: of the labels.
+        labels: in the store's compact form: class index, value, list of right choices, tags, answers.
+        groups: which examples belong together (questions of one passage), or None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    test_fingerprint: str
+    task: str
+    task_spec: dict[str, Any]
+    class_names: tuple[str, ...]
+    labels: list[Any]
+    groups: list[Any] | None = None

@@ -1,0 +1,308 @@
+"""One run, carried out in a worker: plain data comes in, plain data goes out, only a scratch folder is written."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from promptpanda.backbone import Backbone
+from promptpanda.bank.card import Card, environment
+from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_folder, write_folder
+from promptpanda.bank.peft_format import WEIGHTS_NAME
+from promptpanda.bank.signature import EXAMPLES
+from promptpanda.errors import PandaError
+from promptpanda.files import check_name, digest
+from promptpanda.sweep.material import MATERIAL, TaskFacts
+from promptpanda.sweep.row import Answers, Curve, Row
+from promptpanda.sweep.spec import RunSpec
+from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.metrics import baseline
+from promptpanda.tasks.protocol import Partition, capped, partition
+from promptpanda.tasks.spec import Kind
+from promptpanda.tasks.task import Task
+from promptpanda.training.defaults import settled
+from promptpanda.transfers.estimators import IncomparableError, estimators
+from promptpanda.transfers.methods import METHODS
+from promptpanda.transfers.trial import Method, Trial
+
+
+@dataclass(frozen=True)
+class PromptFiles:
+    """A prompt's folder as it travels: its id, and the bytes of every file."""
+
+    id: str
+    files: dict[str, bytes]
+
+    @classmethod
+    def of(cls, folder: Path) -> PromptFiles:
+        return cls(folder.name, {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()})
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is told.
+
+    Attributes:
+        key: of the run.
+        model, task: where they are found.
+        backbone_fingerprint, facts: what must be found there.
+        prompts: of the runs that it starts from, by role.
+        candidates: prompts of which one may be this run's own: it is then scored, and not trained again.
+    """
+
+    spec: RunSpec
+    key: str
+    model: str
+    task: str
+    data_dir: str | None
+    backbone_fingerprint: str
+    facts: TaskFacts
+    prompts: dict[str, PromptFiles]
+    candidates: tuple[PromptFiles, ...] = ()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a worker gives back.
+
+    Attributes:
+        row: finished or failed.
+        answers: of the test examples that were scored, or None.
+        prompt: the folder of what was trained, or None where nothing was or where it was a candidate.
+    """
+
+    row: Row
+    answers: Answers | None = None
+    prompt: PromptFiles | None = None
+
+
+def execute(order: Order) -> Result:
+    """Carry out one run. Whatever goes wrong in it becomes a failed row with a one-sentence reason."""
+    began = time.perf_counter()
+    try:
+        with _threads(order.spec.threads), tempfile.TemporaryDirectory(prefix="panda-run-") as scratch:
+            return _execute(order, Path(scratch))
+    except Exception as error:
+        return Result(failed_row(order, reason_of(error), seconds=time.perf_counter() - began))
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a run failed, in one sentence."""
+    if isinstance(error, PandaError):
+        return " ".join(str(error).split())
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return "The disk is full; free some space and try the run again (--retry-failed)."
+    first = " ".join(str(error).split())[:300].rstrip(".")
+    return f"The run raised {type(error).__name__}{f': {first}' if first else ''}."
+
+
+def failed_row(order: Order, reason: str, *, seconds: float = 0.0) -> Row:
+    """The row of a run that came to nothing."""
+    return Row(**_asked(order), status="failed", reason=reason, seconds=seconds, finished=now())
+
+
+def now() -> str:
+    """ISO 8601 in UTC."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def tensors_checksum(card: Card) -> str | None:
+    """SHA-256 over the tensors of prompt and head, from the sums of their files; None for an unsaved prompt."""
+    sums = {name: value for name, value in card.files.items() if name in (WEIGHTS_NAME, "head.safetensors")}
+    return digest(sums) if sums else None
+
+
+def _execute(order: Order, scratch: Path) -> Result:
+    spec = order.spec
+    backbone = MATERIAL.backbone(order.model, order.backbone_fingerprint)
+    task = MATERIAL.expected(order.task, order.data_dir, spec.protocol, order.facts)
+    began = time.perf_counter()
+    part = partition(task, protocol=spec.protocol, train_examples=spec.budget, seed=spec.seed)
+    handed = {role: _read(files, scratch, backbone) for role, files in order.prompts.items()}
+    trial = Trial(
+        backbone,
+        task,
+        part,
+        settled(spec.training_options(), task.kind, part.train, backbone),
+        spec.seed,
+        source=SourcePrompt.of(handed["source"]) if "source" in handed else None,
+        distillation=spec.distillation_options(),
+    )
+    if spec.method is None:
+        return _estimate(order, trial, handed.get("own"), began)
+    method = METHODS[spec.method]
+    if method.teacher is not None:
+        _hand_in(trial, method.teacher, handed["teacher"])
+    spent = _take_up(trial, method, order, scratch)
+    trained = trial.outcome(method)
+    test = _test_of(task, part, spec)
+    scores: dict[str, Any] = {}
+    answers = None
+    if test is not None:
+        trained, card, predictions = trial.judge(method, test)
+        trained = _with_card(trained, trained.card.model_copy(update={"test": card}))
+        answers = answers_of(task, test)
+        floor = baseline(task.spec, task.labels, part.train, test)
+        scores = {
+            "test_fingerprint": card.data_fingerprint,
+            "n_test": card.n_test,
+            "test": card.scores,
+            "predictions": plain(predictions),
+            "constant": floor[task.spec.metric],
+        }
+    fresh = trained.path is None
+    folder = write_folder(trained, scratch / "new" / trained.card.id, backbone) if fresh else trained.path
+    assert folder is not None
+    card_kept = Card.read(folder)
+    row = Row(
+        **_asked(order),
+        **_of_data(part, task),
+        **scores,
+        status="finished",
+        prompt=card_kept.id,
+        checksum=tensors_checksum(card_kept),
+        validation=card_kept.validation,
+        curve=tuple(Curve(train_loss=epoch.train_loss, validation=epoch.validation) for epoch in card_kept.curve),
+        example_steps=card_kept.example_steps,
+        forward_examples=card_kept.forward_examples,
+        seconds=spent + time.perf_counter() - began,
+        environment=card_kept.environment,
+        finished=now(),
+    )
+    return Result(row, answers, PromptFiles.of(folder) if fresh else None)
+
+
+def _estimate(order: Order, trial: Trial, own: TrainedPrompt | None, began: float) -> Result:
+    assert trial.source is not None
+    if own is not None:
+        trial.target.own = own.signature
+    known = estimators(trial.cosine)
+    values = {}
+    for name in order.spec.estimators:
+        with suppress(IncomparableError):
+            values[name] = known[name].score(trial.source, trial.target)
+    row = Row(
+        **_asked(order),
+        **_of_data(trial.partition, trial.task),
+        status="finished",
+        estimates=values,
+        forward_examples=min(EXAMPLES, len(trial.partition.train)),
+        seconds=time.perf_counter() - began,
+        environment=environment(trial.backbone),
+        finished=now(),
+    )
+    return Result(row)
+
+
+def _asked(order: Order) -> dict[str, Any]:
+    spec = order.spec
+    return {
+        "key": order.key,
+        "kind": spec.kind,
+        "model": spec.model,
+        "task": spec.task,
+        "method": spec.method,
+        "source": None if spec.source is None else spec.source.task,
+        "seed": spec.seed,
+        "budget": spec.budget,
+        "variant": spec.variant,
+        "protocol": spec.protocol,
+        "spec": spec.to_json(),
+        "backbone_fingerprint": order.backbone_fingerprint,
+    }
+
+
+def _of_data(part: Partition, task: Task) -> dict[str, Any]:
+    return {
+        "data_fingerprint": digest([part.train.fingerprint, part.validation.fingerprint]),
+        "metric": task.spec.metric,
+        "n_train": len(part.train),
+        "n_val": len(part.validation),
+    }
+
+
+def _read(prompt: PromptFiles, scratch: Path, backbone: Backbone) -> TrainedPrompt:
+    """A prompt that travelled, with every checksum compared."""
+    folder = scratch / check_name(prompt.id, "Prompt id", 150)
+    if not folder.exists():
+        folder.mkdir()
+        for name, content in prompt.files.items():
+            (folder / check_name(name, "File of a prompt")).write_bytes(content)
+    try:
+        return read_folder(folder, backbone)
+    except PandaError as error:
+        raise PandaError(str(error).replace(str(folder), prompt.id)) from error
+
+
+def _hand_in(trial: Trial, method: Method, trained: TrainedPrompt) -> None:
+    run, _ = trial.identity(method)
+    if trained.card.run != run:
+        raise PandaError(
+            f"The prompt {trained.card.id} is not what {method.name} gives here (other data, settings or version); "
+            "remove it from the bank (panda bank rm) and try the run again (--retry-failed)."
+        )
+    trial.known[method.name] = trained
+
+
+def _take_up(trial: Trial, method: Method, order: Order, scratch: Path) -> float:
+    """Let the trial know its own outcome, if a candidate is that; returns the seconds that its training took."""
+    run, _ = trial.identity(method)
+    for candidate in order.candidates:
+        with suppress(PandaError):  # a damaged one is trained again
+            trained = _read(candidate, scratch, trial.backbone)
+            if trained.card.run == run and trained.card.weights_kept:
+                trial.known[method.name] = trained
+                return trained.card.seconds
+    return 0.0
+
+
+def _test_of(task: Task, part: Partition, spec: RunSpec) -> Split | None:
+    if not spec.tested:
+        return None
+    test = part.validation if spec.protocol == "paper" else task.test()
+    return None if test is None else capped(test, spec.test_examples)
+
+
+def _with_card(trained: TrainedPrompt, card: Card) -> TrainedPrompt:
+    return TrainedPrompt(trained.prompt, trained.head, trained.signature, card, trained.path)
+
+
+def answers_of(task: Task, split: Split) -> Answers:
+    """The right answers of a split, as the store keeps them."""
+    labels = split.labels.tolist()
+    if task.kind == Kind.EXTRACTIVE_QA:
+        labels = [[answer.text for answer in answers] for answers in split.labels]
+    return Answers(
+        test_fingerprint=split.fingerprint,
+        task=task.name,
+        task_spec=task.spec.model_dump(mode="json"),
+        class_names=task.labels,
+        labels=[list(label) if isinstance(label, tuple) else label for label in labels],
+        groups=None if split.groups is None else split.groups.tolist(),
+    )
+
+
+def plain(predictions: Any) -> list[Any]:
+    """Predictions as the store keeps them: class index, value, place of a choice, list of tags, text of an answer."""
+    values = predictions.tolist() if isinstance(predictions, np.ndarray) else list(predictions)
+    return [list(value) if isinstance(value, tuple) else value for value in values]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
