@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from promptpanda.cli.main import app
 from promptpanda.tasks.catalog import catalog_spec
 from promptpanda.tasks.spec import TaskSpec
+from promptpanda.transfers.estimators import estimators
 
 FAST = ["--epochs", "1", "--max-length", "24", "--prompt-length", "4"]
 
@@ -61,9 +62,11 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     ranked = json.loads(panda("rank", *own("mood"), *model, "--max-length", "24", "--json"))
     assert ranked["target"] == "mood"
     assert [set(entry) for entry in ranked["ranking"]] == [{"prompt", "task", "scores"}] * 3
-    assert set(ranked["ranking"][0]["scores"]) == {"cosine", "on"}
+    free = {"same_format", "cosine", "on", "logme", "h_score", "probe", "probe_r2"}
+    assert set(ranked["ranking"][0]["scores"]) == free
+    assert set(ranked["no_transfer"]) == {"logme", "h_score", "probe", "probe_r2"}
     fuller = json.loads(panda("rank", *own("mood"), *model, *FAST, "--with-target-prompt", "--json"))
-    assert set(fuller["ranking"][0]["scores"]) == {"cosine", "on", "cosine_own", "on_own", "e_avg"}
+    assert set(fuller["ranking"][0]["scores"]) == free | {"cosine_own", "on_own", "e_avg"}
 
     options = ["--cosine-layer", "1", "--cosine-pooling", "first", "--cosine-examples", "5"]
     other = json.loads(panda("rank", *own("mood"), *model, "--max-length", "24", *options, "--json"))
@@ -138,8 +141,9 @@ def test_the_figures_of_a_transfer_agree_with_each_other(panda, model, tmp_path)
         result["chosen"],
         max(result["methods"][result["chosen"]]["validation"]),
     )
-    assert set(result["transferability"]) == {"cosine", "on", "cosine_own", "on_own", "e_avg"}
-    assert all(-1 <= value <= 1 for value in result["transferability"].values())
+    assert set(result["transferability"]) == set(estimators())
+    similarities = ("cosine", "on", "cosine_own", "on_own", "e_avg")
+    assert all(-1 <= result["transferability"][name] <= 1 for name in similarities)
     assert result["cost"] > 3, "three trainings a seed, and the forward passes"
 
     one = json.loads(panda(*arguments, "--methods", "pot"))

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from promptpanda.cli import bank, demo, doctor, recipes, tasks, train, use
+from promptpanda.cli import bank, demo, doctor, estimators, recipes, report, sweep, tasks, train, use
 
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError; typer exports no name for it
 
@@ -24,6 +24,9 @@ demo.register(app)
 app.add_typer(tasks.app, name="tasks")
 train.register(app)
 use.register(app)
+sweep.register(app)
+report.register(app)
+app.add_typer(estimators.app, name="estimators")
 app.add_typer(bank.app, name="bank")
 app.add_typer(recipes.app, name="recipes")
 doctor.register(app)

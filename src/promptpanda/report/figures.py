@@ -1,0 +1,235 @@
+"""Figures as inline SVG: small panels that the page lays out side by side, or below each other on a phone."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from promptpanda.files import digest
+from promptpanda.report.colours import BETTER, INK, MUTED, OPEN, PREFERRED, PREFERRED_INK, WORSE
+from promptpanda.report.gains import Gain
+
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be selected and searched
+    "text.parse_math": False,  # a task may have a dollar sign in its name
+    "axes.unicode_minus": True,
+    "font.size": 9,
+    "axes.edgecolor": "#c3c9d1",
+    "axes.linewidth": 0.8,
+    "axes.labelcolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": "#c3c9d1",
+    "ytick.color": "#c3c9d1",
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "text.color": INK,
+    "grid.color": "#e6e9ee",
+    "grid.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing; its title and note are the page's, which can break lines."""
+
+    title: str
+    note: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels under one caption; `legend` names colours as (text, #rrggbb, dashed), `of` the runs that are shown."""
+
+    id: str
+    title: str
+    of: str
+    caption: str
+    panels: tuple[Panel, ...]
+    legend: tuple[tuple[str, str, bool], ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a scatter panel: a source."""
+
+    x: float
+    y: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a panel; `spread` is drawn as a band around it."""
+
+    name: str
+    colour: str
+    x: Sequence[float]
+    y: Sequence[float]
+    spread: Sequence[float] | None = None
+    dashed: bool = False
+
+
+def forest(
+    title: str, gains: Sequence[tuple[str, Gain]], mean: Gain | None, limits: tuple[float, float], key: str
+) -> Panel:
+    """Gains of one contender with their intervals, a row for each target and a last one for their mean.
+
+    Args:
+        key: makes the panel's ids its own on the page, together with the title; so in all panels.
+    """
+    rows = [*gains, *([] if mean is None else [("mean", mean)])]
+    with _drawing(3.6, 0.55 + 0.27 * len(rows)) as panel:
+        axes = panel.axes
+        axes.axvline(0, color="#8a929d", linewidth=1)
+        for place, (name, gain) in enumerate(rows):
+            height = len(rows) - 1 - place
+            colour = {"better": BETTER, "worse": WORSE, "open": OPEN}[gain.verdict]
+            text = f"{name}: {gain.mean:+.1f} points"
+            if gain.low is not None and gain.high is not None:
+                axes.plot([gain.low, gain.high], [height, height], color=colour, linewidth=2, solid_capstyle="butt")
+                text += f", 95 % interval {gain.low:+.1f} to {gain.high:+.1f}"
+            is_mean = mean is not None and place == len(rows) - 1
+            panel.mark(gain.mean, height, text, color=colour, marker="D" if is_mean else "o", markersize=6)
+        if mean is not None:
+            axes.axhline(0.5, color="#c3c9d1", linewidth=0.8)
+        axes.set_yticks(range(len(rows)), [_short(name, 34) for name, _ in reversed(rows)])
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.grid(visible=False, axis="y")
+        axes.set(ylim=(-0.6, len(rows) - 0.4), xlim=limits, xlabel="points")
+        label = f"{title}: " + "; ".join(f"{name} {gain.mean:+.1f}" for name, gain in rows)
+        return Panel(title, "", panel.svg(f"forest {key} {title}", label))
+
+
+def scatter(title: str, note: str, points: Sequence[Point], x_label: str, y_label: str, key: str) -> Panel:
+    """Predicted against measured; set off are the source that the prediction prefers and the one that is best."""
+    from matplotlib.ticker import MaxNLocator
+
+    preferred, best = max(points, key=lambda one: one.x), max(points, key=lambda one: one.y)
+    with _drawing(2.9, 2.3) as panel:
+        axes = panel.axes
+        axes.axhline(0, color="#8a929d", linewidth=1)
+        for point in points:
+            style = {"marker": "o", "markersize": 6, "color": "#98a2ae"}
+            if point is best:
+                style |= {"color": BETTER, "markersize": 7}
+            if point is preferred:
+                style |= {"markeredgecolor": PREFERRED, "markeredgewidth": 2, "markersize": 8}
+            panel.mark(point.x, point.y, f"{point.name}: {x_label} {point.x:.3f}, gain {point.y:+.1f}", **style)
+        middle = (min(point.x for point in points) + preferred.x) / 2
+        for point, colour in {preferred: PREFERRED_INK, best: BETTER}.items():
+            left = point.x > middle
+            axes.annotate(_short(point.name), (point.x, point.y), xytext=(-7 if left else 7, 4), color=colour,
+                          textcoords="offset points", ha="right" if left else "left", fontsize=8.5)  # fmt: skip
+        axes.margins(0.14)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.set(xlabel=x_label, ylabel=y_label)
+        label = (
+            f"{title}: {x_label} of every source against its gain; {note}; preferred {preferred.name}, best {best.name}"
+        )
+        return Panel(title, note, panel.svg(f"scatter {key} {title}", label))
+
+
+def lines(
+    title: str,
+    drawn: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    key: str,
+    *,
+    names: Sequence[str] | None = None,
+    size: tuple[float, float] = (2.9, 2.3),
+) -> Panel:
+    """Lines over numbers, or over `names` at 0, 1, ..."""
+    from matplotlib.ticker import MaxNLocator
+
+    with _drawing(*size) as panel:
+        axes = panel.axes
+        for line in drawn:
+            if line.spread is not None:
+                bounds = [(y - d, y + d) for y, d in zip(line.y, line.spread, strict=True)]
+                axes.fill_between(line.x, *zip(*bounds, strict=True), color=line.colour, alpha=0.12, linewidth=0)
+            marker = "o" if names is not None or len(line.x) == 1 else None
+            panel.line(line.x, line.y, f"{line.name}: {line.y[-1]:.3g} at the end", color=line.colour, linewidth=1.8,
+                       marker=marker, markersize=5, linestyle="--" if line.dashed else "-")  # fmt: skip
+        if names is not None:
+            axes.set_xticks(range(len(names)), [_short(name, 16) for name in names])
+            axes.margins(x=0.08)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.set(xlabel=x_label, ylabel=y_label)
+        label = f"{title}: {y_label} by {x_label}; " + "; ".join(f"{one.name} {one.y[-1]:.3g}" for one in drawn)
+        return Panel(title, "", panel.svg(f"lines {key} {title} {y_label}", label))
+
+
+class _Drawing:
+    """One pair of axes that becomes SVG; marks can have hints that a browser shows when pointed at."""
+
+    def __init__(self, width: float, height: float) -> None:
+        from matplotlib.figure import Figure as Canvas
+
+        self._canvas = Canvas(figsize=(width, height), layout="constrained")
+        self._hints: list[str] = []
+        self.axes: Any = self._canvas.add_subplot()
+
+    def mark(self, x: float, y: float, hint: str, **style: Any) -> None:
+        self.line([x], [y], hint, linestyle="none", **style)
+
+    def line(self, x: Sequence[float], y: Sequence[float], hint: str, **style: Any) -> None:
+        self.axes.plot(x, y, gid=f"hint-{len(self._hints)}", **style)
+        self._hints.append(hint)
+
+    def svg(self, name: str, label: str) -> str:
+        """The SVG element, with ids that are its own on a page if `name` is."""
+        import matplotlib
+
+        buffer = io.StringIO()
+        with matplotlib.rc_context({"svg.hashsalt": name}):
+            self._canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        text = buffer.getvalue()
+        text = text[text.index("<svg") :]
+        # Its style sheet would hold for the whole page; ours says the same of figures.
+        text = re.sub(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", "", text, flags=re.DOTALL)
+        for number, hint in enumerate(self._hints):
+            group = f'<g id="hint-{number}">'
+            text = text.replace(group, f"{group}<title>{html.escape(hint)}</title>", 1)
+        prefix = f"f{digest(name)[:8]}-"
+        text = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}\1"', text)
+        text = re.sub(r'(href="|url\()#', rf"\1#{prefix}", text)
+        # The page gives the size, so that panels fit any screen.
+        opening, rest = text.split(">", 1)
+        opening = re.sub(r' (?:width|height)="[^"]*"', "", opening)
+        text = f"{opening}>{rest}"
+        return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1).strip()
+
+
+@contextmanager
+def _drawing(width: float, height: float) -> Iterator[_Drawing]:
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's own settings would make another report of the same rows
+        matplotlib.rcParams.update(_SETTINGS)
+        yield _Drawing(width, height)
+
+
+def _short(name: str, limit: int = 22) -> str:
+    return name if len(name) <= limit else f"{name[: limit - 1]}\u2026"
+
+
+def span(gains: Sequence[Gain]) -> tuple[float, float]:
+    """Limits that hold all gains, their intervals and zero, with some room."""
+    values = [0.0]
+    for gain in gains:
+        values += [value for value in (gain.mean, gain.low, gain.high) if value is not None and math.isfinite(value)]
+    room = 0.06 * (max(values) - min(values)) or 1.0
+    return min(values) - room, max(values) + room

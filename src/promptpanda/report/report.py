@@ -1,0 +1,255 @@
+"""A report of rows: which sections it has, and what is in them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from promptpanda.report import drawings, maps, overview, predicted, results
+from promptpanda.report.figures import Figure, forest, span
+from promptpanda.report.gains import Bootstrap, Gain
+from promptpanda.report.page import Part, Report, Section, part
+from promptpanda.report.reference import Reference, beside, published_gains
+from promptpanda.report.study import Group, Study
+from promptpanda.report.tables import Table
+from promptpanda.sweep.recipe import DEFAULT
+from promptpanda.sweep.row import Answers, Row
+from promptpanda.tasks.shared_text import Pairs
+from promptpanda.transfers.methods import METHODS, PANDA, POT, PROMPT_TUNING
+from promptpanda.version import __version__
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the rows do not say.
+
+    Attributes:
+        name: of the study.
+        command: that made the rows, or None if it is not known.
+        recipe: as YAML, or None.
+        sizes: parameters by model name, as far as known.
+        made: when the report was made.
+    """
+
+    name: str
+    command: str | None = None
+    recipe: str | None = None
+    sizes: dict[str, int] = field(default_factory=dict)
+    made: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+
+
+def make_report(
+    rows: Iterable[Row],
+    answers: Iterable[Answers],
+    facts: Facts,
+    *,
+    reference: Reference | None = None,
+    shared: Pairs = frozenset(),
+) -> Report:
+    """A report of rows; nothing but these values decides about it.
+
+    Args:
+        answers: of the test sets, for intervals over test rows.
+        reference: published tables to set beside ours.
+        shared: pairs of sets that share texts, beside those that are known to.
+
+    Raises:
+        PandaError: no run is finished.
+    """
+    study = Study.of(rows, answers, shared=shared, sizes=facts.sizes)
+    bootstraps = [Bootstrap(study.answers, group.runs) for group in study.groups]
+    sections = [_glance(study, bootstraps), *_scale(study, facts.sizes)]
+    for number, (group, bootstrap) in enumerate(zip(study.groups, bootstraps, strict=True), 1):
+        sections.append(_group(group, bootstrap, f"g{number}"))
+    if reference is not None:
+        sections.append(_reference(study, reference))
+    sections += [_runs(study), _origin(study, facts)]
+    made = f"{facts.made.astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC, promptpanda {__version__}"
+    return Report(facts.name, made, _cards(study), tuple(sections))
+
+
+def _cards(study: Study) -> tuple[tuple[str, str], ...]:
+    runs = [row for group in study.groups for row in group.runs]
+    counts = {
+        "finished run": len(study.finished),
+        "failed run": len(study.failed),
+        "model": len({group.conditions.model for group in study.groups}),
+        "target": len({row.task for row in runs}),
+        "source": len({row.source for row in runs if row.source is not None}),
+        "seed": len({row.seed for row in runs}),
+    }
+    seconds = overview.total_seconds(study)
+    time = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min" if seconds >= 60 else (
+        f"{seconds:.0f} s"
+    )  # fmt: skip
+    return (*((str(count), name + "s" * (count != 1)) for name, count in counts.items()), (time, "of computing"))
+
+
+def _glance(study: Study, bootstraps: Sequence[Bootstrap]) -> Section:
+    found: list[tuple[str, list[tuple[str, Gain]]]] = []
+    for group, bootstrap in zip(study.groups, bootstraps, strict=True):
+        gains = []
+        for one in group.contenders:
+            base = results.base_of(group, one, PROMPT_TUNING.name)
+            if base is not None:
+                gain = bootstrap.mean_gain(group, one, base, group.complete_targets([one, base]))
+                gains += [] if gain is None else [(one.title, gain)]
+        if gains:
+            found.append((study.label(group), gains))
+    figure = None
+    if found:
+        limits = span([gain for _, gains in found for _, gain in gains])
+        figure = Figure(
+            "glance-forest",
+            "Mean gain over prompt tuning",
+            "",
+            "Points won over prompt tuning, mean over targets. The bar is the 95 % bootstrap interval: blue where it "
+            "lies wholly above zero, red where wholly below, grey where it holds zero.",
+            tuple(forest(title, gains, None, limits, f"glance {number}")
+                  for number, (title, gains) in enumerate(found)),
+        )  # fmt: skip
+    parts = [
+        *part("Gains", [figure, overview.glance(study, bootstraps)]),
+        *part("Estimators", [overview.estimator_glance(study)]),
+    ]
+    lead = (
+        "All scores and gains are in points: fractions times 100. Prompt tuning trains a fresh prompt on the target; "
+        "PoT starts from a source's prompt; PANDA distils a PoT model into a fresh prompt.",
+    )
+    return Section("glance-section", "At a glance", lead, tuple(parts))
+
+
+def _scale(study: Study, sizes: dict[str, int]) -> list[Section]:
+    """Groups that differ by model alone, small models first."""
+    by_rest: dict[tuple[int | None, str], list[Group]] = {}
+    for group in reversed(study.groups):
+        by_rest.setdefault((group.conditions.budget, group.conditions.protocol), []).append(group)
+    parts: list[Part] = []
+    for number, groups in enumerate((groups for groups in by_rest.values() if len(groups) > 1), 1):
+        first = groups[0].conditions
+        conditions = f"{first.budget_words}, {first.protocol} protocol"
+        complete = [set(group.complete_targets(group.contenders)) for group in groups]
+        targets = sorted(set.intersection(*complete))
+        table = overview.by_scale(groups, f"m{number}", conditions, targets)
+        parts += part(conditions, [table, drawings.scale(groups, f"m{number}", conditions, targets)])
+    if not parts:
+        return []
+    known = [f"{model} {size / 1e6:.1f} million" for model, size in sorted(sizes.items(), key=lambda item: item[1])]
+    lead = (f"Parameters: {', '.join(known)}.",) if known else ()
+    return [Section("scale", "Models of several sizes", lead, tuple(parts))]
+
+
+def _group(group: Group, bootstrap: Bootstrap, prefix: str) -> Section:
+    helped = _gain_maps(group, prefix)
+    scatters = predicted.scatters(group, prefix)
+    parts = [
+        *part("Scores", [results.scores(group, prefix)]),
+        *part(
+            "Gains",
+            [
+                drawings.gain_forest(group, bootstrap, prefix),
+                results.gains(group, bootstrap, PROMPT_TUNING.name, prefix),
+                results.gains(group, bootstrap, POT.name, prefix),
+            ],
+        ),
+        *part("Which source helps which target", helped[DEFAULT]),
+        *part("The same for other settings", helped["other"], folded=True),
+        *part("Predicted transferability", [predicted.spearman_table(group, prefix), *scatters[:1]]),
+        *part("Predicted and measured, other estimators", scatters[1:], folded=True),
+        *part("What estimators predict", _estimator_maps(group, prefix), folded=True),
+        *part("Learning curves", drawings.curves(group, prefix), folded=True),
+        *part("Cost", [results.costs(group, prefix)]),
+    ]
+    return Section(prefix, group.conditions.title, (), tuple(parts))
+
+
+def _gain_maps(group: Group, prefix: str) -> dict[str, list[Table]]:
+    """Heat maps of every method that was run from several sources; all have one scale."""
+    methods = [(one.method, one.variant) for one in group.contenders if one.choice == "mean"]
+    grids = {key: maps.gain_grid(group, *key) for key in methods}
+    limit = max((abs(value) for grid in grids.values() for value in grid.values.values()), default=0.0)
+    found: dict[str, list[Table]] = {DEFAULT: [], "other": []}
+    for (method, variant), grid in grids.items():
+        if not grid.values:
+            continue
+        title = METHODS[method].title if variant == DEFAULT else f"{METHODS[method].title} ({variant})"
+        found[DEFAULT if variant == DEFAULT else "other"].append(
+            maps.heat_map(
+                group,
+                grid,
+                f"{prefix}-map-{method}-{variant}",
+                f"Gain of {title} over prompt tuning",
+                f"Points that {title} from the source of a row gains on the target of a column, mean over seeds. Blue: "
+                f"the source helps; red: it hurts. The full colours stand for {limit:.1f} points.",
+                limit,
+            )
+        )
+    return found
+
+
+def _estimator_maps(group: Group, prefix: str) -> list[Table]:
+    return [
+        maps.heat_map(
+            group,
+            grid,
+            f"{prefix}-estimate-{number}",
+            f"Predicted by {name}",
+            f"What the estimator {name} says of the source of a row for the target of a column, before any transfer is "
+            "trained; mean over seeds. Brighter is higher, and means a better source.",
+            None,
+            digits=2,
+        )
+        for number, (name, grid) in enumerate(predicted.estimator_grids(group))
+    ]
+
+
+def _reference(study: Study, reference: Reference) -> Section:
+    published = []
+    for group in study.groups[:1]:
+        grids = {model: published_gains(reference, model, group) for model in reference.full}
+        limit = max((abs(value) for grid in grids.values() for value in grid.values.values()), default=0.0)
+        published = [
+            maps.heat_map(
+                group,
+                grid,
+                f"reference-map-{number}",
+                f"Published gain of {METHODS[POT.name].title} over prompt tuning: {model}",
+                "Points, for the sources and targets that we have too; single runs on the full target data.",
+                limit,
+            )
+            for number, (model, grid) in enumerate(grids.items())
+            if grid.values
+        ]
+    parts = [
+        *part("Means", [beside(reference, study)]),
+        *part("Published gains by source and target", published, folded=True),
+    ]
+    lead = (f"Published: {', '.join(reference.full)}, {PANDA.title} and PoT from {len(reference.sources)} sources.",)
+    return Section("published", "Beside the published figures", lead, tuple(parts))
+
+
+def _runs(study: Study) -> Section:
+    failed = overview.failed(study)
+    lead = [] if failed is not None else ["No run failed."]
+    if study.superseded:
+        lead.append(
+            f"{study.superseded} rows of the store are not shown: a later run stands in their place, with other "
+            "settings, data or weights."
+        )
+    parts = [
+        *part("Failed runs", [failed]),
+        *part("Source prompts", [overview.sources(study)], folded=True),
+    ]
+    return Section("runs", "Runs", tuple(lead), tuple(parts), prints=False)
+
+
+def _origin(study: Study, facts: Facts) -> Section:
+    quoted = {"Command": facts.command or "not recorded"}
+    if facts.recipe is not None:
+        quoted["Recipe"] = facts.recipe.rstrip()
+    parts = [
+        *part("Versions and machines", [overview.versions(study)]),
+        *part("Fingerprints of models and data", [overview.fingerprints(study)], folded=True),
+    ]
+    return Section("origin", "How this was made", (), tuple(parts), quoted, prints=False)
