@@ -62,6 +62,7 @@ def sweep_command(
     """
     began = time.monotonic()
     import os
+    import shlex
     import sys
 
     if offline:
@@ -91,7 +92,7 @@ def sweep_command(
             workers=executor,
             wishes=wishes,
             imported=import_rows,
-            command=" ".join(["panda", *sys.argv[1:]]),
+            command=shlex.join(["panda", *sys.argv[1:]]),
             progress=progress,
         )
     _show_outcome(read.name, outcome, places, json)
