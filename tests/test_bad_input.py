@@ -81,7 +81,8 @@ def test_unknown_names(refused):
     assert "No prompt 'nothing'" in refused("bank", "show", "nothing", model=None)
     assert "No prompt 'nothing'" in refused("transfer", *own(), "--source", "nothing")
     assert "At least one method is needed; known are prompt_tuning" in refused("transfer", *own(), "--methods", ",")
-    assert "train one with `panda train TASK`" in refused("transfer", *own()), "an empty bank has no best prompt"
+    sentence = refused("transfer", *own(), "--source", "best")
+    assert "train one with `panda train TASK`" in sentence, "an empty bank has no best prompt"
 
 
 def test_the_nearest_name_is_suggested(refused, folder, tiny_folder):
@@ -432,7 +433,7 @@ def test_prompts_that_do_not_fit(refused, folder, tiny_folder):
     sentence = refused("transfer", *own(), *FAST, "--source", "books", model="roberta")
     assert "was trained on" in sentence
     assert "--model" in sentence
-    assert "holds no prompt of" in refused("transfer", *own(), *FAST, model="roberta")
+    assert "holds no prompt of" in refused("transfer", *own(), *FAST, "--source", "best", model="roberta")
     assert "was trained on" in refused("evaluate", prompt, *own("good.jsonl", "--test", "good.jsonl"), model="roberta")
     weights = folder / "bank" / prompt / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-5])

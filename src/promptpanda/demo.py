@@ -13,7 +13,8 @@ from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetView
 from promptpanda.transfers.ranking import Ranked, rank
-from promptpanda.transfers.transfer import TransferResult, train, transfer
+from promptpanda.transfers.result import TransferResult
+from promptpanda.transfers.transfer import train, transfer
 
 
 @dataclass(frozen=True)

@@ -50,21 +50,34 @@ class BackboneCard(_Frozen):
 
 
 class SourceCard(_Frozen):
-    """The prompt that a transfer started from."""
+    """A prompt that a transfer started from; `weight` is its share where several were fused."""
 
     id: str
     task: str
     checksum: str
+    weight: float | None = None
 
 
 class DistillationCard(_Frozen):
-    """How a student was distilled."""
+    """How a student was distilled.
+
+    Attributes:
+        teacher: a prompt's id, or `random`.
+        fused_with: the other teachers, in the order of the sources, where several were fused.
+        student: what it started from, `fresh` or `source`.
+        n_unlabeled, unlabeled_weight, confidence: texts without labels, and how they counted.
+    """
 
     rule: str
     coefficient: float
     distance: str
     temperature: float
     teacher: str
+    fused_with: tuple[str, ...] = ()
+    student: str = "fresh"
+    n_unlabeled: int = 0
+    unlabeled_weight: float | None = None
+    confidence: bool = False
 
 
 class TestCard(_Frozen):

@@ -42,7 +42,7 @@ def list_prompts(bank: BankFolder = Path("bank"), json: Json = False) -> None:
         [
             card.id,
             card.method + (" (diverged)" if card.diverged is not None else ""),
-            card.sources[0].task if card.sources else "-",
+            " + ".join(source.task for source in card.sources) or "-",
             str(card.n_train),
             card.task.metric,
             output.points(card.score),

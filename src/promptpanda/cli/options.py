@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from promptpanda.bank.bank import Bank
     from promptpanda.tasks.protocol import Protocol
     from promptpanda.tasks.task import Task
+    from promptpanda.training.distillation import DistillationOptions
     from promptpanda.training.options import TrainingOptions
     from promptpanda.transfers.estimators import Cosine
 
@@ -225,6 +226,51 @@ class TrainingChoice:
         from promptpanda.training.recipes import recipe
 
         return {} if self.recipe is None else recipe(self.recipe).options.model_dump(exclude_unset=True)
+
+
+@dataclass(frozen=True)
+class DistillationChoice:
+    """How a student listens to its teacher."""
+
+    coefficient: Annotated[
+        str | None,
+        typer.Option(help="PANDA: adaptive (scale x clipped transferability; the default), published, or a number."),
+    ] = None
+    coefficient_scale: Annotated[float, typer.Option(min=0.0, help="Scale of the adaptive coefficient.")] = 1.0
+    distance: Annotated[Literal["mse", "kl"], typer.Option(help="PANDA: distance between the outputs.")] = "mse"
+    temperature: Annotated[float, typer.Option(min=0.01, help="PANDA: temperature of kl.")] = 1.0
+    student: Annotated[
+        Literal["fresh", "source"], typer.Option(help="PANDA: what the student starts from; source is a control.")
+    ] = "fresh"
+    teacher: Annotated[
+        Literal["trained", "random"],
+        typer.Option(help="PANDA: the teacher; random, which learnt nothing, is a control."),
+    ] = "trained"
+    unlabeled_weight: Annotated[
+        float, typer.Option(min=0.0, help="--unlabeled: weight of the distance on these texts.")
+    ] = 1.0
+    confidence: Annotated[
+        bool, typer.Option("--confidence", help="--unlabeled: a text counts by how sure the teacher is of it.")
+    ] = False
+
+    def options(self, recipe: str | None) -> DistillationOptions:
+        """As an object of the library.
+
+        Args:
+            recipe: the coefficient that a recipe names, which the option given here goes before.
+        """
+        from promptpanda.training.distillation import DistillationOptions
+
+        return DistillationOptions(
+            coefficient=self.coefficient or recipe or "adaptive",
+            scale=self.coefficient_scale,
+            distance=self.distance,
+            temperature=self.temperature,
+            student=self.student,
+            teacher=self.teacher,
+            unlabeled_weight=self.unlabeled_weight,
+            confidence=self.confidence,
+        )
 
 
 @dataclass(frozen=True)

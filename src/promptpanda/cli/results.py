@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import typer
+
 from promptpanda.cli import output
 from promptpanda.transfers.methods import METHODS
-from promptpanda.transfers.transfer import TransferResult
+from promptpanda.transfers.result import TransferResult
 
 
 def print_transfer(result: TransferResult) -> None:
@@ -35,3 +37,28 @@ def print_transfer(result: TransferResult) -> None:
         rows.append(["(a constant)", output.points(result.constant), "-", "-", "-"])
     columns = ["method (* chosen)", "test mean", "std", "validation mean", "seconds"]
     output.print_table(title, columns, rows, (1, 2, 3, 4))
+    if result.selection is not None:
+        _print_selection(result)
+
+
+def _print_selection(result: TransferResult) -> None:
+    """One row a seed: what won the race, what was chosen, how sure that is. And what it cost."""
+    assert result.selection is not None
+    rows = []
+    for seed, one in zip(result.seeds, result.selection, strict=True):
+        expected, gain = one.posterior[one.chosen], one.gain
+        rows.append(
+            [
+                str(seed),
+                "-" if one.trial.source is None else one.trial.source.id,
+                METHODS[one.chosen].title,
+                f"{expected.mean:.3f} +- {expected.se:.3f}",
+                f"{gain.mean:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
+                "yes" if gain.distinguishable else "no",
+            ]
+        )
+    columns = ["seed", "winner of the race", "chosen", "expected score", "validation gain over prompt tuning", "sure"]
+    title = "Selection (expected: shrunken validation score; sure: the 95 % interval of the gain leaves out 0)"
+    output.print_table(title, columns, rows)
+    planned = sum(one.planned for one in result.selection) / len(result.selection)
+    typer.echo(f"Cost: {result.cost:.1f} trainings a seed ({planned:.1f} planned).")

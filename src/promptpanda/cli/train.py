@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DataChoice, Json, MetricChoice, ModelChoice, TaskChoice, TrainingChoice
+from promptpanda.cli.options import (
+    DataChoice,
+    DistillationChoice,
+    Json,
+    MetricChoice,
+    ModelChoice,
+    TaskChoice,
+    TrainingChoice,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -128,7 +137,7 @@ def rank_command(
     title = f"Predicted transferability to {loaded.name}"
     numeric = (0, *range(3, 3 + len(names)))
     output.print_table(title, ["", "prompt", "task", *names], lines, numeric)
-    typer.echo(f"Next: panda transfer {loaded.name} --source {ranking[0].prompt}, or --source best")
+    typer.echo(f"Next: panda transfer {loaded.name} --source {ranking[0].prompt}, or without --source")
 
 
 def transfer_command(
@@ -137,26 +146,47 @@ def transfer_command(
     data: DataChoice,
     training: TrainingChoice,
     metric: MetricChoice,
+    distillation: DistillationChoice,
     source: Annotated[
-        str, typer.Option(help="Prompt to start from: id, path (also of a PEFT prefix), task name, or best.")
-    ] = "best",
-    methods: Annotated[
         str,
-        typer.Option(help="Methods to try, with commas: prompt_tuning, pot, panda, head_only, model_tuning."),
-    ] = "prompt_tuning,pot,panda",
-    coefficient: Annotated[
+        typer.Option(
+            help="Prompt to start from: id, path (also of a PEFT prefix), task name; several with commas, for fusions; "
+            "best: the top of the ranking; auto: a race among the best of it, and no transfer."
+        ),
+    ] = "auto",
+    methods: Annotated[
         str | None,
-        typer.Option(help="PANDA: adaptive (scale x clipped transferability; the default), published, or a number."),
+        typer.Option(
+            help="Methods to try, with commas: prompt_tuning, pot, panda, head_only, model_tuning, early_fusion, "
+            "late_fusion, panda_unlabeled, late_fusion_unlabeled, prompt_tuning_twice, best_of_two; by default the "
+            "first three, with --source auto four."
+        ),
     ] = None,
-    coefficient_scale: Annotated[float, typer.Option(min=0.0, help="Scale of the adaptive coefficient.")] = 1.0,
-    distance: Annotated[Literal["mse", "kl"], typer.Option(help="PANDA: distance between the outputs.")] = "mse",
-    temperature: Annotated[float, typer.Option(min=0.01, help="PANDA: temperature of kl.")] = 1.0,
+    survivors: Annotated[
+        int | None, typer.Option(help="--source auto: source prompts that race, at most; by default 4.")
+    ] = None,
+    finalists: Annotated[
+        int | None, typer.Option(help="--source auto: of them, trained to the end; by default 2.")
+    ] = None,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="--source auto: train the chosen method again on all labelled examples.")
+    ] = False,
+    unlabeled: Annotated[
+        Path | None,
+        typer.Option(
+            help="Texts without labels that panda_unlabeled learns from: .txt, one a line, or rows with the task's "
+            "text columns."
+        ),
+    ] = None,
+    ablate: Annotated[
+        bool, typer.Option("--ablate", help="Train the controls around PANDA's default too, and print their table.")
+    ] = False,
     test_examples: Annotated[
         int | None, typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Transfer a source prompt to a target task: prompt tuning, PoT and PANDA side by side.
+    """Choose a source prompt for a target task and transfer it: prompt tuning, PoT, PANDA and others side by side.
 
     The method and the prompt to use are chosen on validation data; test data gives the final figure alone.
     """
@@ -164,10 +194,18 @@ def transfer_command(
     options, seeds = training.options(), data.seed_list()
     loaded = target.load()
     loaded.train()
+    from promptpanda.cli.ablation import print_ablation
     from promptpanda.cli.results import print_transfer
+    from promptpanda.tasks.unlabeled import read_inputs, unlabeled_rows
+    from promptpanda.transfers.selection import SelectionOptions
     from promptpanda.transfers.transfer import transfer
-    from promptpanda.transfers.trial import DistillationOptions
 
+    given = {"survivors": survivors, "finalists": finalists, "refit": refit or None}
+    selection = {name: value for name, value in given.items() if value is not None}
+    rows = None
+    if unlabeled is not None:
+        rows = unlabeled_rows(unlabeled, loaded.spec)
+        read_inputs(loaded.spec, rows, str(unlabeled))  # an error names the file, before the model is loaded
     backbone = model.load()
     with output.TerminalProgress() as progress:
         result = transfer(
@@ -176,24 +214,23 @@ def transfer_command(
             backbone,
             bank=bank,
             options=options,
-            methods=tuple(name.strip() for name in methods.split(",") if name.strip()),
-            distillation=DistillationOptions(
-                coefficient=coefficient or training.coefficient() or "adaptive",
-                scale=coefficient_scale,
-                distance=distance,
-                temperature=temperature,
-            ),
+            methods=None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
+            selection=SelectionOptions(**selection) if selection else None,  # type: ignore[arg-type]
+            distillation=distillation.options(training.coefficient()),
             cosine=metric.cosine(),
             protocol=data.protocol_name(),
             train_examples=data.train_examples,
             test_examples=test_examples,
             seeds=seeds,
+            unlabeled=rows,
+            ablation=ablate,
             progress=progress,
         )
     if json:
         output.print_json(result.to_json())
         return
     print_transfer(result)
+    print_ablation(result)
     typer.echo(f"Chosen on validation data: {result.chosen}. Prompt: {result.prompt.path}")
     if result.prompt.card.weights_kept:
         typer.echo(f"Next: panda predict {result.prompt.path} FILE")

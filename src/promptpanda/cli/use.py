@@ -75,8 +75,9 @@ def predict_command(
     """Predict labels or values; one JSON line each, whatever --json says."""
     bank = model.open_bank()
     from promptpanda.bank.card import Card
-    from promptpanda.tasks.reading import column, read_rows
-    from promptpanda.transfers.predict import predict, read_row
+    from promptpanda.tasks.reading import read_rows
+    from promptpanda.tasks.unlabeled import read_inputs
+    from promptpanda.transfers.predict import predict
 
     path = bank.resolve(prompt)
     card = Card.read(path)
@@ -85,9 +86,7 @@ def predict_command(
         rows, origin = _rows_of_stdin(spec), "standard input"
     else:
         rows, origin = read_rows(file, spec.columns), str(file)
-    for name in spec.fields:
-        column(rows, name, origin)
-    inputs = [read_row(card, row, f"Row {number} of {origin}") for number, row in enumerate(rows, 1)]
+    inputs = read_inputs(spec, rows, origin)
     backbone = model.load(card.backbone.name)
     for prediction in predict(bank.load(str(path), backbone), backbone, inputs):
         sys.stdout.write(json_module.dumps(prediction, ensure_ascii=False) + "\n")
@@ -96,7 +95,7 @@ def predict_command(
 def _rows_of_stdin(spec: TaskSpec) -> list[dict[str, Any]]:
     """JSON lines; or, for a task of one field, one text a line, words with white space between them."""
     from promptpanda.tasks.reading import json_lines
-    from promptpanda.tasks.spec import Kind
+    from promptpanda.tasks.unlabeled import rows_of_lines
 
     try:
         # Bytes: under some locales the text layer lets strange bytes pass as surrogates.
@@ -105,9 +104,4 @@ def _rows_of_stdin(spec: TaskSpec) -> list[dict[str, Any]]:
         raise PandaError(f"Standard input is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
     if text.lstrip().startswith("{"):
         return json_lines(text, "standard input")
-    if len(spec.fields) > 1:
-        raise PandaError(
-            f"Task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a FILE with them, or JSON lines."
-        )
-    words = spec.kind == Kind.TOKEN_CLASSIFICATION
-    return [{spec.fields[0]: line.split() if words else line} for line in text.split("\n") if line.strip()]
+    return rows_of_lines(text, spec, "standard input")

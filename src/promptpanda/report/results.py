@@ -189,12 +189,15 @@ def _gaps(group: Group) -> list[str]:
 
 def _teachers(group: Group, run: Row) -> list[Row]:
     method = METHODS.get(run.method or "")
+    if method is None or method.teacher is None or run.spec.get("distillation", {}).get("teacher") == "random":
+        return []
+    # A fusion has a teacher a source.
+    several = [need["task"] for role, need in run.spec.items() if role.startswith("source_")]
     found = []
-    while method is not None and method.teacher is not None:
-        method = method.teacher
+    for source in several or [run.source or ""]:
         # A variant's teacher is trained with the variant's options, if they concern it.
         for variant in (run.variant, DEFAULT):
-            rows = group.pair_runs(method.name, variant, run.task, run.source or "")
+            rows = group.pair_runs(method.teacher.name, variant, run.task, source)
             if run.seed in rows:
                 found.append(rows[run.seed])
                 break

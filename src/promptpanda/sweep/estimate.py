@@ -62,10 +62,12 @@ class Work:
         trained = 0.0 if method.trained == "head" else float(options.epochs * n_train)
         if method.trained == "model":
             trained *= _MODEL_TUNING
+        trained *= method.trainings * (2 if method.unlabeled else 1)
         passes = options.epochs if spec.protocol == "paper" or options.early_stopping is not None else 1
         read = n_val * passes + n_test + min(EXAMPLES, n_train)
-        if method.trained == "head" or method.teacher is not None:
+        if method.trained == "head" or spec.teacher is not None:
             read += n_train
+        read += len(spec.teachers) * n_train + max(1, len(spec.teachers)) * (spec.unlabeled or 0)
         return self.tokens(spec) * (trained + read / 3)
 
     def tokens(self, spec: RunSpec) -> float:
@@ -149,8 +151,8 @@ def _rate(spec: RunSpec, work: Work) -> float:
     before = torch.get_num_threads()
     torch.set_num_threads(spec.threads)
     try:
-        trial.fit(PROMPT_TUNING)  # the first also sets things up
-        seconds = min(trial.fit(PROMPT_TUNING).seconds for _ in range(2))
+        trial.training(PROMPT_TUNING).run()  # the first also sets things up
+        seconds = min(trial.training(PROMPT_TUNING).run().seconds for _ in range(2))
     finally:
         torch.set_num_threads(before)
     lengths = np.minimum(token_lengths(backbone, few.train.texts), options.max_length)

@@ -10,6 +10,8 @@ from promptpanda.errors import PandaError
 from promptpanda.sweep.recipe import DEFAULT, SweepRecipe
 from promptpanda.sweep.spec import RunSpec, Settings
 from promptpanda.tasks.catalog import load_task
+from promptpanda.tasks.shared_text import share_text
+from promptpanda.tasks.spec import Kind
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import estimators
 from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
@@ -44,19 +46,22 @@ def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
     """
     locations: dict[str, str] = {}
     names: dict[str, str] = {}
+    kinds: dict[str, Kind] = {}
     for given in [*(recipe.sources.tasks if recipe.sources else ()), *recipe.targets.tasks]:
         location = _beside(given, base)
-        name = load_task(location).name
+        loaded = load_task(location)
+        name = loaded.name
         if locations.setdefault(name, location) != location:
             raise PandaError(f"Two specs of the recipe call their task '{name}'; rename one.")
         names[given] = name
+        kinds[name] = loaded.kind
     asked: list[RunSpec] = []
     for model in recipe.models:
         asked += _sources(recipe, model, names)
         for task in recipe.targets.tasks:
             for budget in recipe.targets.budgets:
                 for seed in recipe.seeds:
-                    asked += _target(recipe, model, names, task, budget, seed)
+                    asked += _target(recipe, model, names, kinds, task, budget, seed)
     return Plan(_joined(asked), {model: _beside(model, base) for model in recipe.models}, locations)
 
 
@@ -80,6 +85,8 @@ def _joined(asked: list[RunSpec]) -> tuple[RunSpec, ...]:
                     source=None if one.source is None else runs[one.source],
                     teacher=None if one.teacher is None else runs[one.teacher],
                     own=None if one.own is None else runs[one.own],
+                    sources=tuple(runs[other] for other in one.sources),
+                    teachers=tuple(runs[other] for other in one.teachers),
                 )
     return tuple(runs.values())
 
@@ -106,9 +113,15 @@ def _source(recipe: SweepRecipe, model: str, names: dict[str, str], task: str, s
 
 
 def _target(
-    recipe: SweepRecipe, model: str, names: dict[str, str], task: str, budget: int | None, seed: int
+    recipe: SweepRecipe,
+    model: str,
+    names: dict[str, str],
+    kinds: dict[str, Kind],
+    task: str,
+    budget: int | None,
+    seed: int,
 ) -> list[RunSpec]:
-    """The runs on one target, budget and seed: without a source once, with a source once a source."""
+    """The runs on one target, budget and seed: without a source and with several once, with one once a source."""
     sources = recipe.sources
     source_seed = seed if sources is None or seed in sources.seeds else min(sources.seeds)
     prompts = [
@@ -117,11 +130,15 @@ def _target(
         if names[other] != names[task]
     ]
 
-    def run(method: Method, variant: str, source: RunSpec | None) -> RunSpec:
-        teacher = None if method.teacher is None else run(method.teacher, variant, source)
+    def run(method: Method, variant: str, *given: RunSpec) -> RunSpec:
         distilled: Settings = ()
-        if teacher is not None:
-            distilled = tuple(sorted(recipe.distillation_options(variant).used().items()))
+        teachers: tuple[RunSpec, ...] = ()
+        several = method.sources == "several"
+        if method.teacher is not None:
+            options = recipe.distillation_options(variant)
+            distilled = tuple(sorted(options.used(unlabeled=method.unlabeled).items()))
+            if options.teacher == "trained":
+                teachers = tuple(run(method.teacher, variant, source) for source in given)
         return RunSpec(
             kind="target",
             model=model,
@@ -135,19 +152,28 @@ def _target(
             tested=True,
             test_examples=recipe.targets.test_examples,
             threads=recipe.threads,
-            source=source if method.needs_source else None,
-            teacher=teacher,
+            source=given[0] if given and not several else None,
+            teacher=teachers[0] if teachers and not several else None,
+            sources=given if several else (),
+            teachers=teachers if several else (),
+            unlabeled=recipe.targets.unlabeled if method.unlabeled else None,
             variant=variant,
         )
 
-    asked = [(name, DEFAULT) for name in METHODS if name in recipe.methods]
-    asked += [(variant.method, name) for name, variant in recipe.variants.items()]
-    plain = [run(METHODS[name], variant, None) for name, variant in asked if not METHODS[name].needs_source]
-    transfers = [(name, variant) for name, variant in asked if METHODS[name].needs_source]
-    led = [run(METHODS[name], variant, prompt) for prompt in prompts for name, variant in transfers]
-    tuned = run(PROMPT_TUNING, DEFAULT, None)
+    asked = [(METHODS[name], DEFAULT) for name in METHODS if name in recipe.methods]
+    asked += [
+        (METHODS[variant.method], name)
+        for name, variant in recipe.variants.items()
+        if recipe.distillation_options(name).suits(kinds[names[task]])
+    ]
+    plain = [run(method, variant) for method, variant in asked if not method.needs_source]
+    led = [run(method, variant, prompt) for prompt in prompts for method, variant in asked if method.sources == "one"]
+    # A fusion holds all sources, so that one which shares text with the target would spoil it.
+    apart = [prompt for prompt in prompts if not share_text(prompt.task, names[task])]
+    fused = [run(method, variant, *apart) for method, variant in asked if method.sources == "several" and apart]
+    tuned = run(PROMPT_TUNING, DEFAULT)
     wanted = recipe.estimator_names(own=tuned in plain)
-    return [*plain, *led, *(_estimates(recipe, wanted, tuned, prompt, task) for prompt in prompts if wanted)]
+    return [*plain, *led, *fused, *(_estimates(recipe, wanted, tuned, prompt, task) for prompt in prompts if wanted)]
 
 
 def _estimates(recipe: SweepRecipe, wanted: tuple[str, ...], tuned: RunSpec, source: RunSpec, task: str) -> RunSpec:

@@ -12,14 +12,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
 from promptpanda.tasks.protocol import Protocol
-from promptpanda.training.distillation import DistanceName
+from promptpanda.training.distillation import DistanceName, DistillationOptions, Start, Teacher
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.ablation import CONTROLS
 from promptpanda.transfers.estimators import estimators
 from promptpanda.transfers.methods import METHODS
-from promptpanda.transfers.trial import DistillationOptions
 
 Options = dict[str, Any]  # fields of TrainingOptions; those left out keep their defaults
 DEFAULT = "default"  # the variant that every method has
+ABLATION = "ablation"  # in the place of variants: all controls
 _SHAPE = ("prompt_kind", "prompt_length")
 
 
@@ -96,25 +97,34 @@ class Targets(_Tasks):
     Attributes:
         budgets: examples, train and validation together; null takes all.
         test_examples: at most so many test examples, drawn with a fixed seed.
+        unlabeled: at most so many rows of train beyond the budget, drawn by the seed, which methods that learn from
+            unlabelled text see without their labels.
     """
 
     budgets: Annotated[tuple[Annotated[int | None, Field(ge=1)], ...], BeforeValidator(_listed)] = (None,)
     test_examples: Annotated[int | None, Field(ge=1)] = None
+    unlabeled: Annotated[int | None, Field(ge=1)] = None
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:
         _once(self.budgets)
+        if self.unlabeled is not None and None in self.budgets:
+            raise ValueError("unlabeled takes rows of train beyond the budget, and a budget of null leaves none")
         return self
 
 
 class DistillationSettings(_Strict):
-    """How PANDA's student listens to its teacher; see `DistillationOptions`."""
+    """How a student listens to its teacher; see `DistillationOptions`."""
 
     coefficient: Annotated[str, BeforeValidator(_coefficient)] = "adaptive"
     scale: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     beta: float = Field(default=0.1, ge=0, allow_inf_nan=False)
     distance: DistanceName = "mse"
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    student: Start = "fresh"
+    teacher: Teacher = "trained"
+    unlabeled_weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    confidence: bool = False
 
     def options(self) -> DistillationOptions:
         return DistillationOptions(**self.model_dump())
@@ -157,7 +167,7 @@ class SweepRecipe(_Strict):
         sources: may be left out where no method starts from a source.
         methods: names of the registry.
         seeds: of the targets' runs.
-        variants: controls, by name.
+        variants: controls, by name; or the word `ablation`, for all that `panda transfer --ablate` has.
         estimators: whether estimators score every source for every target; or which.
         threads: CPU threads of a run. They decide about the last bits, so they are part of its spec.
         data_dir: data root; --data-dir and PANDA_DATA go before it.
@@ -210,6 +220,27 @@ class SweepRecipe(_Strict):
         content = self.model_dump(mode="json", exclude_unset=True)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=110)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _write_out(cls, content: Any) -> Any:
+        """The ablation's controls in the place of their name, so that the recipe tells all it holds."""
+        if not isinstance(content, dict) or content.get("variants") != ABLATION:
+            return content
+        try:
+            written = DistillationSettings.model_validate(content.get("distillation", {})).options()
+        except ValidationError:
+            return content | {"variants": {}}  # what is wrong with it is said where it stands
+        variants = {
+            control.name: {"method": control.method, "distillation": control.distillation}
+            for control in CONTROLS
+            if control.distillation and control.changes(written)
+        }
+        methods = content.get("methods")
+        if isinstance(methods, (list, tuple)):
+            plain = (control.method for control in CONTROLS if not control.distillation)
+            methods = [*methods, *(name for name in plain if name not in methods)]
+        return content | {"methods": methods, "variants": variants}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_name(self.name, "name")
@@ -227,6 +258,9 @@ class SweepRecipe(_Strict):
         needy = [name for name in self.used_methods if METHODS[name].needs_source]
         if needy and self.sources is None:
             raise ValueError(f"method {needy[0]} starts from a source, and the recipe has no sources")
+        needy = [name for name in self.used_methods if METHODS[name].unlabeled]
+        if needy and self.targets.unlabeled is None:
+            raise ValueError(f"method {needy[0]} learns from unlabelled text; say how much in targets: unlabeled")
         if not isinstance(self.estimators, bool):
             for name in _once(self.estimators):
                 if name not in estimators():

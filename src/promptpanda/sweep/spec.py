@@ -10,8 +10,8 @@ from typing import Any
 from promptpanda.sweep.recipe import DEFAULT
 from promptpanda.sweep.row import RunKind
 from promptpanda.tasks.protocol import Protocol
+from promptpanda.training.distillation import DistillationOptions
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.trial import DistillationOptions
 
 Settings = tuple[tuple[str, Any], ...]  # pairs of name and value, sorted
 
@@ -33,8 +33,10 @@ class RunSpec:
         test_examples: at most so many.
         estimators: names, for estimates.
         threads: CPU threads.
+        unlabeled: at most so many texts of train beyond the budget, without labels, for methods that learn from them.
         source: the run that trains the source prompt.
         teacher: the run that trains the teacher.
+        sources, teachers: of a fusion, instead of `source` and `teacher`: one run each a source.
         own: the run that tunes a prompt on the target, for estimators that need it.
         variant: what the recipe calls these settings; a name changes no result.
     """
@@ -55,6 +57,9 @@ class RunSpec:
     source: RunSpec | None = None
     teacher: RunSpec | None = None
     own: RunSpec | None = None
+    unlabeled: int | None = None
+    sources: tuple[RunSpec, ...] = ()
+    teachers: tuple[RunSpec, ...] = ()
     variant: str = field(default=DEFAULT, compare=False)
 
     def __hash__(self) -> int:
@@ -71,20 +76,32 @@ class RunSpec:
     @property
     def needs(self) -> dict[str, RunSpec]:
         """The runs that it starts from, by role."""
+        return self._led | {
+            f"{role}_{number}": spec
+            for role, specs in (("source", self.sources), ("teacher", self.teachers))
+            for number, spec in enumerate(specs, 1)
+        }
+
+    @property
+    def _led(self) -> dict[str, RunSpec]:
         roles = {"source": self.source, "teacher": self.teacher, "own": self.own}
         return {role: spec for role, spec in roles.items() if spec is not None}
 
     @property
     def words(self) -> tuple[str, ...]:
         """What `--only` compares with."""
-        source = "" if self.source is None else self.source.task
-        words = (self.kind, self.model, self.task, self.method or "", self.variant, source, f"s{self.seed}")
+        sources = [spec.task for spec in self._sources]
+        words = (self.kind, self.model, self.task, self.method or "", self.variant, *sources, f"s{self.seed}")
         return tuple(dict.fromkeys(word for word in words if word))
+
+    @property
+    def _sources(self) -> tuple[RunSpec, ...]:
+        return self.sources if self.source is None else (self.source,)
 
     @property
     def label(self) -> str:
         """For a line of progress."""
-        source = "" if self.source is None else f" from {self.source.task}"
+        source = f" from {' and '.join(spec.task for spec in self._sources)}" if self._sources else ""
         variant = "" if self.variant == DEFAULT else f" ({self.variant})"
         budget = "" if self.budget is None else f", {self.budget} examples"
         what = "estimates" if self.kind == "estimates" else self.method
@@ -106,6 +123,7 @@ class RunSpec:
         }
         plain |= {"options": dict(self.options), "distillation": dict(self.distillation)}
         plain |= {"estimators": list(self.estimators), "threads": self.threads, "variant": self.variant}
+        plain |= {} if self.unlabeled is None else {"unlabeled": self.unlabeled}
         return plain | {role: spec.to_json() for role, spec in self.needs.items()}
 
     def closure(self) -> Iterator[RunSpec]:
@@ -136,8 +154,16 @@ class RunSpec:
             "distillation": dict(self.distillation),
             "estimators": list(self.estimators),
             "threads": self.threads,
-            "needs": {role: of_need(spec) for role, spec in self.needs.items()},
+            "needs": {role: of_need(spec) for role, spec in self._led.items()},
         }
+        # What came later stands there only where it has an effect, so that older rows keep their keys.
+        if self.sources:
+            content["fused"] = {
+                "sources": sorted(of_need(spec) for spec in self.sources),
+                "teachers": sorted(of_need(spec) for spec in self.teachers),
+            }
+        if self.unlabeled is not None:
+            content["unlabeled"] = self.unlabeled
         if not training_only:
             content |= {"kind": self.kind, "tested": self.tested, "test_examples": self.test_examples}
         return content

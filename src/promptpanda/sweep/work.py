@@ -30,6 +30,7 @@ from promptpanda.tasks.metrics import baseline
 from promptpanda.tasks.protocol import Partition, capped, partition
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
+from promptpanda.tasks.unlabeled import rest_of_train
 from promptpanda.training.defaults import settled
 from promptpanda.transfers.estimators import IncomparableError, estimators
 from promptpanda.transfers.methods import METHODS
@@ -129,20 +130,27 @@ def _execute(order: Order, scratch: Path) -> Result:
     began = time.perf_counter()
     part = partition(task, protocol=spec.protocol, train_examples=spec.budget, seed=spec.seed)
     handed = {role: _read(files, scratch, backbone) for role, files in order.prompts.items()}
+    sources = [SourcePrompt.of(one) for role, one in handed.items() if role.startswith("source")]
+    unlabeled = None
+    if spec.unlabeled is not None:
+        unlabeled = rest_of_train(task, part, spec.unlabeled, seed=spec.seed)
     trial = Trial(
         backbone,
         task,
         part,
         settled(spec.training_options(), task.kind, part.train, backbone),
         spec.seed,
-        source=SourcePrompt.of(handed["source"]) if "source" in handed else None,
+        sources=tuple(sources),
         distillation=spec.distillation_options(),
+        unlabeled=unlabeled,
     )
     if spec.method is None:
         return _estimate(order, trial, handed.get("own"), began)
     method = METHODS[spec.method]
     if method.teacher is not None:
-        _hand_in(trial, method.teacher, handed["teacher"])
+        teachers = [one for role, one in handed.items() if role.startswith("teacher")]
+        for source, teacher in zip(sources, teachers, strict=False):  # a random teacher is not handed in
+            _hand_in(trial.alone(source), method.teacher, teacher)
     spent = _take_up(trial, method, order, scratch)
     trained = trial.outcome(method)
     test = _test_of(task, part, spec)

@@ -74,6 +74,13 @@ class Split:
         groups = None if self.groups is None else self.groups[indices]
         return Split(tuple(self.texts[int(index)] for index in indices), self.labels[indices], groups)
 
+    def joined(self, other: Split) -> Split:
+        """The examples of both, these first."""
+        groups = None
+        if self.groups is not None and other.groups is not None:
+            groups = np.concatenate([self.groups, other.groups])
+        return Split(self.texts + other.texts, np.concatenate([self.labels, other.labels]), groups)
+
     @property
     def fingerprint(self) -> str:
         """Hex digest of the texts and labels, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,33 @@ def shuffled_batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches.extend(pool[cut : cut + size] for cut in range(0, len(pool), size))
     return [batches[index] for index in rng.permutation(len(batches))]
+
+
+class Cycle:
+    """Endless draws of examples: all once in random order, then all again in another."""
+
+    def __init__(self, examples: int, rng: np.random.Generator) -> None:
+        if examples < 1:
+            raise ValueError("there is no example to draw")
+        self._examples, self._rng = examples, rng
+        self._ahead = np.empty(0, dtype=np.int64)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Plain numbers from which it goes on with the same draws."""
+        return {"rng": self._rng.bit_generator.state, "ahead": self._ahead.tolist()}
+
+    @state.setter
+    def state(self, state: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = state["rng"]
+        self._ahead = np.asarray(state["ahead"], dtype=np.int64)
+
+    def draw(self, size: int) -> np.ndarray:
+        """The next examples. *Shape:* (size,)."""
+        while len(self._ahead) < size:
+            self._ahead = np.concatenate([self._ahead, self._rng.permutation(self._examples)])
+        drawn, self._ahead = self._ahead[:size], self._ahead[size:]
+        return drawn
 
 
 def sorted_batches(lengths: np.ndarray, size: int) -> Iterator[np.ndarray]:

@@ -1,12 +1,13 @@
 """What the student learns from the teacher: a distance between their outputs, and its coefficient.
 
 Reference: PANDA, arXiv 2208.10160. The teacher's outputs are constants (backbone and teacher are frozen and run without
-dropout), so they are computed once.
+dropout), so they are computed once. Unlabelled text is ours: there the distance alone counts.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -14,11 +15,84 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.encoding import Layout
+from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.objectives.objective import Objective
 
 DistanceName = Literal["mse", "kl"]
+Start = Literal["fresh", "source"]
+Teacher = Literal["trained", "random"]
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """How a student listens to its teacher.
+
+    Attributes:
+        coefficient: `adaptive`, `published` or a number; see `coefficient_value`.
+        scale: of `adaptive`.
+        beta: of `published`.
+        distance, temperature: see `Distillation`.
+        student: where the student starts: from a `fresh` prompt, or from that of the `source`.
+        teacher: the `trained` one, or a control: a fresh `random` prompt and head that learnt nothing.
+        unlabeled_weight: of the distance on unlabelled text, whatever the coefficient is.
+        confidence: whether an unlabelled text counts by how sure the teacher is of it; see `confidences`.
+    """
+
+    coefficient: str = "adaptive"
+    scale: float = 1.0
+    beta: float = 0.1
+    distance: DistanceName = "mse"
+    temperature: float = 1.0
+    student: Start = "fresh"
+    teacher: Teacher = "trained"
+    unlabeled_weight: float = 1.0
+    confidence: bool = False
+
+    def used(self, *, unlabeled: bool = False) -> dict[str, object]:
+        """The settings that have an effect: what does not matter must not make two runs differ.
+
+        Args:
+            unlabeled: whether there is unlabelled text.
+        """
+        values: dict[str, object] = {"coefficient": self.coefficient, "distance": self.distance}
+        if self.coefficient == "adaptive":
+            values["scale"] = self.scale
+        if self.coefficient == "published":
+            values["beta"] = self.beta
+        if self.distance == "kl":
+            values["temperature"] = self.temperature
+        # These came later: a default is left out, so that runs from before keep their identity.
+        if self.student != "fresh":
+            values["student"] = self.student
+        if self.teacher != "trained":
+            values["teacher"] = self.teacher
+        if unlabeled and self.unlabeled_weight != 1.0:
+            values["unlabeled_weight"] = self.unlabeled_weight
+        if unlabeled and self.confidence:
+            values["confidence"] = True
+        return values
+
+    def suits(self, kind: Kind) -> bool:
+        """Whether a kind of task has these settings."""
+        try:
+            self.check(kind)
+        except PandaError:
+            return False
+        return True
+
+    def check(self, kind: Kind) -> None:
+        """Refuse settings that a kind of task has not, or that are none. Raises PandaError."""
+        check_distance(self.distance, kind)
+        if not 0.0 <= self.unlabeled_weight < math.inf:
+            raise PandaError(
+                f"--unlabeled-weight must be a finite number of at least 0, found {self.unlabeled_weight}."
+            )
+        if self.confidence and not kind.classifies:
+            raise PandaError(
+                f"--confidence weights texts by their class probabilities, and {kind.words} predicts none of a whole "
+                "text; leave it out."
+            )
 
 
 @dataclass(frozen=True)
@@ -33,12 +107,19 @@ class Distillation:
             end) or `kl` (mean over the distributions that are predicted: of an example over its classes or choices, of
             a word over tags, of start and of end over tokens; times the temperature squared).
         temperature: softens both sides of `kl`.
+        weights: how much each example counts, where one example is one row; None: all alike. *Shape:* (examples,).
     """
 
     teacher: Tensor
     coefficient: float
     distance: DistanceName = "mse"
     temperature: float = 1.0
+    weights: Tensor | None = None
+
+    def to(self, device: torch.device) -> Distillation:
+        """The same on a device."""
+        weights = None if self.weights is None else self.weights.to(device)
+        return replace(self, teacher=self.teacher.to(device), weights=weights)
 
     def loss(self, outputs: Tensor, teacher: Tensor, objective: Objective, layout: Layout) -> Tensor:
         """Coefficient x distance on a batch.
@@ -53,8 +134,11 @@ class Distillation:
         if outputs.ndim == 3:
             taught = taught[:, : outputs.shape[1]]
         if self.distance == "mse":
-            learnt = objective.learnt(outputs, layout).float()
-            return self.coefficient * F.mse_loss(learnt, objective.learnt(taught, layout))
+            learnt, target = objective.learnt(outputs, layout).float(), objective.learnt(taught, layout)
+            if self.weights is None:
+                return self.coefficient * F.mse_loss(learnt, target)
+            each = F.mse_loss(learnt, target, reduction="none").mean(1)
+            return self.coefficient * (self.weights[layout.examples] * each).mean()
         student, target = (
             F.log_softmax(objective.logits(side, layout).float() / self.temperature, dim=-1)
             for side in (outputs, taught)
@@ -64,7 +148,33 @@ class Distillation:
         divergence = F.kl_div(
             student.masked_fill(nowhere, 0.0), target.masked_fill(nowhere, 0.0), reduction="none", log_target=True
         )
-        return self.coefficient * self.temperature**2 * divergence.masked_fill(nowhere, 0.0).sum(1).mean()
+        each = divergence.masked_fill(nowhere, 0.0).sum(1)
+        if self.weights is not None:
+            each = self.weights[layout.examples] * each
+        return self.coefficient * self.temperature**2 * each.mean()
+
+
+@dataclass(frozen=True)
+class Unlabeled:
+    """Texts without labels, of which every step of a student takes as many as it takes labelled examples.
+
+    Attributes:
+        encoded: their rows.
+        distillation: what the teacher makes of them; its coefficient is the weight of the distance, which alone counts.
+    """
+
+    encoded: Encoded
+    distillation: Distillation
+
+
+def confidences(logits: Tensor) -> Tensor:
+    """How sure a teacher is: 1 - entropy / log(classes) of what it predicts; 1 for one class, 0 for all alike.
+
+    *Shape:* (examples, classes) -> (examples,).
+    """
+    logs = F.log_softmax(logits.double(), dim=-1)
+    entropy = -(logs.exp() * logs).sum(-1)
+    return (1.0 - entropy / math.log(logits.shape[-1])).clamp(0.0, 1.0).float()
 
 
 def check_distance(distance: str, kind: Kind) -> None:

@@ -1,34 +1,29 @@
-"""The one training loop: a prompt and a head learn; for baselines the head alone, or the whole model."""
+"""The one training loop, taken step by step: `fit` goes through it, a race stops in between and goes on."""
 
 from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from torch import Tensor
 
-from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.backbone import Backbone
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
-from promptpanda.prompts.dropout import keep_mask
-from promptpanda.prompts.prompt import Prompt, PromptStack
-from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
-from promptpanda.tasks.encoding import Layout
+from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.metrics import baseline
-from promptpanda.training.batching import shuffled_batches
-from promptpanda.training.distillation import Distillation
-from promptpanda.training.heads import Head, HeadReadout, features, folded, fresh_head
-from promptpanda.training.inference import Data, forward, predict_outputs, scores_of
+from promptpanda.training.distillation import Distillation, Unlabeled
+from promptpanda.training.heads import Head
+from promptpanda.training.inference import Data, predict_outputs, scores_of
+from promptpanda.training.learner import Learner, Streams, TorchStream, Trained, stream_seed
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
-
-Trained = Literal["prompt", "head", "model"]
+from promptpanda.training.steps import DivergedError, Steps
 
 
 @dataclass(frozen=True)
@@ -71,75 +66,249 @@ class Fitted:
     distillation: Distillation | None = None
 
 
-class Streams:
-    """Independent random streams of one seed: whatever one method draws, the others' draws stay the same."""
-
-    def __init__(self, seed: int, device: torch.device) -> None:
-        self.order = np.random.default_rng([seed, 2])
-        self.prompt = torch.Generator().manual_seed(_stream_seed(seed, 3))
-        self.head = torch.Generator().manual_seed(_stream_seed(seed, 4))
-        self.dropout = torch.Generator(device).manual_seed(_stream_seed(seed, 5))
-
-
-def _stream_seed(seed: int, stream: int) -> int:
-    return int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint32)[0])
-
-
-@dataclass
-class _Learner:
-    """The trainable parts and how they are run.
+@dataclass(frozen=True)
+class TrainingState:
+    """All that a training needs to go on to the same bits.
 
     Attributes:
-        seen: what the head reads of every training row, where nothing in front of it learns. *Shape:* (rows, hidden).
+        tensors: parameters, moments of AdamW, torch's random streams, the epochs that are kept; on the CPU.
+        numbers: the rest, as JSON takes it.
     """
 
-    backbone: Backbone
-    prompt: DirectPrompt | ReparameterizedPrompt | None
-    head: nn.Linear
-    readout: HeadReadout
-    dropout: float
-    generator: torch.Generator
-    seen: Tensor | None = None
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+
+class TrainingDivergedError(PandaError):
+    """A training was given up; the message says at which step, and what to change."""
+
+
+class Training:
+    """A training that can be stopped after any step, looked at, put down and taken up again.
+
+    Learning rate and batch order are those of the full run from step 1. However it is cut into pieces, the outcome is
+    that of `fit`, bit for bit.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        train: Data,
+        validation: Data,
+        objective: Objective,
+        options: TrainingOptions,
+        *,
+        seed: int,
+        start: Prompt | None = None,
+        trained: Trained = "prompt",
+        distillation: Distillation | None = None,
+        unlabeled: Unlabeled | None = None,
+        restart: int = 0,
+        best_epoch: bool = False,
+        progress: Progress | None = None,
+        label: str = "train",
+    ) -> None:
+        """See `fit`."""
+        self._seconds = 0.0
+        with self._timed():
+            if trained == "prompt":
+                backbone.check_length(options.max_length, options.prompt_length if start is None else start.length)
+            else:
+                backbone.check_length(options.max_length, 0)
+            self._streams = Streams(seed, backbone.device, restart)
+            self._learner = Learner.of(backbone, objective, options, self._streams, start, trained)
+            if trained == "head" and not objective.reads_tokens:
+                self._learner.look(train)
+            self._steps = Steps(self._learner, train, objective, options, distillation, unlabeled, self._streams)
+        self._train, self._validation, self._objective, self._options = train, validation, objective, options
+        self._distillation, self._trained = distillation, trained
+        self._progress, self._label = progress or Silent(), label
+        # A model's layers draw their dropout from torch's own stream.
+        self._own_stream = None if trained != "model" else TorchStream(stream_seed(seed, 6, restart))
+        self._track = best_epoch or options.early_stopping is not None
+        self._curve: list[Epoch] = []
+        self._best: tuple[float, int] | None = None
+        # An epoch's end is known to be sound only when the next step's loss is finite, so the one before is kept too.
+        self._kept: list[list[Tensor]] = []
+        self._stopped = False
+        self._diverged: str | None = None
 
     @property
-    def parameters(self) -> list[nn.Parameter]:
-        trained = [p for p in self.backbone.model.parameters() if p.requires_grad]
-        return [*trained, *(() if self.prompt is None else self.prompt.parameters()), *self.head.parameters()]
+    def total(self) -> int:
+        """Steps of the full run."""
+        return self._steps.total
 
     @property
-    def tunes_model(self) -> bool:
-        """Whether the whole model learns: it alone has dropout of its own, and another learning rate."""
-        return any(p.requires_grad for p in self.backbone.model.parameters())
+    def done(self) -> int:
+        """Steps taken."""
+        return self._steps.done
 
-    def outputs(self, batch: TextBatch, layout: Layout) -> Tensor:
-        """Outputs in training, with dropout. *Shape:* (rows, outputs) or (rows, units, outputs)."""
-        read = self._read(batch, layout)
-        if self.dropout > 0:
-            read = read * keep_mask(read.shape, self.dropout, read.device, self.generator) / (1 - self.dropout)
-        outputs: Tensor = self.head(read)
-        return outputs
+    @property
+    def example_steps(self) -> int:
+        """Examples that went forward and backward so far; none where what the head reads was read once."""
+        return self._steps.examples if self._learner.seen is None else 0
 
-    def _read(self, batch: TextBatch, layout: Layout) -> Tensor:
-        if self.seen is not None:
-            return self.seen[layout.rows]
-        stack = None
-        if self.prompt is not None:
-            stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)
-        return features(self.backbone, batch, layout, stack, self.readout)
+    @property
+    def ended(self) -> bool:
+        """Whether no step is left to take: all are taken, it was stopped early, or it diverged."""
+        return self._stopped or self._diverged is not None or self.done >= self.total
 
-    def frozen(self, objective: Objective) -> tuple[Prompt | None, Head]:
-        head = folded(self.head, scale=objective.scale, shift=objective.shift, readout=self.readout)
-        if self.prompt is None:
-            return None, head
-        return Prompt(self.prompt.kind, self.prompt().detach().cpu().contiguous().clone()), head
+    @property
+    def diverged(self) -> str | None:
+        """Why it cannot go on, or None."""
+        return self._diverged
 
-    def snapshot(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in self.parameters]
+    def run(self) -> Fitted:
+        """Train to the end; see `finish`."""
+        self.advance()
+        return self.finish()
 
-    def restore(self, snapshot: list[Tensor]) -> None:
-        with torch.no_grad():
-            for parameter, value in zip(self.parameters, snapshot, strict=True):
-                parameter.copy_(value)
+    def advance(self, until: int | None = None) -> None:
+        """Train up to a step of the full run; None: to the end. A divergence ends it, and is told by `finish`."""
+        last = self.total if until is None else min(until, self.total)
+        backbone = self._learner.backbone
+        with self._timed(), contextlib.ExitStack() as scope:
+            backbone.set_gradient_checkpointing(self._options.gradient_checkpointing)
+            scope.callback(backbone.set_gradient_checkpointing, False)
+            if self._own_stream is not None:
+                scope.enter_context(self._own_stream.used())
+            self._progress.begin(self._label, max(last - self.done, 0))
+            try:
+                while not self.ended and self.done < last:
+                    ended = self._steps.take()
+                    self._progress.advance(1)
+                    if ended:
+                        self._end_epoch()
+            except DivergedError as error:
+                epoch = f"epoch {len(self._curve) + 1} of {self._options.epochs}"
+                self._diverged = f"{error} in {epoch} (step {self.done + 1})"
+
+    def validate(self) -> dict[str, float] | None:
+        """Scores on the validation part as it stands, `loss` among them; None where it diverged. Changes nothing."""
+        with self._timed():
+            outputs = self._outputs()
+            if self._diverged is not None or not np.isfinite(outputs).all():
+                return None
+            return self._judged(outputs)[1]
+
+    def finish(self) -> Fitted:
+        """What it gives, once it has ended.
+
+        Raises:
+            TrainingDivergedError: there was no sound epoch, so that there is nothing to keep.
+        """
+        if not self.ended:
+            raise ValueError(f"{self.done} of {self.total} steps are taken: a training is finished after all of them")
+        diverged, curve = self._diverged, self._curve
+        with self._timed():
+            for snapshot in self._kept:
+                self._learner.restore(snapshot)
+                outputs = self._outputs()
+                if np.isfinite(outputs).all():
+                    break
+                diverged = (
+                    diverged or f"the outputs were no longer finite after epoch {len(curve)} of {self._options.epochs}"
+                )
+            else:
+                raise TrainingDivergedError(
+                    f"Training '{self._label}' stopped: {diverged}, with no sound epoch before it; lower --lr (it was "
+                    f"{self._steps.lr:g})."
+                )
+            prompt, head = self._learner.frozen(self._objective)
+            chosen, scores = self._judged(outputs)
+        read = 0 if self._learner.seen is None else len(self._train)
+        return Fitted(
+            prompt,
+            head,
+            self._learner.backbone if self._trained == "model" else None,
+            chosen,
+            scores,
+            tuple(curve),
+            example_steps=self.example_steps,
+            forward_examples=len(self._validation) * (1 + len(curve) * self._track) + read,
+            seconds=self._seconds,
+            diverged=diverged,
+            warnings=_warnings(self._train, self._validation, scores, curve),
+            distillation=self._distillation,
+        )
+
+    def state(self) -> TrainingState:
+        """What `load_state` needs to go on from here. A model's training is not put down."""
+        if self._own_stream is not None:
+            raise ValueError("the training of a whole model cannot be put down")
+        tensors, numbers = self._steps.state()
+        for name, snapshot in (("now", self._learner.snapshot()), *zip("01", self._kept, strict=False)):
+            tensors |= {f"parameters.{name}.{place}": value.cpu() for place, value in enumerate(snapshot)}
+        tensors |= {f"stream.{name}": stream.get_state() for name, stream in self._torch_streams().items()}
+        curve = [[epoch.train_loss, epoch.validation] for epoch in self._curve]
+        return TrainingState(
+            tensors,
+            {
+                "steps": numbers,
+                "kept": len(self._kept),
+                "curve": curve,
+                "best": self._best,
+                "stopped": self._stopped,
+                "diverged": self._diverged,
+                "seconds": self._seconds,
+            },
+        )
+
+    def load_state(self, state: TrainingState) -> None:
+        """Go on from where a training made in the same way was put down."""
+        tensors, numbers = state.tensors, state.numbers
+        count = len(self._learner.parameters)
+
+        def snapshot(name: str) -> list[Tensor]:
+            device = self._learner.backbone.device
+            return [tensors[f"parameters.{name}.{place}"].to(device) for place in range(count)]
+
+        self._steps.load_state(tensors, numbers["steps"])
+        self._learner.restore(snapshot("now"))
+        self._kept = [snapshot(str(place)) for place in range(int(numbers["kept"]))]
+        for name, stream in self._torch_streams().items():
+            stream.set_state(tensors[f"stream.{name}"])
+        self._curve = [Epoch(loss, scores) for loss, scores in numbers["curve"]]
+        self._best = None if numbers["best"] is None else (numbers["best"][0], numbers["best"][1])
+        self._stopped, self._diverged = bool(numbers["stopped"]), numbers["diverged"]
+        self._seconds = float(numbers["seconds"])
+
+    def _torch_streams(self) -> dict[str, torch.Generator]:
+        return {name: value for name, value in vars(self._streams).items() if isinstance(value, torch.Generator)}
+
+    def _end_epoch(self) -> None:
+        loss, scores = self._steps.end_epoch(), None
+        metric = self._validation.spec.metric
+        if self._track:
+            scores = scores_of(self._outputs(), self._validation, self._objective)
+            if not np.isfinite(scores["loss"]):
+                raise DivergedError("the outputs were no longer finite")
+        epoch = len(self._curve)
+        self._curve.append(Epoch(loss, scores))
+        if scores is None:
+            self._kept = [self._learner.snapshot(), *self._kept[:1]]
+        elif self._best is None or scores[metric] > self._best[0]:
+            self._kept = [self._learner.snapshot()]
+            self._best = (scores[metric], epoch)
+        patience = self._options.early_stopping
+        self._stopped = patience is not None and self._best is not None and epoch - self._best[1] >= patience
+
+    def _outputs(self) -> np.ndarray:
+        prompt, head = self._learner.frozen(self._objective)
+        return predict_outputs(self._learner.backbone, prompt, head, self._validation.encoded)
+
+    def _judged(self, outputs: np.ndarray) -> tuple[Objective, dict[str, float]]:
+        split = self._validation.split
+        chosen = self._objective.calibrated(outputs, self._validation.encoded, split.texts, split.labels)
+        return chosen, scores_of(outputs, self._validation, chosen)
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds += time.perf_counter() - began
 
 
 def fit(
@@ -153,6 +322,8 @@ def fit(
     start: Prompt | None = None,
     trained: Trained = "prompt",
     distillation: Distillation | None = None,
+    unlabeled: Unlabeled | None = None,
+    restart: int = 0,
     best_epoch: bool = False,
     progress: Progress | None = None,
     label: str = "train",
@@ -163,6 +334,8 @@ def fit(
         trained: what learns beside the head. A model learns at `options.model_lr`, with its own dropout.
         start: the prompt to start from; None draws a fresh one.
         distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
+        unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
+        restart: 0, or another number for other draws of the same seed.
         best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
             else the last.
         seed: fixes order, head, fresh prompt and dropout, each by a stream of its own.
@@ -171,80 +344,22 @@ def fit(
         PandaError: max length and prompt do not fit the model; or the loss was not finite in the first epoch, so that
             there is nothing to keep.
     """
-    began = time.perf_counter()
-    progress = progress or Silent()
-    streams = Streams(seed, backbone.device)
-    if trained == "prompt":
-        backbone.check_length(options.max_length, options.prompt_length if start is None else start.length)
-    else:
-        backbone.check_length(options.max_length, 0)
-    learner = _learner(backbone, objective, options, streams, start, trained)
-    backbone = learner.backbone
-    if trained == "head" and not objective.reads_tokens:
-        learner.seen = _seen(learner, train)
-    steps = _Steps(learner, train, objective, options, distillation)
-    progress.begin(label, steps.total)
-
-    track = best_epoch or options.early_stopping is not None
-    curve: list[Epoch] = []
-    best: tuple[float, int] | None = None
-    # The end of an epoch is known to be sound only when the next step's loss is finite, so the one before is kept too.
-    kept: list[list[Tensor]] = []
-    diverged: str | None = None
-    backbone.set_gradient_checkpointing(options.gradient_checkpointing)
-    model_dropout = contextlib.ExitStack()
-    if trained == "model":
-        # Its layers draw from torch's own stream, which is put back afterwards.
-        model_dropout.enter_context(torch.random.fork_rng())
-        torch.manual_seed(_stream_seed(seed, 6))
-    try:
-        for epoch in range(options.epochs):
-            loss = steps.epoch(streams.order, progress)
-            scores = None
-            if track:
-                scores = scores_of(
-                    predict_outputs(backbone, *learner.frozen(objective), validation.encoded), validation, objective
-                )
-            if scores is not None and not np.isfinite(scores["loss"]):
-                raise _DivergedError("the outputs were no longer finite")
-            curve.append(Epoch(loss, scores))
-            if scores is None:
-                kept = [learner.snapshot(), *kept[:1]]
-            elif best is None or scores[validation.spec.metric] > best[0]:
-                kept = [learner.snapshot()]
-                best = (scores[validation.spec.metric], epoch)
-            if options.early_stopping is not None and best is not None and epoch - best[1] >= options.early_stopping:
-                break
-    except _DivergedError as error:
-        diverged = f"{error} in epoch {len(curve) + 1} of {options.epochs} (step {steps.done + 1})"
-    finally:
-        model_dropout.close()
-        backbone.set_gradient_checkpointing(False)
-    for snapshot in kept:
-        learner.restore(snapshot)
-        prompt, head = learner.frozen(objective)
-        outputs = predict_outputs(backbone, prompt, head, validation.encoded)
-        if np.isfinite(outputs).all():
-            chosen = objective.calibrated(outputs, validation.encoded, validation.split.texts, validation.split.labels)
-            scores = scores_of(outputs, validation, chosen)
-            return Fitted(
-                prompt,
-                head,
-                backbone if trained == "model" else None,
-                chosen,
-                scores,
-                tuple(curve),
-                example_steps=steps.examples if learner.seen is None else 0,
-                forward_examples=len(validation) * (1 + len(curve) * track) + (learner.seen is not None) * len(train),
-                seconds=time.perf_counter() - began,
-                diverged=diverged,
-                warnings=_warnings(train, validation, scores, curve),
-                distillation=distillation,
-            )
-        diverged = diverged or f"the outputs were no longer finite after epoch {len(curve)} of {options.epochs}"
-    raise TrainingDivergedError(
-        f"Training '{label}' stopped: {diverged}, with no sound epoch before it; lower --lr (it was {steps.lr:g})."
-    )
+    return Training(
+        backbone,
+        train,
+        validation,
+        objective,
+        options,
+        seed=seed,
+        start=start,
+        trained=trained,
+        distillation=distillation,
+        unlabeled=unlabeled,
+        restart=restart,
+        best_epoch=best_epoch,
+        progress=progress,
+        label=label,
+    ).run()
 
 
 def _warnings(train: Data, validation: Data, scores: dict[str, float], curve: list[Epoch]) -> tuple[str, ...]:
@@ -257,140 +372,11 @@ def _warnings(train: Data, validation: Data, scores: dict[str, float], curve: li
             f"{metric} {scores[metric]:.3f} on {len(validation)} validation examples is no better than a constant "
             f"prediction ({floor:.3f}); more --epochs or another --lr may help."
         )
+    if set(validation.split.texts) <= set(train.split.texts):
+        found.append("All validation examples are among those that were trained on: their score says little.")
     if len(curve) > 2 and curve[-1].train_loss > 0.97 * curve[0].train_loss:
         found.append(
             f"The training loss hardly fell ({curve[0].train_loss:.3f} to {curve[-1].train_loss:.3f}); more --epochs "
             "or another --lr may help."
         )
     return tuple(found)
-
-
-class TrainingDivergedError(PandaError):
-    """A training was given up; the message says at which step, and what to change."""
-
-
-class _DivergedError(ArithmeticError):
-    """The loss or a parameter is not finite; the message says which."""
-
-
-class _Steps:
-    """The optimiser's side of a training: AdamW with a linear decay, clipped gradients, one epoch at a time.
-
-    Attributes:
-        lr: peak learning rate.
-        total: steps of all epochs.
-        done: steps taken.
-        examples: examples that went forward and backward in them.
-    """
-
-    def __init__(
-        self,
-        learner: _Learner,
-        train: Data,
-        objective: Objective,
-        options: TrainingOptions,
-        distillation: Distillation | None,
-    ) -> None:
-        device = learner.backbone.device
-        self._learner, self._train, self._objective, self._options = learner, train, objective, options
-        self._accelerator = _accelerator(options.precision)
-        if isinstance(options.lr, str):
-            raise ValueError(f"lr {options.lr!r} must be settled before a training")
-        self.lr = options.model_lr if learner.tunes_model else options.lr
-        optimizer = torch.optim.AdamW(learner.parameters, lr=self.lr, weight_decay=options.weight_decay)
-        self._optimizer = self._accelerator.prepare_optimizer(optimizer, device_placement=False)
-        self._targets = objective.targets(train.encoded, train.split.labels).to(device)
-        # A coefficient of 0 must change no bit, so the term is then left out.
-        self._distillation = distillation if distillation is not None and distillation.coefficient > 0 else None
-        self._teacher = None if self._distillation is None else self._distillation.teacher.to(device)
-        self.total = -(-len(train) // options.batch_size) * options.epochs
-        self.done = self.examples = 0
-
-    def epoch(self, order: np.random.Generator, progress: Progress) -> float:
-        """Take one epoch's steps; returns the mean loss. Raises _DivergedError."""
-        losses = []
-        if self._learner.tunes_model:
-            self._learner.backbone.model.train()
-        for indices in shuffled_batches(self._train.encoded.lengths, self._options.batch_size, order):
-            losses.append(self._step(indices))
-            self.done += 1
-            self.examples += len(indices)
-            progress.advance(1)
-        if self._learner.tunes_model:
-            self._learner.backbone.model.eval()
-        if not all(bool(parameter.isfinite().all()) for parameter in self._learner.parameters):
-            raise _DivergedError("the prompt's values were no longer finite")
-        return float(np.mean(losses))
-
-    def _step(self, indices: np.ndarray) -> float:
-        learner, accelerator, optimizer = self._learner, self._accelerator, self._optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = self.lr * (1 - self.done / self.total)
-        layout = self._train.encoded.layout(indices)
-        batch = self._train.encoded.batch(layout.rows.numpy()).to(learner.backbone.device)
-        layout = layout.to(learner.backbone.device)
-        with accelerator.autocast():
-            outputs = learner.outputs(batch, layout)
-            loss = self._objective.loss(outputs, self._targets, layout)
-            if self._distillation is not None and self._teacher is not None:
-                loss = loss + self._distillation.loss(outputs, self._teacher, self._objective, layout)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise _DivergedError(f"the loss became {value}")
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        if self.done == 0 and learner.prompt is not None and (layout.real is None or bool(layout.real.any())):
-            _check_gradient(learner.prompt, learner.backbone.family)
-        accelerator.clip_grad_norm_(learner.parameters, self._options.max_grad_norm)
-        optimizer.step()
-        return value
-
-
-def _seen(learner: _Learner, train: Data) -> Tensor:
-    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-        return features(learner.backbone, batch, layout, stack, learner.readout)
-
-    rows = forward(learner.backbone, [], train.encoded, read)
-    return torch.from_numpy(np.stack(rows)).to(learner.backbone.device)
-
-
-def _learner(
-    backbone: Backbone,
-    objective: Objective,
-    options: TrainingOptions,
-    streams: Streams,
-    start: Prompt | None,
-    trained: Trained,
-) -> _Learner:
-    readout = objective.readout(backbone, options.readout)
-    prompt = None
-    if trained == "prompt":
-        prompt = _prompt(backbone, options, streams, start).to(backbone.device)
-    if trained == "model":
-        backbone = backbone.trainable_copy()
-    head = fresh_head(backbone.hidden_size, objective.outputs, bias=readout != "last", generator=streams.head)
-    return _Learner(backbone, prompt, head.to(backbone.device), readout, options.dropout, streams.dropout)
-
-
-def _prompt(
-    backbone: Backbone, options: TrainingOptions, streams: Streams, start: Prompt | None
-) -> DirectPrompt | ReparameterizedPrompt:
-    if start is not None:
-        backbone.check_prompt(start, "The source prompt")
-        return DirectPrompt(start)
-    fresh = Prompt.fresh(options.prompt_kind, backbone.shape, options.prompt_length, options.init_std, streams.prompt)
-    if options.reparameterize is None:
-        return DirectPrompt(fresh)
-    return ReparameterizedPrompt(fresh, backbone.hidden_size, options.reparameterize, streams.prompt)
-
-
-def _accelerator(precision: str) -> Accelerator:
-    # accelerate fixes one precision for a process at its first use; trainings of one process may differ in it.
-    AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision)
-
-
-def _check_gradient(prompt: nn.Module, family: str) -> None:
-    """A prompt without gradient would train a head alone, and nobody would notice."""
-    if not any(p.grad is not None and bool(p.grad.ne(0).any()) for p in prompt.parameters()):
-        raise RuntimeError(f"The prompt received no gradient in the first step on a '{family}' model.")

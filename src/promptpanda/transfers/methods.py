@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.training.loop import Fitted
+from promptpanda.transfers.teaching import distil
 from promptpanda.transfers.trial import Method, Trial
 
 
 def _prompt_tuning(trial: Trial) -> Fitted:
-    return trial.fit(PROMPT_TUNING)
+    return trial.training(PROMPT_TUNING).run()
 
 
 def _pot(trial: Trial) -> Fitted:
-    return trial.fit(POT, start=trial.source)
+    return trial.training(POT, start=trial.fused_source(POT)).run()
 
 
 def _panda(trial: Trial) -> Fitted:
-    return trial.fit(PANDA, distillation=trial.taught_by(POT))
+    return distil(trial, PANDA)
 
 
 PROMPT_TUNING = Method(
     "prompt_tuning",
     "prompt tuning",
     "P-tuning v2, arXiv 2110.07602; Lester et al., arXiv 2104.08691",
-    needs_source=False,
+    sources="none",
     teacher=None,
     run=_prompt_tuning,
 )
-POT = Method("pot", "PoT", "SPoT, arXiv 2110.07904", needs_source=True, teacher=None, run=_pot)
-PANDA = Method("panda", "PANDA", "arXiv 2208.10160", needs_source=True, teacher=POT, run=_panda)
+POT = Method("pot", "PoT", "SPoT, arXiv 2110.07904", sources="one", teacher=None, run=_pot)
+PANDA = Method("panda", "PANDA", "arXiv 2208.10160", sources="one", teacher=POT, run=_panda)
 
 
 def _head_only(trial: Trial) -> Fitted:
-    return trial.fit(HEAD_ONLY)
+    return trial.training(HEAD_ONLY).run()
 
 
 def _model_tuning(trial: Trial) -> Fitted:
-    return trial.fit(MODEL_TUNING)
+    return trial.training(MODEL_TUNING).run()
 
 
 HEAD_ONLY = Method(
     "head_only",
     "head only",
     "a linear probe on the frozen backbone, without a prompt",
-    needs_source=False,
+    sources="none",
     teacher=None,
     run=_head_only,
     trained="head",
@@ -54,13 +56,118 @@ MODEL_TUNING = Method(
     "model_tuning",
     "model tuning",
     "fine-tuning of all weights, the paper's upper line; Devlin et al., arXiv 1810.04805",
-    needs_source=False,
+    sources="none",
     teacher=None,
     run=_model_tuning,
     trained="model",
 )
 
-METHODS: dict[str, Method] = {method.name: method for method in (PROMPT_TUNING, POT, PANDA, HEAD_ONLY, MODEL_TUNING)}
+
+def _early_fusion(trial: Trial) -> Fitted:
+    return trial.training(EARLY_FUSION, start=trial.fused_source(EARLY_FUSION)).run()
+
+
+def _late_fusion(trial: Trial) -> Fitted:
+    return distil(trial, LATE_FUSION)
+
+
+EARLY_FUSION = Method(
+    "early_fusion",
+    "early fusion",
+    "named in PANDA, arXiv 2208.10160; a mean of prompts: SPoT, arXiv 2110.07904; ATTEMPT, arXiv 2205.11961",
+    sources="several",
+    teacher=None,
+    run=_early_fusion,
+)
+LATE_FUSION = Method(
+    "late_fusion",
+    "late fusion",
+    "named in PANDA, arXiv 2208.10160; a teacher a source, and a student of their mean output",
+    sources="several",
+    teacher=POT,
+    run=_late_fusion,
+)
+
+
+def _panda_unlabeled(trial: Trial) -> Fitted:
+    return distil(trial, PANDA_UNLABELED)
+
+
+def _late_fusion_unlabeled(trial: Trial) -> Fitted:
+    return distil(trial, LATE_FUSION_UNLABELED)
+
+
+PANDA_UNLABELED = Method(
+    "panda_unlabeled",
+    "PANDA with unlabelled text",
+    "PANDA, arXiv 2208.10160, and soft labels on unlabelled text: Hinton et al., arXiv 1503.02531",
+    sources="one",
+    teacher=POT,
+    run=_panda_unlabeled,
+    unlabeled=True,
+)
+LATE_FUSION_UNLABELED = Method(
+    "late_fusion_unlabeled",
+    "late fusion with unlabelled text",
+    "as late_fusion, and soft labels on unlabelled text: Hinton et al., arXiv 1503.02531",
+    sources="several",
+    teacher=POT,
+    run=_late_fusion_unlabeled,
+    unlabeled=True,
+)
+
+
+def _prompt_tuning_twice(trial: Trial) -> Fitted:
+    return trial.training(PROMPT_TUNING_TWICE, epochs=2 * trial.options.epochs).run()
+
+
+def _best_of_two(trial: Trial) -> Fitted:
+    tried = [trial.training(BEST_OF_TWO, restart=restart).run() for restart in (0, 1)]
+    metric = trial.task.spec.metric
+    best = max(tried, key=lambda one: (one.diverged is None, one.validation[metric], -one.validation["loss"]))
+    return replace(
+        best,
+        example_steps=sum(one.example_steps for one in tried),
+        forward_examples=sum(one.forward_examples for one in tried),
+        seconds=sum(one.seconds for one in tried),
+    )
+
+
+PROMPT_TUNING_TWICE = Method(
+    "prompt_tuning_twice",
+    "prompt tuning, twice the epochs",
+    "control: as many steps as PANDA and its teacher together",
+    sources="none",
+    teacher=None,
+    run=_prompt_tuning_twice,
+    trainings=2,
+)
+BEST_OF_TWO = Method(
+    "best_of_two",
+    "better of two restarts",
+    "control: prompt tuning twice with other draws, the better on validation data",
+    sources="none",
+    teacher=None,
+    run=_best_of_two,
+    trainings=2,
+)
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        PROMPT_TUNING,
+        POT,
+        PANDA,
+        HEAD_ONLY,
+        MODEL_TUNING,
+        EARLY_FUSION,
+        LATE_FUSION,
+        PANDA_UNLABELED,
+        LATE_FUSION_UNLABELED,
+        PROMPT_TUNING_TWICE,
+        BEST_OF_TWO,
+    )
+}
 
 
 def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
@@ -71,10 +178,3 @@ def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
     if not names:
         raise PandaError(f"At least one method is needed; known are {', '.join(METHODS)}.")
     return tuple(method for name, method in METHODS.items() if name in names)
-
-
-def with_teachers(methods: Sequence[Method]) -> list[Method]:
-    """The methods and those that they are distilled from, each once: all that must be trained."""
-    return [
-        method for method in METHODS.values() if method in methods or any(other.teacher is method for other in methods)
-    ]

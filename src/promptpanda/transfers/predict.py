@@ -12,10 +12,8 @@ from promptpanda.bank.card import Card
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
 from promptpanda.tasks.encoding import Encoded, encode
-from promptpanda.tasks.forms import choice, spans, tokens
 from promptpanda.tasks.inputs import Choices, Input, Passage, Split, Words
 from promptpanda.tasks.metrics import compute_metrics
-from promptpanda.tasks.reading import Row
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.tags import spans_of
 from promptpanda.tasks.task import Task
@@ -31,7 +29,7 @@ def predict(
     """Predict labels, values, tags or answers.
 
     Args:
-        inputs: what the task's template makes of rows (`read_row`): a string each, or a pair of strings for pair tasks;
+        inputs: what the task's template makes of rows (`read_inputs`): a string each, or a pair of strings for pairs;
             `Choices`; `Words`, or a list of words, or a string that is cut at white space; `Passage`, or a pair of
             question and context.
 
@@ -56,17 +54,6 @@ def predict(
     names = [one.names if isinstance(one, Choices) else trained.card.labels for one in ready]
     found = [outputs[list(encoded.rows_of(example))].reshape(-1) for example in range(len(ready))]
     return [_labelled(label, scores) for label, scores in zip(names, found, strict=True)]
-
-
-def read_row(card: Card, row: Row, where: str) -> Input:
-    """What a model reads of a row. Raises PandaError that names `where`."""
-    if card.task.kind == Kind.MULTIPLE_CHOICE:
-        return choice.choices_of(card.task, row, where)
-    if card.task.kind == Kind.TOKEN_CLASSIFICATION:
-        return tokens.words_of(card.task, row, where)
-    if card.task.kind == Kind.EXTRACTIVE_QA:
-        return spans.passage_of(card.task, row, where)
-    return card.task.render(row, where)
 
 
 def with_labels_of(card: Card, task: Task) -> Task:

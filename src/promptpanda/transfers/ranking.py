@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, read_source
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
@@ -54,11 +55,29 @@ def rank(
 
 
 def candidate_sources(task: Task, backbone: Backbone, bank: Bank, progress: Progress) -> Sequence[SourcePrompt]:
-    """The prompts of a bank that a target can start from."""
+    """The prompts of a bank that a target can start from.
+
+    Raises:
+        PandaError: there is none.
+    """
+    fitting = fitting_cards(task, backbone, bank, progress)
+    if not fitting:
+        raise PandaError(
+            f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'; train "
+            "one with `panda train TASK`."
+        )
+    sources = sound_sources(fitting, backbone, bank, progress)
+    if not sources:
+        raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
+    return sources
+
+
+def fitting_cards(task: Task, backbone: Backbone, bank: Bank, progress: Progress) -> list[Card]:
+    """The cards of the prompts that a target can start from; damaged ones are told, and left out."""
     cards, problems = bank.readable_cards()
     for problem in problems:
         progress.note(problem)
-    fitting = [
+    return [
         card
         for card in cards
         if card.prompt_kind is not None
@@ -66,17 +85,14 @@ def candidate_sources(task: Task, backbone: Backbone, bank: Bank, progress: Prog
         and card.backbone.fingerprint == backbone.fingerprint
         and card.diverged is None
     ]
-    if not fitting:
-        raise PandaError(
-            f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'; train "
-            "one with `panda train TASK`."
-        )
+
+
+def sound_sources(cards: Sequence[Card], backbone: Backbone, bank: Bank, progress: Progress) -> list[SourcePrompt]:
+    """The prompts of these cards; damaged ones are told, and left out."""
     sources = []
-    for card in fitting:
+    for card in cards:
         try:
             sources.append(read_source(bank.folder / card.id, backbone))
         except PandaError as error:
             progress.note(str(error))
-    if not sources:
-        raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
     return sources

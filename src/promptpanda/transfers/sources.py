@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import Card
@@ -55,6 +57,13 @@ def find_sources(
         )
     prompts = {name: read_source(bank.folder / name, backbone) for name in {bank.sibling(card, seed) for seed in seeds}}
     return [prompts[bank.sibling(card, seed)] for seed in seeds]
+
+
+def named(source: str | SourcePrompt | TrainedPrompt) -> list[str | SourcePrompt | TrainedPrompt]:
+    """The sources that are meant: names with commas are several."""
+    if isinstance(source, str) and "," in source and not Path(source).exists():
+        return [name.strip() for name in source.split(",") if name.strip()]
+    return [source]
 
 
 def with_prompt_of(options: TrainingOptions, source: SourcePrompt) -> TrainingOptions:

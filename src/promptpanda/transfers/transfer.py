@@ -4,114 +4,43 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
-from promptpanda.backbone import Backbone
+from promptpanda.backbone import Backbone, default_device
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
-from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.metrics import baseline
 from promptpanda.tasks.protocol import Partition, Protocol, capped, partition
+from promptpanda.tasks.reading import Row
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
-from promptpanda.training.defaults import settled
+from promptpanda.tasks.unlabeled import read_inputs, without
+from promptpanda.training.defaults import settled, told
+from promptpanda.training.distillation import DistillationOptions
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.ablation import ablate
+from promptpanda.transfers.choice import best_of
 from promptpanda.transfers.estimators import Cosine, TargetView, estimates
-from promptpanda.transfers.methods import PROMPT_TUNING, check_methods, with_teachers
+from promptpanda.transfers.methods import METHODS, PANDA, PANDA_UNLABELED, PROMPT_TUNING, check_methods
 from promptpanda.transfers.rates import best_rate
-from promptpanda.transfers.sources import find_sources, with_prompt_of
-from promptpanda.transfers.trial import DistillationOptions, Method, Trial
-
-
-@dataclass(frozen=True)
-class MethodResult:
-    """One method over all seeds; every list has one entry a seed.
-
-    Attributes:
-        outcomes: the trained prompts.
-        seconds: wall time of its trainings over all seeds, those of its teachers included.
-        scores: test scores, or None where there is no test data.
-        validation: validation scores.
-    """
-
-    outcomes: tuple[TrainedPrompt, ...]
-    scores: tuple[float, ...] | None
-    validation: tuple[float, ...]
-    seconds: float
-
-    @property
-    def mean(self) -> float | None:
-        return None if self.scores is None else statistics.fmean(self.scores)
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation over seeds; None for fewer than two."""
-        return None if self.scores is None or len(self.scores) < 2 else statistics.stdev(self.scores)
-
-    @property
-    def validation_loss(self) -> float:
-        return statistics.fmean(outcome.card.validation["loss"] for outcome in self.outcomes)
-
-
-@dataclass(frozen=True)
-class TransferResult:
-    """What a transfer gives.
-
-    Attributes:
-        chosen: the method with the best mean validation score; equal scores are decided by the validation loss. Model
-            tuning is a line to compare with and never chosen, unless it is alone.
-        prompt: its prompt of the seed with the best validation score.
-        constant: what a constant prediction (the most frequent class of the training part, the mean, no span) scores on
-            the test data, mean over seeds; a floor to compare with. None without test data.
-        transferability: mean over seeds of what each estimator predicted for the source.
-        cost: trainings a seed, in units of one training of all epochs on the training part (contract: cost).
-    """
-
-    task: Task
-    source: str | None
-    protocol: Protocol
-    n_train: int
-    n_val: int
-    n_test: int
-    seeds: tuple[int, ...]
-    methods: dict[str, MethodResult]
-    transferability: dict[str, float]
-    cost: float
-    chosen: str
-    prompt: TrainedPrompt
-    constant: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `panda transfer --json` prints (contract: command line)."""
-        return {
-            "target": self.task.name,
-            "source": self.source,
-            "protocol": self.protocol,
-            "metric": self.task.spec.metric,
-            "n_train": self.n_train,
-            "n_val": self.n_val,
-            "n_test": self.n_test,
-            "seeds": list(self.seeds),
-            "methods": {
-                name: {
-                    "mean": result.mean,
-                    "std": result.std,
-                    "scores": None if result.scores is None else list(result.scores),
-                    "validation": list(result.validation),
-                    "seconds": result.seconds,
-                }
-                for name, result in self.methods.items()
-            },
-            "transferability": self.transferability,
-            "cost": self.cost,
-            "chosen": self.chosen,
-            "constant": self.constant,
-            "prompt": None if self.prompt.path is None else str(self.prompt.path),
-        }
+from promptpanda.transfers.result import MethodResult, TransferResult
+from promptpanda.transfers.selection import (
+    AUTO,
+    CONTESTANTS,
+    Entrants,
+    Selection,
+    SelectionOptions,
+    planned,
+    raced,
+    refit_trial,
+    select,
+)
+from promptpanda.transfers.sources import find_sources, named, with_prompt_of
+from promptpanda.transfers.trial import Method, Trial
 
 
 def train(
@@ -149,56 +78,108 @@ def train(
 
 def transfer(
     task: Task,
-    source: str | SourcePrompt | TrainedPrompt,
-    backbone: Backbone,
+    source: str | SourcePrompt | TrainedPrompt = AUTO,
+    backbone: Backbone | None = None,
     *,
     bank: Bank | None = None,
     options: TrainingOptions | None = None,
-    methods: Sequence[str] = ("prompt_tuning", "pot", "panda"),
+    methods: Sequence[str] | None = None,
     distillation: DistillationOptions | None = None,
     cosine: Cosine | None = None,
+    selection: SelectionOptions | None = None,
     protocol: Protocol = "clean",
     train_examples: int | None = None,
     test_examples: int | None = None,
     seeds: Sequence[int] = (0,),
+    unlabeled: Sequence[Row] | None = None,
+    ablation: bool = False,
     progress: Progress | None = None,
 ) -> TransferResult:
     """Try methods on a target and choose among them on validation data.
 
     Args:
-        source: a trained prompt; or, with a bank, an id, a path, a task's name, or `best`: the top of the default
-            estimator. Of a task's name and of `best`, seed s uses the prompt of seed s if the bank has one.
-        methods: names in the registry (transfer/methods.py).
+        source: a trained prompt; or, with a bank, an id, a path, a task's name, `best`: the top of the default
+            estimator, or `auto`: the full selection (transfers/selection.py). Of a task's name and of `best`, seed s
+            uses the prompt of seed s if the bank has one; `auto` selects for each seed by itself. Names with commas are
+            several sources, of which methods without fusion take the first.
+        backbone: None loads the embedded model.
+        methods: names in the registry (transfers/methods.py). None: prompt_tuning, pot and panda, and head_only too
+            with `auto`, whose contestants always include prompt_tuning.
         cosine: options of PANDA's metric, which `best` and the adaptive coefficient use.
+        selection: of `auto`.
         test_examples: at most so many test examples, drawn with a fixed seed; None takes all.
+        unlabeled: rows of the target without labels (others' fields are ignored), which `panda_unlabeled`, then among
+            the methods, learns from; texts of test and validation data are left out.
+        ablation: whether the controls around the default are trained too (transfers/ablation.py).
 
     Raises:
         PandaError: anything that the caller can mend; what was trained before is in the bank.
     """
     progress = progress or Silent()
-    contestants = check_methods(tuple(methods))
+    auto = source == AUTO
+    if selection is not None and not auto:
+        raise PandaError("--survivors, --finalists and --refit are for --source auto; leave them out, or say that.")
+    default = CONTESTANTS if auto else ("prompt_tuning", "pot", "panda")
+    contestants = check_methods(tuple(default if methods is None else methods))
+    if unlabeled is not None and not any(method.unlabeled for method in contestants):
+        contestants = (*contestants, PANDA_UNLABELED)
+    led = ablation or any(method.needs_source for method in contestants)
+    auto = auto and led
+    if auto:
+        contestants = check_methods((PROMPT_TUNING.name, *(method.name for method in contestants)))
+    selection = selection or SelectionOptions()
     seeds = check_seeds(seeds)
     options = options or TrainingOptions()
+    selection.check(options, protocol)
     cosine = cosine or Cosine()
+    backbone = backbone or Backbone.load(device=default_device())
     partitions = [partition(task, protocol=protocol, train_examples=train_examples, seed=seed) for seed in seeds]
     # Read before anything is trained: a label that train lacks must not be found out at the end.
     test = partitions[0].validation if protocol == "paper" else task.test()
+    texts = None if unlabeled is None else _unlabeled(task, unlabeled, partitions, test, progress)
     test = None if test is None else capped(test, test_examples)
-    sources: list[SourcePrompt | None] = [None] * len(seeds)
-    if any(method.needs_source for method in contestants):
-        seen = settled(options, task.kind, partitions[0].train, backbone)
-        target = TargetView.of(backbone, task, partitions[0], seen, examples=max(EXAMPLES, cosine.examples))
-        sources = list(find_sources(source, seeds, task, backbone, bank, target, cosine, progress))
-    if sources[0] is not None:
-        options = with_prompt_of(options, sources[0])
+    seen = settled(options, task.kind, partitions[0].train, backbone)
+    views = [
+        TargetView.of(backbone, task, part, seen, examples=max(EXAMPLES, cosine.examples))
+        for part in (partitions if auto else partitions[:1])
+    ]
+    sources: list[tuple[SourcePrompt, ...]] = [()] * len(seeds)
+    entrants = Entrants.of(task, backbone, bank, options, progress) if auto else None
+    plan = 0.0
+    if entrants is not None:
+        if not entrants.cards:
+            contestants = tuple(method for method in contestants if not method.needs_source)
+        plan = planned(contestants, seen, views[0], partitions[0], selection, entrants)
+        progress.note(f"--source auto will take about {plan:.1f} trainings a seed; one is {told(seen)}.")
+        pruned = entrants.pruned(views, seeds, cosine, selection.survivors)
+        sources = [one.survivors for one in pruned]
+    elif led:
+        found = [find_sources(one, seeds, task, backbone, bank, views[0], cosine, progress) for one in named(source)]
+        sources = list(zip(*found, strict=True))
+    if sources[0]:
+        options = with_prompt_of(options, sources[0][0])
     options = settled(options, task.kind, partitions[0].train, backbone)
 
     def trial_of(options: TrainingOptions, place: int = 0) -> Trial:
-        prompt = sources[place]
-        if prompt is not None:
-            options = with_prompt_of(options, prompt)
+        if sources[place]:
+            options = with_prompt_of(options, sources[place][0])
         settings = distillation or DistillationOptions()
-        return Trial(backbone, task, partitions[place], options, seeds[place], prompt, settings, cosine, bank, progress)
+        trial = Trial(
+            backbone,
+            task,
+            partitions[place],
+            options,
+            seeds[place],
+            sources[place],
+            settings,
+            cosine,
+            bank,
+            progress,
+            unlabeled=None if texts is None else texts[place],
+        )
+        if auto and options.max_length == seen.max_length:
+            trial.target = views[place]  # which has seen the sources already
+        return trial
 
     searched = 0
     if options.lr == "auto":
@@ -210,17 +191,40 @@ def transfer(
     for trial in trials:
         if trial.source is not None:
             _ = trial.transferability
-        if any(method.teacher is not None for method in contestants):
-            _ = trial.coefficient
+        for method in (*contestants, PANDA) if ablation else contestants:
+            trial.check(method)
+    selections: tuple[Selection, ...] | None = None
+    if auto:
+        runs = [raced(trial, selection) for trial in trials]
+        trials = [trial for trial, _ in runs]
+        if not all(trial.sources for trial in trials):
+            contestants = tuple(method for method in contestants if not method.needs_source)
+        selections = tuple(
+            select(trial, one, result, contestants, plan) for (trial, result), one in zip(runs, pruned, strict=True)
+        )
     results = {method.name: _over_seeds(method, trials, test) for method in contestants}
     eligible = [method.name for method in contestants if method.trained != "model"] or list(results)
-    chosen = max(
-        eligible, key=lambda name: (statistics.fmean(results[name].validation), -results[name].validation_loss)
-    )
+    means = {name: statistics.fmean(results[name].validation) for name in eligible}
+    if selections is not None:
+        means = {name: statistics.fmean(one.posterior[name].mean for one in selections) for name in eligible}
+    chosen = best_of(means, {name: results[name].validation_loss for name in eligible})
     outcomes = results[chosen].outcomes
+    best = max(range(len(seeds)), key=lambda at: (outcomes[at].card.score, -outcomes[at].card.validation["loss"]))
+    prompt, automatic = outcomes[best], None
+    if selections is not None:
+        automatic = _chosen_by_itself(selections, results)
+        if selection.refit:
+            refits = [refit_trial(trial) for trial in trials]
+            selections, automatic = _refitted(selections, refits, test)
+            prompt = refits[best].outcome(METHODS[chosen])
+    if selections is None:
+        cost = _cost(trials, contestants, searched)
+    else:
+        unit = options.epochs * len(partitions[0].train)
+        cost = statistics.fmean(one.cost for one in selections) + searched / len(seeds) / unit
     return TransferResult(
         task,
-        None if sources[0] is None else sources[0].id,
+        None if trials[0].source is None else trials[0].source.id,
         protocol,
         len(partitions[0].train),
         len(partitions[0].validation),
@@ -228,11 +232,62 @@ def transfer(
         seeds,
         results,
         _mean_transferability(trials, results.get(PROMPT_TUNING.name)),
-        _cost(trials, contestants, searched),
+        cost,
         chosen,
-        max(outcomes, key=lambda outcome: (outcome.card.score, -outcome.card.validation["loss"])),
+        prompt,
         None if test is None else _constant(task, partitions, test),
+        selections,
+        automatic,
+        ablate(trials, test) if ablation else None,
     )
+
+
+def _unlabeled(
+    task: Task, rows: Sequence[Row], partitions: Sequence[Partition], test: Split | None, progress: Progress
+) -> list[tuple[Input, ...]]:
+    """The texts of rows for each seed, without those that scores are taken on."""
+    given = read_inputs(task.spec, rows, "the unlabelled text")
+    kept = [without(given, test, part.validation) for part in partitions]
+    fewest = min(map(len, kept))
+    if fewest == 0:
+        raise PandaError(
+            f"All {len(given)} unlabelled texts are in the test or validation data of task '{task.name}'; give others."
+        )
+    if fewest < len(given):
+        progress.note(
+            f"{len(given) - fewest} of {len(given)} unlabelled texts are left out: they are in the test or validation "
+            "data, or there twice."
+        )
+    return kept
+
+
+def _chosen_by_itself(selections: Sequence[Selection], results: dict[str, MethodResult]) -> MethodResult:
+    """What is chosen on each seed if that seed were all there is."""
+    picked = [results[one.chosen] for one in selections]
+    scores = [one.scores[place] for place, one in enumerate(picked) if one.scores is not None]
+    outcomes = tuple(one.outcomes[place] for place, one in enumerate(picked))
+    validation = tuple(outcome.card.score for outcome in outcomes)
+    return MethodResult(outcomes, tuple(scores) or None, validation, sum(one.card.seconds for one in outcomes))
+
+
+def _refitted(
+    selections: Sequence[Selection], refits: Sequence[Trial], test: Split | None
+) -> tuple[tuple[Selection, ...], MethodResult]:
+    """The selections with what the refits cost, and what their chosen methods give when trained on all."""
+    outcomes, scores, costly, seconds = [], [], [], 0.0
+    for one, trial in zip(selections, refits, strict=True):
+        method = METHODS[one.chosen]
+        outcome = trial.outcome(method)
+        if test is not None:
+            outcome, card = trial.test(method, test)
+            scores.append(card.scores[trial.task.spec.metric])
+        outcomes.append(outcome)
+        trained = [other.card for other in trial.trained([method])]
+        seconds += sum(card.seconds for card in trained)
+        unit = trial.options.epochs * len(one.trial.partition.train)
+        costly.append(replace(one, cost=one.cost + sum(card.work for card in trained) / unit))
+    validation = tuple(outcome.card.score for outcome in outcomes)
+    return tuple(costly), MethodResult(tuple(outcomes), tuple(scores) or None, validation, seconds)
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
@@ -250,7 +305,7 @@ def _over_seeds(method: Method, trials: Sequence[Trial], test: Split | None) -> 
             outcome, card = trial.test(method, test)
             scores.append(card.scores[trial.task.spec.metric])
         outcomes.append(outcome)
-        seconds += sum(trial.outcome(part).card.seconds for part in with_teachers([method]))
+        seconds += sum(one.card.seconds for one in trial.trained([method]))
     return MethodResult(
         tuple(outcomes),
         None if test is None else tuple(scores),
@@ -285,7 +340,7 @@ def _cost(trials: Sequence[Trial], methods: Sequence[Method], searched: int) -> 
     """
     costs = []
     for trial in trials:
-        cards = [trial.outcome(method).card for method in with_teachers(methods)]
+        cards = [one.card for one in trial.trained(methods)]
         unit = trial.options.epochs * len(trial.partition.train)
         work = sum(card.work for card in cards)
         costs.append((work + searched / len(trials)) / unit)

@@ -1,65 +1,47 @@
-"""A trial: one target, one seed, one source, on which every method is tried with the same data and settings."""
+"""A trial: one target, one seed, its sources, on which every method is tried with the same data and settings."""
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import BackboneCard, Card, DistillationCard, EpochCard, SourceCard, TestCard, environment
+from promptpanda.bank.card import TestCard
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
-from promptpanda.bank.peft_format import peft_form
 from promptpanda.bank.signature import EXAMPLES, Signature
+from promptpanda.errors import PandaError
 from promptpanda.files import digest
 from promptpanda.progress import Progress, Silent
+from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.encoding import encode, token_lengths
-from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import told
-from promptpanda.training.distillation import DistanceName, Distillation, check_distance, coefficient_value
+from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled, coefficient_value
 from promptpanda.training.inference import Data, predict_outputs, scores_of
-from promptpanda.training.loop import Fitted, Trained, TrainingDivergedError, fit
+from promptpanda.training.learner import Trained
+from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimates
+from promptpanda.transfers.cards import card_of
+from promptpanda.transfers.estimators import (
+    DEFAULT_ESTIMATOR,
+    Cosine,
+    IncomparableError,
+    TargetView,
+    estimates,
+    estimators,
+)
+from promptpanda.transfers.fusion import fused_prompt, fusion_weights
 from promptpanda.version import __version__
-
-
-@dataclass(frozen=True)
-class DistillationOptions:
-    """How PANDA's student listens to its teacher.
-
-    Attributes:
-        coefficient: `adaptive`, `published` or a number; see `coefficient_value`.
-        scale: of `adaptive`.
-        beta: of `published`.
-        distance, temperature: see `Distillation`.
-    """
-
-    coefficient: str = "adaptive"
-    scale: float = 1.0
-    beta: float = 0.1
-    distance: DistanceName = "mse"
-    temperature: float = 1.0
-
-    def used(self) -> dict[str, object]:
-        """The settings that have an effect: what does not matter must not make two runs differ."""
-        values: dict[str, object] = {"coefficient": self.coefficient, "distance": self.distance}
-        if self.coefficient == "adaptive":
-            values["scale"] = self.scale
-        if self.coefficient == "published":
-            values["beta"] = self.beta
-        if self.distance == "kl":
-            values["temperature"] = self.temperature
-        return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,19 +52,28 @@ class Method:
         name: as in commands and results.
         title: as in tables.
         reference: where it comes from.
-        needs_source: whether it starts from a source prompt.
-        teacher: the method whose outcome it is distilled from, or None.
+        sources: how many source prompts it starts from: none, one, or several (as many as there are).
+        teacher: the method whose outcome it is distilled from (with several sources, the outcomes), or None.
         run: trains on a trial.
         trained: what learns beside the head.
+        unlabeled: whether it learns from unlabelled text too.
+        trainings: what it takes, in trainings, without its teachers and its unlabelled text.
     """
 
     name: str
     title: str
     reference: str
-    needs_source: bool
+    sources: Literal["none", "one", "several"]
     teacher: Method | None
     run: Callable[[Trial], Fitted]
     trained: Trained = "prompt"
+    unlabeled: bool = False
+    trainings: int = 1
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether it starts from a source prompt, or from several."""
+        return self.sources != "none"
 
 
 @dataclass
@@ -90,10 +81,11 @@ class Trial:
     """What methods work with. Outcomes are computed once: in memory, and through the bank also between runs.
 
     Attributes:
+        sources: where transfer methods start, best first; none for a trial of methods without transfer.
         cosine: options of the metric that governs the adaptive coefficient.
-        source: where transfer methods start; None for a trial of methods without transfer.
         bank: where outcomes are saved; None keeps them in memory.
         known: outcomes that are there already, by method; new ones join them.
+        unlabeled: texts of the target without labels, as the task's form makes them of rows; None where there are none.
     """
 
     backbone: Backbone
@@ -101,17 +93,55 @@ class Trial:
     partition: Partition
     options: TrainingOptions
     seed: int
-    source: SourcePrompt | None = None
+    sources: tuple[SourcePrompt, ...] = ()
     distillation: DistillationOptions = field(default_factory=DistillationOptions)
     cosine: Cosine = field(default_factory=Cosine)
     bank: Bank | None = None
     progress: Progress = field(default_factory=Silent)
     known: dict[str, TrainedPrompt] = field(default_factory=dict)
+    unlabeled: tuple[Input, ...] | None = None
+    _alone: dict[str, Trial] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        check_distance(self.distillation.distance, self.task.kind)
-        if self.source is not None:
-            self.backbone.check_prompt(self.source.prompt, f"The source prompt {self.source.id}")
+        self.distillation.check(self.task.kind)
+        for place, source in enumerate(self.sources):
+            self.backbone.check_prompt(source.prompt, f"The source prompt {source.id}")
+            if source.checksum in {other.checksum for other in self.sources[:place]}:
+                raise PandaError(f"The source {source.id} is named twice; name it once.")
+
+    @property
+    def source(self) -> SourcePrompt | None:
+        """The best source, or None."""
+        return self.sources[0] if self.sources else None
+
+    def sources_of(self, method: Method) -> tuple[SourcePrompt, ...]:
+        """What a method starts from. Several come in an order of their own, however they were named."""
+        if method.sources == "several":
+            return tuple(sorted(self.sources, key=lambda source: source.checksum))
+        return self.sources[:1] if method.sources == "one" else ()
+
+    def alone(self, source: SourcePrompt) -> Trial:
+        """This trial with one of its sources, for the teachers of a fusion; prompts are of the source's length."""
+        if source is self.source:
+            return self
+        if source.checksum not in self._alone:
+            shape = {"prompt_length": source.prompt.length, "prompt_kind": source.prompt.kind}
+            other = replace(self, sources=(source,), options=self.options.model_copy(update=shape), known={})
+            other.train_data, other.validation_data, other.target = self.train_data, self.validation_data, self.target
+            self._alone[source.checksum] = other
+        return self._alone[source.checksum]
+
+    def check(self, method: Method) -> None:
+        """Find out what a method lacks before anything is trained. Raises PandaError."""
+        sources = self.sources_of(method)
+        if method.needs_source and not sources:
+            raise PandaError(f"The method {method.name} starts from a source prompt, and there is none; give --source.")
+        if method.unlabeled and not self.unlabeled:
+            raise PandaError(f"The method {method.name} learns from unlabelled text; give it with --unlabeled FILE.")
+        if method.teacher is not None:
+            self.coefficient_of(method)
+        if len(sources) > 1 and (method.teacher is None or self.distillation.student == "source"):
+            self.fused_source(method)
 
     def tell(self) -> None:
         """Say with which settings is trained: some of them were settled by kind and amount of data."""
@@ -158,7 +188,7 @@ class Trial:
         """
         if method.name not in self.known:
             run, series = self.identity(method)
-            prompt_id = f"{self.task.name}-s{self.seed}-{run[:8]}"
+            prompt_id = self._id(run)
             found = None if self.bank is None else self.bank.find(prompt_id, run)
             if found is not None and self.bank is not None:
                 self.known[method.name] = self.bank.load(str(found), self.backbone)
@@ -166,49 +196,103 @@ class Trial:
                 self.known[method.name] = self._train(method, prompt_id, run, series)
         return _sound(self.known[method.name])
 
-    def fit(
-        self, method: Method, *, start: SourcePrompt | None = None, distillation: Distillation | None = None
-    ) -> Fitted:
-        """One training on this trial's data (called by the methods)."""
+    def is_known(self, method: Method) -> bool:
+        """Whether a method's outcome is there already: in memory, or in the bank."""
+        run, _ = self.identity(method)
+        return method.name in self.known or (self.bank is not None and self.bank.find(self._id(run), run) is not None)
+
+    def training(
+        self,
+        method: Method,
+        *,
+        start: Prompt | None = None,
+        distillation: Distillation | None = None,
+        unlabeled: Unlabeled | None = None,
+        restart: int = 0,
+        epochs: int | None = None,
+    ) -> Training:
+        """A training on this trial's data before its first step (for the methods); see `promptpanda.training.loop.fit`.
+
+        Args:
+            epochs: others than the options'.
+        """
         options = self.options
         if method.teacher is not None and options.student_lr is not None:
             options = options.model_copy(update={"lr": options.student_lr})
-        return fit(
+        if epochs is not None:
+            options = options.model_copy(update={"epochs": epochs})
+        return Training(
             self.backbone,
             self.train_data,
             self.validation_data,
             self.objective,
             options,
             seed=self.seed,
-            start=None if start is None else start.prompt,
+            restart=restart,
+            start=start,
             trained=method.trained,
             distillation=distillation,
+            unlabeled=unlabeled,
             best_epoch=self.partition.protocol == "paper",
             progress=self.progress,
             label=f"{self.task.name} seed {self.seed} {method.name}",
         )
 
-    def taught_by(self, method: Method) -> Distillation:
-        """The outputs of another method's model on the training part, and the coefficient that governs them."""
-        trained = self.outcome(method)
-        outputs = predict_outputs(self.backbone, trained.prompt, trained.head, self.train_data.encoded)
-        return Distillation(
-            torch.from_numpy(self.objective.unfold(outputs)).float(),
-            self.coefficient,
-            self.distillation.distance,
-            self.distillation.temperature,
-        )
+    def teachers(self, method: Method) -> tuple[TrainedPrompt, ...]:
+        """The trained teachers of a method, one a source; none for a random teacher."""
+        if method.teacher is None or self.distillation.teacher == "random":
+            return ()
+        return tuple(self.alone(source).outcome(method.teacher) for source in self.sources_of(method))
+
+    def trained(self, methods: Sequence[Method]) -> list[TrainedPrompt]:
+        """The outcomes of methods and of their teachers, each training once."""
+        found = [one for method in methods for one in (*self.teachers(method), self.outcome(method))]
+        return list({one.card.run: one for one in found}.values())
 
     @cached_property
     def coefficient(self) -> float:
-        """The weight of a student's distillation; known before anything is trained."""
+        """The weight of a student's distillation from the best source; known before anything is trained."""
+        return self._coefficient(self.transferability.get(DEFAULT_ESTIMATOR))
+
+    def coefficient_of(self, method: Method) -> float:
+        """The weight of a method's distillation; of several sources the weighted mean of predictions governs it."""
+        if len(self.sources_of(method)) < 2:
+            return self.coefficient
+        return self._coefficient(self._prediction(method))
+
+    def _coefficient(self, transferability: float | None) -> float:
         return coefficient_value(
             self.distillation.coefficient,
-            transferability=self.transferability.get(DEFAULT_ESTIMATOR),
+            transferability=transferability,
             scale=self.distillation.scale,
             beta=self.distillation.beta,
             batch_size=self.options.batch_size,
         )
+
+    def predicted(self, source: SourcePrompt) -> float | None:
+        """What the default estimator says of one of the sources; None where it can say nothing."""
+        if source.signature is None:
+            return None
+        try:
+            return estimators(self.cosine)[DEFAULT_ESTIMATOR].score(source, self.target)
+        except IncomparableError:
+            return None
+
+    def weights(self, method: Method) -> np.ndarray:
+        """How much each source of a method counts. *Shape:* (sources,)."""
+        sources = self.sources_of(method)
+        return fusion_weights([self.predicted(source) for source in sources] if len(sources) > 1 else [None])
+
+    def fused_source(self, method: Method) -> Prompt:
+        """The prompt that a method's sources are together. Raises PandaError if their shapes differ."""
+        sources = self.sources_of(method)
+        return fused_prompt(sources, self.weights(method))
+
+    def _prediction(self, method: Method) -> float | None:
+        """The weighted mean of what is predicted for a method's sources."""
+        found = [self.predicted(source) for source in self.sources_of(method)]
+        known = [value for value in found if value is not None]
+        return float(self.weights(method) @ np.asarray(known)) if known and len(known) == len(found) else None
 
     @cached_property
     def transferability(self) -> dict[str, float]:
@@ -245,7 +329,8 @@ class Trial:
 
     def identity(self, method: Method) -> tuple[str, str]:
         """Hashes of everything that determines a method's outcome: with and without what the seed decides."""
-        source = self.source if method.needs_source else None
+        sources = self.sources_of(method)
+        several = method.sources == "several"
         series: dict[str, object] = {
             "version": __version__,
             "method": method.name,
@@ -256,78 +341,54 @@ class Trial:
             "options": options_used(self.options, method),
             "protocol": self.partition.protocol,
             "budget": len(self.partition.train) + len(self.partition.validation),
-            "distillation": self._distillation_identity() if method.teacher is not None else None,
-            "source": None if source is None else source.series,
+            "distillation": self._distillation_identity(method) if method.teacher is not None else None,
+            "source": sorted(one.series for one in sources) if several else sources[0].series if sources else None,
             "threads": torch.get_num_threads(),
         }
         run = series | {
             "seed": self.seed,
             "train": self.partition.train.fingerprint,
             "validation": self.partition.validation.fingerprint,
-            "source": None if source is None else source.checksum,
+            "source": sources[0].checksum if sources else None,
         }
+        if several:
+            run["source"] = [[one.checksum for one in sources], self.weights(method).tolist()]
+        if method.unlabeled:
+            series["unlabeled"] = len(self.unlabeled or ())
+            run["unlabeled"] = digest(self.unlabeled or ())
         return digest(run), digest(series)
 
-    def _distillation_identity(self) -> dict[str, object]:
-        used = self.distillation.used()
+    def _distillation_identity(self, method: Method) -> dict[str, object]:
+        used = self.distillation.used(unlabeled=method.unlabeled)
         return used | {"cosine": asdict(self.cosine)} if self.distillation.coefficient == "adaptive" else used
 
     def _train(self, method: Method, prompt_id: str, run: str, series: str) -> TrainedPrompt:
         if self.bank is not None:
             self.bank.prepare()
-        fitted = method.run(self)
+        return self._kept(method, method.run(self), prompt_id, run, series)
+
+    def keep(self, method: Method, fitted: Fitted) -> TrainedPrompt:
+        """Take what was trained elsewhere (in a race) as a method's outcome, and save it.
+
+        Raises:
+            PandaError: the training diverged; what it reached before is kept.
+        """
+        run, series = self.identity(method)
+        self.known[method.name] = self._kept(method, fitted, self._id(run), run, series)
+        return _sound(self.known[method.name])
+
+    def _id(self, run: str) -> str:
+        return f"{self.task.name}-s{self.seed}-{run[:8]}"
+
+    def _kept(self, method: Method, fitted: Fitted, prompt_id: str, run: str, series: str) -> TrainedPrompt:
         for warning in fitted.warnings:
             self.progress.note(f"{prompt_id} ({method.name}): {warning}")
         signature = None
         if fitted.prompt is not None:
             signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
-        source = self.source if method.needs_source else None
-        card = Card(
-            id=prompt_id,
-            run=run,
-            series=series,
-            task=self.task.spec,
-            labels=self.task.labels,
-            method=method.name,
-            sources=() if source is None else (SourceCard(id=source.id, task=source.task, checksum=source.checksum),),
-            distillation=self._distillation_card(fitted, method),
-            transferability={} if source is None else self.transferability,
-            backbone=BackboneCard.of(self.backbone),
-            prompt_kind=None if fitted.prompt is None else fitted.prompt.kind,
-            prompt_length=0 if fitted.prompt is None else fitted.prompt.length,
-            readout=fitted.head.readout,
-            weights_kept=fitted.backbone is None,
-            threshold=fitted.objective.threshold,
-            options=self.options,
-            protocol=self.partition.protocol,
-            seed=self.seed,
-            n_train=len(self.partition.train),
-            n_val=len(self.partition.validation),
-            data_fingerprint=digest([self.partition.train.fingerprint, self.partition.validation.fingerprint]),
-            validation=fitted.validation,
-            curve=tuple(EpochCard(train_loss=e.train_loss, validation=e.validation) for e in fitted.curve),
-            example_steps=fitted.example_steps,
-            forward_examples=fitted.forward_examples + (0 if signature is None else signature.examples),
-            seconds=fitted.seconds,
-            diverged=fitted.diverged,
-            warnings=fitted.warnings,
-            peft=peft_form(self.backbone, fitted.prompt, fitted.head, self.task.kind),
-            environment=environment(self.backbone),
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        )
+        card = card_of(self, method, fitted, signature, id=prompt_id, run=run, series=series)
         trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone)
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
-
-    def _distillation_card(self, fitted: Fitted, method: Method) -> DistillationCard | None:
-        if fitted.distillation is None or method.teacher is None:
-            return None
-        return DistillationCard(
-            rule=self.distillation.coefficient,
-            coefficient=fitted.distillation.coefficient,
-            distance=fitted.distillation.distance,
-            temperature=fitted.distillation.temperature,
-            teacher=self.outcome(method.teacher).card.id,
-        )
 
 
 def options_used(options: TrainingOptions, method: Method) -> dict[str, Any]:

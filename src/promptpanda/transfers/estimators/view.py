@@ -18,7 +18,6 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout, encode
-from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.tasks.task import Task
@@ -78,7 +77,7 @@ class TargetView:
             examples: signatures are of at most so many texts.
         """
         train = partition.train
-        whole = train if partition.protocol == "paper" else _joined(train, partition.validation)
+        whole = train if partition.protocol == "paper" else train.joined(partition.validation)
         first = min(examples, len(train))
         sample = np.sort(np.random.default_rng([0, 2]).permutation(len(whole))[:MOST])
         chosen = np.union1d(np.arange(first), sample)
@@ -146,10 +145,3 @@ class TargetView:
 
 def _shape(source: SourcePrompt) -> tuple[str, torch.Size]:
     return source.prompt.kind, source.prompt.tensor.shape
-
-
-def _joined(one: Split, other: Split) -> Split:
-    groups = None
-    if one.groups is not None and other.groups is not None:
-        groups = np.concatenate([one.groups, other.groups])
-    return Split(one.texts + other.texts, np.concatenate([one.labels, other.labels]), groups)

@@ -1,0 +1,303 @@
+"""Successive halving: many sources start, the better half goes on from where it stands, few are trained to the end.
+
+Reference: Jamieson and Talwalkar, arXiv 1502.07943. Runners are PoT from each source, on the same seed and carve; a
+rung ranks them by their validation scores. Prompt tuning, no transfer, runs beside them to the end and takes no one's
+place. All train as in the full run from step 1, so that a finalist's prompt equals one that was never in a race, bit
+for bit. With a bank a race that was killed goes on from its last rung (transfers/race_state.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from promptpanda.bank.folder import SourcePrompt
+from promptpanda.bank.signature import EXAMPLES
+from promptpanda.errors import PandaError
+from promptpanda.training.loop import Training, TrainingDivergedError
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.methods import POT, PROMPT_TUNING
+from promptpanda.transfers.race_state import DamagedStateError, RaceState, Standing, Standings
+from promptpanda.transfers.trial import Method, Trial
+
+BUDGETS = (1 / 8, 1 / 4, 1 / 2)  # where the rungs before the end are, as shares of the full run
+FINALISTS = 2
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A stop of a race.
+
+    Attributes:
+        step: of the full run.
+        running: sources that get there.
+        staying: sources that go on; where that is all of them nothing is compared.
+    """
+
+    step: int
+    running: int
+    staying: int
+
+
+@dataclass(frozen=True)
+class RaceResult:
+    """What a race gives.
+
+    Attributes:
+        finalists: sources that were trained to the end, best first; none where all diverged.
+        rungs: (step, who stood how), best first; the end is the last.
+        runs: hashes of the trainings that reached the end.
+        work: what it took, in examples trained; a forward pass counts a third (contract: cost).
+    """
+
+    finalists: tuple[SourcePrompt, ...]
+    rungs: tuple[tuple[int, Standings], ...]
+    runs: frozenset[str]
+    work: float
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """One object a rung."""
+        names = ("prompt", "score", "loss", "goes_on")
+        return [
+            {"step": step, "standings": [{name: getattr(one, name) for name in names} for one in standings]}
+            for step, standings in self.rungs
+        ]
+
+
+def rungs(sources: int, total: int, finalists: int = FINALISTS) -> tuple[Rung, ...]:
+    """The stops before the end: the better half goes on (rounded up), and never fewer than the finalists.
+
+    Args:
+        sources: that start.
+        total: steps of the full run; where it is so short that rungs coincide, the later one is left out.
+    """
+    found: list[Rung] = []
+    running = sources
+    for budget in BUDGETS:
+        step = max(1, round(budget * total))
+        if step < total and (not found or step > found[-1].step):
+            staying = min(running, max(-(-running // 2), finalists))
+            found.append(Rung(step, running, staying))
+            running = staying
+    return tuple(found)
+
+
+def planned_training(options: TrainingOptions, n_train: int, n_val: int, *, tracked: bool = False) -> float:
+    """Examples trained in one training of a prompt, its validation and its signature (a third each) included.
+
+    Args:
+        options: settled ones.
+        tracked: whether every epoch is validated.
+    """
+    passes = 1 + options.epochs * (tracked or options.early_stopping is not None)
+    return options.epochs * n_train + (passes * n_val + min(EXAMPLES, n_train)) / 3
+
+
+def planned_cost(
+    sources: int,
+    options: TrainingOptions,
+    n_train: int,
+    n_val: int,
+    *,
+    finalists: int = FINALISTS,
+    tracked: bool = False,
+) -> float:
+    """What a race takes, no transfer included, in trainings (contract: cost).
+
+    Args:
+        sources: that start.
+        options, tracked: see `planned_training`.
+    """
+    whole = options.epochs * n_train
+    total = _steps(options, n_train)
+    stops = rungs(sources, total, finalists)
+    arriving = stops[-1].staying if stops else sources
+    work = (1 + arriving) * planned_training(options, n_train, n_val, tracked=tracked)
+    for stop in stops:
+        if stop.staying < stop.running:
+            work += (stop.running - stop.staying) * whole * stop.step / total + stop.running * n_val / 3
+    return work / whole
+
+
+def race(trial: Trial, *, finalists: int = FINALISTS) -> RaceResult:
+    """Let the sources of a trial race, and no transfer beside them.
+
+    Those who reach the end are then ordinary prompts of `pot` and `prompt_tuning`, in the bank if there is one; what is
+    in it already is not trained again. A source whose training diverges drops out.
+
+    Raises:
+        PandaError: prompt tuning diverged.
+    """
+    if not trial.sources:
+        raise ValueError("a race needs a source")
+    if finalists < 1:
+        raise PandaError(f"--finalists must be at least 1, found {finalists}.")
+    if trial.bank is not None:
+        trial.bank.prepare()
+    none = _Runner(0, None, trial, PROMPT_TUNING)
+    every = [_Runner(number, source, trial.alone(source), POT) for number, source in enumerate(trial.sources, 1)]
+    total = _steps(trial.options, len(trial.partition.train))
+    stops = rungs(len(every), total, finalists)
+    kept = None
+    if trial.bank is not None:
+        runs = [one.trial.identity(one.method)[0] for one in (none, *every)]
+        kept = RaceState.of(trial.bank, [runs, finalists, BUDGETS])
+    history = _take_up(kept, [none, *every], len(stops))
+    running = every
+    for standings in history:
+        running = [one for one in running if any(at.prompt == one.prompt and at.goes_on for at in standings)]
+    for place in range(len(history), len(stops)):
+        stop = stops[place]
+        # What is in the bank already need not be trained again, unless it is still to be compared on the way.
+        compared = any(later.staying < later.running for later in stops[place:])
+        on_the_way = [one for one in (none, *running) if not one.known or (compared and one is not none)]
+        for one in on_the_way:
+            one.training.advance(stop.step)
+        running, standings = _ranked(running, stop)
+        history.append(standings)
+        if kept is not None:
+            states = {one.number: one.training.state() for one in on_the_way if one is none or one in running}
+            kept.put_down(place, history, states)
+        if not all(at.goes_on for at in standings):
+            _tell(trial, stop, standings, total)
+    ends = [one.finish() for one in (none, *running)]
+    last = _in_order([end.standing for end in ends])
+    if kept is not None:
+        kept.remove()
+    by_id = {source.id: source for source in trial.sources}
+    return RaceResult(
+        tuple(by_id[at.prompt] for at in last if at.prompt is not None and at.goes_on),
+        tuple(zip([*(stop.step for stop in stops), total], [*history, last], strict=True)),
+        frozenset(end.run for end in ends if end.run is not None),
+        sum(end.work for end in ends) + _work_before(history, len(trial.partition.validation)),
+    )
+
+
+def _steps(options: TrainingOptions, n_train: int) -> int:
+    """Of a full run."""
+    return -(-n_train // options.batch_size) * options.epochs
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a runner ended: where it stands, the hash of its training if there is anything of it, and its work."""
+
+    standing: Standing
+    run: str | None
+    work: float
+
+
+class _Runner:
+    """One who races: a source's PoT, or prompt tuning."""
+
+    def __init__(self, number: int, source: SourcePrompt | None, trial: Trial, method: Method) -> None:
+        self.number, self.source, self.trial, self.method = number, source, trial, method
+        self.known = trial.is_known(method)
+        self._training: Training | None = None
+
+    @property
+    def prompt(self) -> str | None:
+        return None if self.source is None else self.source.id
+
+    @property
+    def training(self) -> Training:
+        """Where it stands; at the start, if it has not run yet."""
+        if self._training is None:
+            start = None if self.source is None else self.source.prompt
+            self._training = self.trial.training(self.method, start=start)
+        return self._training
+
+    def restart(self) -> None:
+        self._training = None
+
+    def finish(self) -> _End:
+        """Train to the end, and keep the outcome.
+
+        Raises:
+            PandaError: prompt tuning diverged.
+        """
+        method = self.method
+        if not self.known:
+            self.training.advance()
+            # The outcome of an ordinary training, which happens to be over already.
+            method = replace(method, run=lambda trial: self.training.finish())
+        try:
+            card = self.trial.outcome(method).card
+        except TrainingDivergedError as error:
+            if self.source is None:
+                raise
+            self.trial.progress.note(str(error))
+            left = self.trial.known.get(method.name)
+            run, work = (None, float(self.training.example_steps)) if left is None else (left.card.run, left.card.work)
+            return _End(Standing(self.prompt, None, None, 0, False), run, work)
+        return _End(Standing(self.prompt, card.score, card.validation["loss"], 0, True), card.run, card.work)
+
+
+def _take_up(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> list[Standings]:
+    """Go on from where the race was put down, if it was; returns what was decided before."""
+    if kept is None:
+        return []
+    try:
+        history, states = kept.take_up(stops)
+        for number, state in states.items():
+            runners[number].training.load_state(state)
+    except (DamagedStateError, IndexError, KeyError, TypeError, ValueError, RuntimeError):
+        for one in runners:
+            one.restart()
+        runners[0].trial.progress.note(f"What is kept of the race in {kept.folder} is damaged; it begins anew.")
+        kept.remove()
+        return []
+    return history
+
+
+def _ranked(running: Sequence[_Runner], stop: Rung) -> tuple[list[_Runner], Standings]:
+    """Who goes on from a rung, and how all stand, best first; who diverged does not go on."""
+    compared = stop.staying < stop.running
+    found = []
+    for one in running:
+        if not compared:
+            sound = one.known or one.training.diverged is None
+            found.append(Standing(one.prompt, None, None, 0, sound))
+            continue
+        scores = one.training.validate()
+        metric = one.trial.task.spec.metric
+        score, loss = (None, None) if scores is None else (scores[metric], scores["loss"])
+        found.append(Standing(one.prompt, score, loss, 0, scores is not None))
+    by_id = {one.prompt: one for one in running}
+    standings = []
+    for place, at in enumerate(_in_order(found)):
+        stays = at.goes_on and place < stop.staying
+        spent = 0 if stays else by_id[at.prompt].training.example_steps
+        standings.append(replace(at, goes_on=stays, example_steps=spent))
+    return [by_id[at.prompt] for at in standings if at.goes_on], tuple(standings)
+
+
+def _in_order(standings: Sequence[Standing]) -> Standings:
+    """Best first: by score, then loss, then name; who diverged last."""
+
+    def key(at: Standing) -> tuple[bool, float, float, str]:
+        return (not at.goes_on, -(at.score or 0.0), at.loss or 0.0, at.prompt or "")
+
+    return tuple(sorted(standings, key=key))
+
+
+def _work_before(history: Sequence[Standings], n_val: int) -> float:
+    """Examples trained for the comparisons, and by those who stayed behind.
+
+    Who reached the end counts by its card: a race costs the same whether the bank had its prompt already or not.
+    """
+    validated = sum(at.score is not None for standings in history for at in standings)
+    return validated * n_val / 3 + sum(at.example_steps for standings in history for at in standings)
+
+
+def _tell(trial: Trial, stop: Rung, standings: Standings, total: int) -> None:
+    def names(going_on: bool) -> str:
+        found = [
+            f"{one.prompt} (diverged)" if one.score is None else f"{one.prompt} ({one.score:.3f})"
+            for one in standings
+            if one.goes_on == going_on
+        ]
+        return ", ".join(found) or "none"
+
+    trial.progress.note(f"Race, step {stop.step} of {total}: {names(True)} go on; {names(False)} stay behind.")

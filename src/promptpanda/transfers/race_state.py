@@ -1,0 +1,115 @@
+"""A race put down: all that goes on from a rung, in one folder of the bank that appears whole or not at all.
+
+`.races/KEY/rung-N` holds one safetensors file a runner and `race.json`; KEY is a hash of everything that determines the
+race, so that another race never takes it up. The folder of the rung before is removed then, and KEY when the race ends.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from promptpanda.bank.bank import Bank
+from promptpanda.files import digest, whole_folder
+from promptpanda.training.loop import TrainingState
+
+_FOLDER = ".races"
+_STATE = "race.json"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A runner at a rung or at the end.
+
+    Attributes:
+        prompt: id of the source; None for no transfer.
+        score, loss: on the validation part; None where nothing was compared, or it diverged.
+        example_steps: examples that it was trained on, of one who stays behind; else 0.
+        goes_on: whether it goes on; at the end, whether it got there.
+    """
+
+    prompt: str | None
+    score: float | None
+    loss: float | None
+    example_steps: int
+    goes_on: bool
+
+
+Standings = tuple[Standing, ...]
+
+
+class DamagedStateError(ValueError):
+    """What was put down cannot be read."""
+
+
+@dataclass(frozen=True)
+class RaceState:
+    """Where the states of one race are kept.
+
+    Attributes:
+        folder: its own in the bank.
+    """
+
+    folder: Path
+
+    @classmethod
+    def of(cls, bank: Bank, determined_by: list[Any]) -> RaceState:
+        """The place of a race.
+
+        Args:
+            determined_by: everything that its outcome depends on, as JSON takes it.
+        """
+        return cls(bank.folder / _FOLDER / digest(determined_by)[:16])
+
+    def put_down(self, rung: int, history: list[Standings], states: dict[int, TrainingState]) -> None:
+        """Keep the states of all who go on from a rung, by their number."""
+        with whole_folder(self.folder / f"rung-{rung}") as staging:
+            for number, state in states.items():
+                (staging / f"{number}.safetensors").write_bytes(save(state.tensors))
+            content = {
+                "history": [[asdict(one) for one in standings] for standings in history],
+                "numbers": {str(number): state.numbers for number, state in states.items()},
+            }
+            (staging / _STATE).write_text(json.dumps(content), encoding="utf-8")
+        for earlier in range(rung):
+            shutil.rmtree(self.folder / f"rung-{earlier}", ignore_errors=True)
+
+    def take_up(self, stops: int) -> tuple[list[Standings], dict[int, TrainingState]]:
+        """What was put down at the last rung; nothing where there is none.
+
+        Args:
+            stops: rungs of the race.
+
+        Raises:
+            DamagedStateError: it cannot be read.
+        """
+        for rung in reversed(range(stops)):
+            folder = self.folder / f"rung-{rung}"
+            if not folder.is_dir():
+                continue
+            try:
+                content = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+                history = [tuple(Standing(**one) for one in standings) for standings in content["history"]]
+                states = {
+                    int(number): TrainingState(load_file(folder / f"{int(number)}.safetensors"), numbers)
+                    for number, numbers in content["numbers"].items()
+                }
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+                raise DamagedStateError(str(folder)) from error
+            if len(history) != rung + 1:
+                raise DamagedStateError(str(folder))
+            return history, states
+        return [], {}
+
+    def remove(self) -> None:
+        """The race is over, or what was put down is of no use."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # others may race
+            self.folder.parent.rmdir()

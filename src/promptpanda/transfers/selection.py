@@ -1,0 +1,337 @@
+"""`--source auto`: estimators prune the bank, a race decides among the survivors, shrunken scores choose the method.
+
+What is done for one seed, in this order: every prompt of the bank that fits sees the target's examples once (`prune`);
+the best of them race, with no transfer beside them (`race`); the methods that are asked for start from the winner; the
+one with the highest expected score is chosen (transfers/choice.py). Test data plays no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from promptpanda.backbone import Backbone
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import Card
+from promptpanda.bank.folder import SourcePrompt
+from promptpanda.errors import PandaError
+from promptpanda.progress import Progress
+from promptpanda.tasks.protocol import Partition
+from promptpanda.tasks.task import Task
+from promptpanda.training.inference import predict_outputs
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.choice import Contestant, Gain, Posterior, Resamples, best_of, posteriors
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, IncomparableError, TargetView, estimators
+from promptpanda.transfers.methods import POT, PROMPT_TUNING
+from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race
+from promptpanda.transfers.ranking import fitting_cards, sound_sources
+from promptpanda.transfers.trial import Method, Trial
+
+AUTO = "auto"
+SELECTION_ESTIMATOR = "probe_r2"  # prunes the bank, and leads the prior of the choice
+SURVIVORS = 4
+CONTESTANTS = ("prompt_tuning", "head_only", "pot", "panda")
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """How `auto` selects.
+
+    Attributes:
+        survivors: source prompts that race, at most, each of another task.
+        finalists: of them, that are trained to the end.
+        refit: whether the chosen method is trained again on training and validation part together.
+    """
+
+    survivors: int = SURVIVORS
+    finalists: int = FINALISTS
+    refit: bool = False
+
+    def check(self, options: TrainingOptions, protocol: str) -> None:
+        """Raises PandaError if numbers are out of range, or a refit is not possible."""
+        if self.survivors < 1:
+            raise PandaError(f"--survivors must be at least 1, found {self.survivors}.")
+        if not 1 <= self.finalists <= self.survivors:
+            raise PandaError(
+                f"--finalists must be from 1 to the number of survivors ({self.survivors}), found {self.finalists}."
+            )
+        if self.refit and protocol == "paper":
+            raise PandaError("--refit adds the validation part to the training part; use --protocol clean with it.")
+        if self.refit and options.early_stopping is not None:
+            raise PandaError(
+                "--refit trains on the validation part too, so that nothing is left for --early-stopping to stop by; "
+                "leave one of them out."
+            )
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What forward passes say of the bank, for one seed.
+
+    Attributes:
+        survivors: the best prompt of each of the best tasks, best first.
+        estimator: whose scores these are; None where there was no prompt to score.
+        scores: of all prompts that were scored, by id.
+        no_transfer: what it says of the bare backbone; None where it cannot.
+        work: in examples trained.
+    """
+
+    survivors: tuple[SourcePrompt, ...] = ()
+    estimator: str | None = None
+    scores: dict[str, float] | None = None
+    no_transfer: float | None = None
+    work: float = 0.0
+
+    def lead(self, sources: Sequence[SourcePrompt]) -> float:
+        """By how much sources are put above no transfer, on average; 0 where that cannot be said."""
+        if not sources or self.no_transfer is None or self.scores is None:
+            return 0.0
+        return float(np.mean([self.scores[source.id] for source in sources])) - self.no_transfer
+
+
+@dataclass(frozen=True)
+class Selection:
+    """All that `auto` did for one seed.
+
+    Attributes:
+        trial: on which the contestants were trained; its sources are the race's finalists, best first.
+        pruned: before the race.
+        race: None where there was no prompt to race.
+        posterior: expected score of every contestant.
+        chosen: the method with the highest.
+        gain: of its validation score over prompt tuning's.
+        planned, cost: in trainings (contract: cost); without the search of a learning rate and the refit's.
+    """
+
+    trial: Trial
+    pruned: Pruned
+    race: RaceResult | None
+    posterior: dict[str, Posterior]
+    chosen: str
+    gain: Gain
+    planned: float
+    cost: float
+
+    def to_json(self) -> dict[str, Any]:
+        """One seed of the object `selection` of `panda transfer --json`."""
+        scores = self.pruned.scores or {}
+        return {
+            "estimator": self.pruned.estimator,
+            "survivors": [
+                {"prompt": source.id, "task": source.task, "estimate": scores.get(source.id)}
+                for source in self.pruned.survivors
+            ],
+            "no_transfer": self.pruned.no_transfer,
+            "race": [] if self.race is None else self.race.to_json(),
+            "winner": None if self.trial.source is None else self.trial.source.id,
+            "posterior": {name: asdict(one) for name, one in self.posterior.items()},
+            "chosen": self.chosen,
+            "gain_over_prompt_tuning": {**asdict(self.gain), "distinguishable": self.gain.distinguishable},
+            "cost_planned": self.planned,
+            "cost": self.cost,
+        }
+
+
+@dataclass(frozen=True)
+class Entrants:
+    """The prompts of a bank that a target can start from, by their cards.
+
+    Attributes:
+        cards: of the kind and length that were asked for, if they were.
+    """
+
+    cards: tuple[Card, ...]
+    task: Task
+    backbone: Backbone
+    bank: Bank | None
+    progress: Progress
+
+    @classmethod
+    def of(
+        cls, task: Task, backbone: Backbone, bank: Bank | None, options: TrainingOptions, progress: Progress
+    ) -> Entrants:
+        """Find them; that there is none is told, and no error."""
+        explicit = options.model_fields_set
+        cards = () if bank is None else fitting_cards(task, backbone, bank, progress)
+        fitting = tuple(
+            card
+            for card in cards
+            if ("prompt_kind" not in explicit or card.prompt_kind == options.prompt_kind)
+            and ("prompt_length" not in explicit or card.prompt_length == options.prompt_length)
+        )
+        if not fitting:
+            where = "There is no bank" if bank is None else f"The bank {bank.folder} holds no prompt that fits"
+            progress.note(
+                f"{where}, so there is nothing to transfer: only methods without a source compete (train a source with "
+                "`panda train TASK`)."
+            )
+        return cls(fitting, task, backbone, bank, progress)
+
+    def of_seed(self, seed: int) -> list[Card]:
+        """Of each series the prompt of this seed, else of the lowest."""
+        series: dict[str, list[Card]] = {}
+        for card in self.cards:
+            series.setdefault(card.series, []).append(card)
+        return [min(alike, key=lambda card: (card.seed != seed, card.seed)) for alike in series.values()]
+
+    def pruned(self, views: Sequence[TargetView], seeds: Sequence[int], cosine: Cosine, count: int) -> list[Pruned]:
+        """What forward passes leave of them for each seed; all prompts of the shape of the first seed's best."""
+        found: list[Pruned] = []
+        for view, seed in zip(views, seeds, strict=True):
+            cards = self.of_seed(seed)
+            if found and found[0].survivors:
+                shape = _shape(found[0].survivors[0])
+                cards = [card for card in cards if (card.prompt_kind, card.prompt_length) == shape]
+            sources = [] if self.bank is None else sound_sources(cards, self.backbone, self.bank, self.progress)
+            found.append(prune(sources, view, cosine, count, self.progress))
+        return found
+
+
+def prune(sources: Sequence[SourcePrompt], view: TargetView, cosine: Cosine, count: int, progress: Progress) -> Pruned:
+    """Score prompts by the first estimator that can compare all of them, and keep the best of each of the best tasks.
+
+    All survivors have prompts of one kind and length, those of the best: the methods of a transfer share them.
+    """
+    if not sources:
+        return Pruned()
+    progress.begin(f"{len(sources)} prompts, one forward pass each", len(sources))
+    view.look(sources, progress=progress)
+    known = estimators(cosine)
+    for name in (SELECTION_ESTIMATOR, DEFAULT_ESTIMATOR, *known):
+        if known[name].needs == "target_prompt":
+            continue
+        with suppress(IncomparableError):
+            scores = {source.id: known[name].score(source, view) for source in sources}
+            break
+    else:
+        raise AssertionError("one estimator looks at the bank alone, so that it can always compare")
+    passes = len(sources)
+    no_transfer = None
+    with suppress(IncomparableError):
+        no_transfer = known[name].score(None, view)
+        passes += 1
+    ranked = sorted(sources, key=lambda source: (-scores[source.id], source.id))
+    best: dict[str, SourcePrompt] = {}
+    for source in ranked:
+        if _shape(source) == _shape(ranked[0]):
+            best.setdefault(source.task, source)
+    others = sum(_shape(source) != _shape(ranked[0]) for source in sources)
+    if others:
+        first = ranked[0].prompt
+        progress.note(
+            f"{others} of {len(sources)} prompts are no {first.kind} of {first.length} as the best is, and left out."
+        )
+    survivors = tuple(best.values())[:count]
+    return Pruned(survivors, name, scores, no_transfer, passes * len(view.texts) / 3)
+
+
+def _shape(source: SourcePrompt) -> tuple[str, int]:
+    return source.prompt.kind, source.prompt.length
+
+
+def planned(
+    methods: Sequence[Method],
+    options: TrainingOptions,
+    view: TargetView,
+    part: Partition,
+    selection: SelectionOptions,
+    entrants: Entrants,
+) -> float:
+    """What `auto` will take for one seed, in trainings, told before anything is computed.
+
+    Divergence and early stopping make it less, and so do prompts of another shape than the best. Of a refit the dearest
+    is planned.
+    """
+    n_train, n_val, tracked = len(part.train), len(part.validation), part.protocol == "paper"
+    whole = options.epochs * n_train
+    one = planned_training(options, n_train, n_val, tracked=tracked)
+    cards = entrants.of_seed(0)
+    racing = min(len({card.task.name for card in cards}), selection.survivors)
+    work = 0.0
+    if racing:
+        work += (len(cards) + 1) * len(view.texts) / 3
+        work += whole * planned_cost(racing, options, n_train, n_val, finalists=selection.finalists, tracked=tracked)
+    else:
+        work += one
+    for method in methods:
+        if method.trained == "head" and view.readout != "token":
+            work += (n_train + n_val) / 3
+        elif method not in (PROMPT_TUNING, POT):
+            work += method.trainings * one
+        work += whole if method.unlabeled else 0
+        work += n_train / 3 if method.teacher is not None else 0
+        work += n_val / 3 if method.trained != "model" else 0
+    if selection.refit:
+        work += (1 + any(method.teacher is not None for method in methods)) * one * (n_train + n_val) / n_train
+    return work / whole
+
+
+def raced(trial: Trial, selection: SelectionOptions) -> tuple[Trial, RaceResult | None]:
+    """The trial with the race's finalists as its sources, best first; what they were trained to is known to it."""
+    if not trial.sources:
+        return trial, None
+    result = race(trial, finalists=selection.finalists)
+    known = {PROMPT_TUNING.name: trial.outcome(PROMPT_TUNING)}
+    if result.finalists:
+        known[POT.name] = trial.alone(result.finalists[0]).outcome(POT)
+    after = replace(trial, sources=result.finalists, known=known)
+    after.train_data, after.validation_data, after.target = trial.train_data, trial.validation_data, trial.target
+    return after, result
+
+
+def select(
+    trial: Trial, pruned: Pruned, result: RaceResult | None, methods: Sequence[Method], planned_cost: float
+) -> Selection:
+    """Train the contestants that the race has not trained, and choose among all.
+
+    Args:
+        methods: those that can be chosen, and those that cannot (a tuned model is not kept).
+
+    Raises:
+        PandaError: a training diverged.
+    """
+    data = trial.validation_data
+    contestants = {
+        method.name: _contestant(trial, method, pruned.lead(trial.sources_of(method)))
+        for method in methods
+        if method.trained != "model"
+    }
+    resamples = Resamples(data)
+    posterior = posteriors(contestants, resamples)
+    chosen = best_of(
+        {name: one.mean for name, one in posterior.items()}, {name: one.loss for name, one in contestants.items()}
+    )
+    runs = frozenset() if result is None else result.runs
+    work = pruned.work + (0.0 if result is None else result.work)
+    work += sum(one.card.work for one in trial.trained(methods) if one.card.run not in runs)
+    work += len(contestants) * len(data) / 3
+    return Selection(
+        trial,
+        pruned,
+        result,
+        posterior,
+        chosen,
+        resamples.gain(contestants[chosen], contestants[PROMPT_TUNING.name]),
+        planned_cost,
+        work / (trial.options.epochs * len(trial.partition.train)),
+    )
+
+
+def _contestant(trial: Trial, method: Method, lead: float) -> Contestant:
+    trained = trial.outcome(method)
+    data = trial.validation_data
+    objective = replace(trial.objective, threshold=trained.card.threshold)
+    outputs = predict_outputs(trial.backbone, trained.prompt, trained.head, data.encoded)
+    predictions = objective.predictions(outputs, data.encoded, data.split.texts)
+    return Contestant(predictions, trained.card.score, trained.card.validation["loss"], lead)
+
+
+def refit_trial(trial: Trial) -> Trial:
+    """The trial whose training part is training and validation part together."""
+    part = trial.partition
+    whole = Partition(part.train.joined(part.validation), part.validation, part.protocol)
+    return replace(trial, partition=whole, known={})

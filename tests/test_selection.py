@@ -1,0 +1,363 @@
+"""`--source auto`: what is pruned, who competes, how the choice is shrunk, what it costs; test data plays no part."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import sentiment_rows, task_of, write_jsonl
+from sklearn.metrics import matthews_corrcoef
+from typer.testing import CliRunner
+
+from promptpanda.bank.bank import Bank
+from promptpanda.cli.main import app
+from promptpanda.errors import PandaError
+from promptpanda.progress import Silent
+from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.protocol import partition
+from promptpanda.training.inference import Data
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers import choice
+from promptpanda.transfers.choice import Contestant, Resamples, best_of, posteriors
+from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.ranking import rank
+from promptpanda.transfers.selection import SELECTION_ESTIMATOR, SelectionOptions
+from promptpanda.transfers.transfer import train, transfer
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SOURCE = TrainingOptions(epochs=2, max_length=24, readout="mean", prompt_length=3)
+OPTIONS = TrainingOptions(epochs=4, max_length=24, readout="mean", lr=3e-2)
+N_TRAIN, N_VAL = 32, 8
+TASKS = ("books", "films", "games", "songs", "tools")
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+@pytest.fixture
+def bank(tiny_backbone, sentiment, tmp_path):
+    """Prompts of five tasks, one of them with seeds 0 and 1."""
+    bank = Bank(tmp_path / "bank")
+    for place, name in enumerate(TASKS):
+        train(sentiment(name, seed=5 + place), tiny_backbone, bank=bank, options=SOURCE)
+    train(sentiment("books", seed=5), tiny_backbone, bank=bank, options=SOURCE, seed=1)
+    return bank
+
+
+@pytest.fixture
+def auto(bank, tiny_backbone, sentiment):
+    """Run the selection on 40 examples of a task."""
+
+    def run(task=None, **changes):
+        given = {"bank": bank, "options": OPTIONS, "train_examples": 40} | changes
+        return transfer(task or sentiment(), "auto", tiny_backbone, **given)
+
+    return run
+
+
+def split_of(labels, groups=None):
+    return Split(tuple((f"text {place}",) for place in range(len(labels))), np.asarray(labels), groups)
+
+
+def data_of(labels, tmp_path, backbone, metric="accuracy", groups=None):
+    task = task_of(sentiment_rows(4), tmp_path, metrics=[metric])
+    split = split_of(labels, groups)
+    return Data(encode(backbone, split.texts, 24), split, task.spec, task.labels)
+
+
+def test_the_expected_score_is_the_formulas(tiny_backbone, tmp_path):
+    labels = np.arange(20) % 2
+    data = data_of(labels, tmp_path, tiny_backbone)
+    right = {"prompt_tuning": 12, "pot": 16, "head_only": 10}
+    contestants = {}
+    for name, count in right.items():
+        predictions = np.where(np.arange(20) < count, labels, 1 - labels)
+        contestants[name] = Contestant(predictions, count / 20, 0.5, lead=0.1 if name == "pot" else 0.0)
+    found = posteriors(contestants, Resamples(data))
+    for name, count in right.items():
+        score = count / 20
+        noise, prior = score * (1 - score) / 20, choice.SPREAD**2
+        centre = np.mean([12, 16, 10]) / 20 + (choice.SLOPE * 0.1 if name == "pot" else 0.0)
+        # Two independent measurements of one value, weighted by their precisions.
+        assert found[name].mean == pytest.approx(np.average([score, centre], weights=[1 / noise, 1 / prior]))
+        assert found[name].se == pytest.approx((1 / (1 / noise + 1 / prior)) ** 0.5)
+    assert found["pot"].se < choice.SPREAD
+
+
+def test_what_all_get_right_is_not_without_noise(tiny_backbone, tmp_path):
+    labels = np.arange(8) % 2
+    sure = Resamples(data_of(labels, tmp_path, tiny_backbone)).variance(labels)
+    assert sure == pytest.approx((9 / 10) * (1 / 10) / 8)
+    half = Resamples(data_of(labels, tmp_path, tiny_backbone)).variance(np.zeros(8, dtype=int))
+    assert half == pytest.approx(0.25 / 8)
+
+
+def test_other_metrics_are_resampled(tiny_backbone, tmp_path):
+    """Against a bootstrap of our own, with more samples and other draws."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 60)
+    predictions = np.where(rng.random(60) < 0.75, labels, 1 - labels)
+    found = Resamples(data_of(labels, tmp_path, tiny_backbone, "matthews"), count=1000).variance(predictions)
+    draws = rng.integers(0, 60, (3000, 60))
+    expected = np.var([matthews_corrcoef(labels[rows], predictions[rows]) for rows in draws])
+    assert found == pytest.approx(expected, rel=0.15)
+
+
+def test_examples_that_belong_together_are_drawn_together(tiny_backbone, tmp_path):
+    groups = np.repeat(np.arange(10), 3)
+    labels = np.arange(30) % 2
+    resamples = Resamples(data_of(labels, tmp_path, tiny_backbone, groups=groups))
+    assert resamples.units == 10
+    for rows in resamples.draws:
+        counts = np.bincount(rows, minlength=30).reshape(10, 3)
+        assert (counts == counts[:, :1]).all()
+        assert counts.sum() == 30
+    # Whole groups are right or wrong: the variance is that of 10 values and not of 30.
+    predictions = np.where(np.repeat(np.arange(10) < 5, 3), labels, 1 - labels)
+    assert resamples.variance(predictions) == pytest.approx(0.25 / 10, rel=0.2)
+
+
+def test_a_gain_is_distinguishable_where_the_paired_interval_leaves_out_zero(tiny_backbone, tmp_path):
+    labels = np.arange(40) % 2
+    resamples = Resamples(data_of(labels, tmp_path, tiny_backbone))
+
+    def contestant(wrong):
+        predictions = np.where(np.isin(np.arange(40), wrong), 1 - labels, labels)
+        return Contestant(predictions, float((predictions == labels).mean()), 0.0)
+
+    same = resamples.gain(contestant([1, 2]), contestant([1, 2]))
+    assert (same.mean, same.low, same.high, same.distinguishable) == (0.0, 0.0, 0.0, False)
+    clear = resamples.gain(contestant([]), contestant(range(12)))
+    assert clear.mean == pytest.approx(0.3)
+    assert 0.1 < clear.low < 0.3 < clear.high < 0.5
+    assert clear.distinguishable
+    assert resamples.gain(contestant(range(12)), contestant([])).distinguishable
+    assert not resamples.gain(contestant([0]), contestant([1, 2])).distinguishable
+    # Paired: both are wrong on the same half, so that only the others make a difference.
+    base, shared = list(range(20)), list(range(24))
+    assert resamples.gain(contestant(base), contestant(shared)).low > 0
+
+
+def test_equal_expectations_are_decided_by_the_loss():
+    assert best_of({"pot": 0.8, "panda": 0.8 + 1e-15}, {"pot": 0.3, "panda": 0.4}) == "pot"
+    assert best_of({"pot": 0.8, "panda": 0.81}, {"pot": 0.3, "panda": 0.4}) == "panda"
+
+
+def test_auto_prunes_races_and_chooses(auto, bank, tiny_backbone, sentiment):
+    result = auto(seeds=(0, 1), selection=SelectionOptions(survivors=3, finalists=2))
+    assert list(result.methods) == ["prompt_tuning", "pot", "panda", "head_only"]
+    for place, one in enumerate(result.selection):
+        part = partition(sentiment(), train_examples=40, seed=place)
+        view = TargetView.of(tiny_backbone, sentiment(), part, OPTIONS)
+        entries = rank(sentiment(), tiny_backbone, bank, view)
+        # Of a task with prompts of both seeds this seed's counts, of the others the only one.
+        mine = [entry for entry in entries if entry.task != "books" or f"-s{place}-" in entry.prompt]
+        mine.sort(key=lambda entry: (-entry.scores[SELECTION_ESTIMATOR], entry.prompt))
+        assert [source.id for source in one.pruned.survivors] == [entry.prompt for entry in mine[:3]]
+        winner = next(at.prompt for at in one.race.rungs[-1][1] if at.prompt is not None)
+        assert one.trial.source.id == winner
+        for name in ("pot", "panda"):
+            assert [source.id for source in result.methods[name].outcomes[place].card.sources] == [winner]
+        assert set(one.posterior) == set(result.methods)
+        assert one.chosen == max(one.posterior, key=lambda name: (one.posterior[name].mean, name == one.chosen))
+        base = result.methods["prompt_tuning"].validation[place]
+        assert one.gain.mean == pytest.approx(result.methods[one.chosen].validation[place] - base)
+        assert result.auto.scores[place] == result.methods[one.chosen].scores[place]
+    means = {name: np.mean([one.posterior[name].mean for one in result.selection]) for name in result.methods}
+    assert means[result.chosen] == pytest.approx(max(means.values()))
+    assert {outcome.prompt.length for outcome in result.methods["prompt_tuning"].outcomes} == {3}
+
+
+def test_the_prior_leads_by_what_the_estimator_says(auto):
+    one = auto().selection[0]
+    lead = one.pruned.scores[one.trial.source.id] - one.pruned.no_transfer
+    assert one.pruned.lead(one.trial.sources[:1]) == pytest.approx(lead)
+    assert one.pruned.lead(()) == 0.0
+
+
+def test_the_counted_cost_is_what_was_done(auto):
+    result = auto(selection=SelectionOptions(survivors=4, finalists=2))
+    training = OPTIONS.epochs * N_TRAIN
+    prompt = training + (N_VAL + N_TRAIN) / 3  # with validation and signature
+    seen = (5 + 1) * 40 / 3  # five prompts and the bare backbone
+    steps = 2 * OPTIONS.epochs  # two an epoch; the first rung is at step 1
+    first = 2 * training * 1 / steps + 4 * N_VAL / 3  # two of four stay behind there
+    teacher = N_TRAIN / 3  # its outputs on the training part
+    head = (N_TRAIN + N_VAL) / 3
+    choosing = 4 * N_VAL / 3
+    race = 3 * prompt + first
+    assert result.cost == pytest.approx((seen + race + prompt + teacher + head + choosing) / training)
+    assert result.selection[0].planned == pytest.approx(result.cost)
+
+
+def test_it_repeats_and_trains_nothing_twice(auto, bank):
+    first = auto()
+    created = {path: path.stat().st_mtime_ns for path in bank.folder.rglob("*.safetensors")}
+    second = auto()
+    assert {path: path.stat().st_mtime_ns for path in bank.folder.rglob("*.safetensors")} == created
+    assert second.to_json() == first.to_json()
+
+
+def test_test_labels_do_not_change_the_choice(auto, bank, sentiment, tmp_path):
+    """Every label of the test data turned round: other test scores, and nothing else."""
+    first = auto(seeds=(0, 1)).to_json()
+    task = sentiment()
+    turned = [row | {"label": {"good": "bad", "bad": "good"}[row["label"]]} for row in sentiment_rows(40, 1000)]
+    write_jsonl(tmp_path / "data" / "mood" / "test.jsonl", turned)
+    second = auto(task, seeds=(0, 1)).to_json()
+    for name in ("chosen", "prompt", "cost", "selection", "source", "transferability"):
+        assert second[name] == first[name]
+    assert second["auto"]["validation"] == first["auto"]["validation"]
+    for before, after in zip(first["auto"]["scores"], second["auto"]["scores"], strict=True):
+        assert after == pytest.approx(1 - before)
+
+
+def test_prompt_tuning_competes_whatever_is_asked_for(auto):
+    assert list(auto(methods=["panda"]).methods) == ["prompt_tuning", "panda"]
+    result = auto(methods=["head_only", "model_tuning"])
+    assert list(result.methods) == ["head_only", "model_tuning"]
+    assert (result.selection, result.chosen) == (None, "head_only"), "without a method that transfers nothing races"
+
+
+@pytest.mark.parametrize("where", ["none", "empty", "another length"])
+def test_where_nothing_can_be_transferred_the_others_compete(where, auto, tmp_path):
+    notes = Notes()
+    changes = {"bank": None if where == "none" else Bank(tmp_path / "empty"), "progress": notes}
+    if where == "another length":
+        del changes["bank"]
+        changes["options"] = TrainingOptions(**OPTIONS.model_dump(exclude_unset=True), prompt_length=7)
+    result = auto(**changes)
+    assert list(result.methods) == ["prompt_tuning", "head_only"]
+    assert any("nothing to transfer: only methods without a source compete" in note for note in notes.notes)
+    (one,) = result.selection
+    assert (one.race, one.trial.source, one.pruned.survivors) == (None, None, ())
+    assert result.to_json()["selection"]["survivors"] == [[]]
+    assert result.cost == pytest.approx(one.planned)
+    if where == "another length":
+        assert result.methods["prompt_tuning"].outcomes[0].prompt.length == 7
+
+
+def test_prompts_of_another_length_than_the_best_are_left_out(auto, bank, tiny_backbone, sentiment):
+    longer = TrainingOptions(**SOURCE.model_dump(exclude_unset=True) | {"prompt_length": 6})
+    train(sentiment("extra", seed=30), tiny_backbone, bank=bank, options=longer)
+    notes = Notes()
+    result = auto(progress=notes, selection=SelectionOptions(survivors=6))
+    lengths = {source.prompt.length for source in result.selection[0].pruned.survivors}
+    assert len(lengths) == 1
+    assert any("left out" in note for note in notes.notes)
+    # Asked for explicitly, it is the only one.
+    asked = auto(options=TrainingOptions(**OPTIONS.model_dump(exclude_unset=True), prompt_length=6))
+    assert [source.task for source in asked.selection[0].pruned.survivors] == ["extra"]
+
+
+def test_a_refit_trains_the_chosen_method_on_all_examples(auto, bank, tiny_backbone):
+    plain, refitted = auto(), auto(selection=SelectionOptions(refit=True))
+    assert refitted.chosen == plain.chosen
+    (outcome,) = refitted.auto.outcomes
+    assert outcome.card.method == plain.chosen
+    assert (outcome.card.n_train, plain.auto.outcomes[0].card.n_train) == (40, N_TRAIN)
+    assert outcome.card.example_steps in (40 * OPTIONS.epochs, 0)
+    assert any("among those that were trained on" in warning for warning in outcome.card.warnings)
+    assert refitted.prompt.card.id == outcome.card.id
+    assert refitted.auto.scores == (outcome.card.test.scores["accuracy"],)
+    (one,) = refitted.selection
+    assert one.posterior == plain.selection[0].posterior, "it is chosen before"
+    assert refitted.cost > plain.cost + 1 / 40
+
+
+def test_a_token_task_is_selected_for_too(bank, tiny_backbone, tmp_path):
+    """Another kind, whose metric is no mean over examples."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(40):
+        words = rng.choice(["good", "fine", "the", "phone", "w1", "w2"], 6).tolist()
+        rows.append({"tokens": words, "tags": ["B-NICE" if word in ("good", "fine") else "O" for word in words]})
+    task = task_of(
+        rows, tmp_path, "spans", kind="token_classification", segments=["{tokens}"], label="tags", metrics=["span_f1"]
+    )
+    result = transfer(task, "auto", tiny_backbone, bank=bank, options=OPTIONS)
+    (one,) = result.selection
+    assert all(np.isfinite([posterior.mean, posterior.se]).all() for posterior in one.posterior.values())
+    assert result.cost == pytest.approx(one.planned, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("selection", "sentence"),
+    [
+        ({"survivors": 0}, "--survivors must be at least 1, found 0"),
+        ({"finalists": 0}, r"--finalists must be from 1 to the number of survivors \(4\), found 0"),
+        ({"survivors": 2, "finalists": 3}, r"the number of survivors \(2\), found 3"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(selection, sentence, auto):
+    with pytest.raises(PandaError, match=sentence):
+        auto(selection=SelectionOptions(**selection))
+
+
+def test_a_refit_needs_a_part_of_its_own_to_choose_on(auto):
+    early = OPTIONS.model_copy(update={"early_stopping": 2})
+    with pytest.raises(PandaError, match="nothing is left for --early-stopping"):
+        auto(options=early, selection=SelectionOptions(refit=True))
+    with pytest.raises(PandaError, match="use --protocol clean"):
+        auto(protocol="paper", selection=SelectionOptions(refit=True))
+
+
+def test_auto_is_the_default_of_the_library_and_of_the_command(
+    bank, tiny_folder, tiny_backbone, sentiment, tmp_path, monkeypatch
+):
+    assert transfer(sentiment(), backbone=tiny_backbone, bank=bank, options=OPTIONS).selection is not None
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(tmp_path / "mood.jsonl", sentiment_rows(40))
+    write_jsonl(tmp_path / "mood-test.jsonl", sentiment_rows(20, 100))
+
+    def panda(*arguments, code=0):
+        own = ["--train", "mood.jsonl", "--test", "mood-test.jsonl", "--text", "text", "--label", "label"]
+        fast = ["--epochs", "2", "--max-length", "24", "--model", str(tiny_folder("bert")), "--readout", "mean"]
+        result = CliRunner().invoke(app, ["transfer", *own, *fast, *arguments])
+        assert result.exit_code == code, f"{result.stdout}\n{result.stderr}\n{result.exception!r}"
+        return result
+
+    shown = panda("--json", "--seeds", "0,1", "--survivors", "3", "--finalists", "1")
+    assert "--source auto will take about" in shown.stderr
+    assert "Race, step" in shown.stderr
+    found = json.loads(shown.stdout)
+    assert set(found["auto"]) == {"mean", "std", "scores", "validation"}
+    selection = found["selection"]
+    keys = ("estimator", "survivors", "no_transfer", "race", "winner", "posterior", "chosen")
+    assert set(selection) == {*keys, "gain_over_prompt_tuning", "cost_planned", "cost"}
+    assert all(len(values) == 2 for values in selection.values())
+    assert [len(survivors) for survivors in selection["survivors"]] == [3, 3]
+    assert set(selection["survivors"][0][0]) == {"prompt", "task", "estimate"}
+    assert set(selection["posterior"][0]) == {"prompt_tuning", "head_only", "pot", "panda"}
+    assert set(selection["posterior"][0]["pot"]) == {"mean", "se"}
+    assert set(selection["gain_over_prompt_tuning"][0]) == {"mean", "low", "high", "distinguishable"}
+    assert found["source"] == selection["winner"][0]
+    assert found["cost"] == pytest.approx(np.mean(selection["cost"]))
+    table = panda("--seeds", "0,1", "--survivors", "3", "--finalists", "1").stdout
+    assert "winner of the race" in table
+    assert f"Cost: {found['cost']:.1f} trainings a seed" in table
+    for arguments in (["--source", "best", "--survivors", "3"], ["--source", "books", "--refit"]):
+        assert "are for --source auto" in panda(*arguments, code=2).stderr.splitlines()[-1]
+    assert "--survivors must be at least 1" in panda("--survivors", "0", code=2).stderr
+
+
+def test_a_choice_does_not_depend_on_what_was_drawn_before(auto, bank):
+    """In two copies of the bank, so that everything is trained twice."""
+    copies = [Bank(shutil.copytree(bank.folder, bank.folder.parent / name)) for name in ("one", "two")]
+    first = auto(bank=copies[0])
+    torch.rand(7)
+    np.random.random(7)
+    second = auto(bank=copies[1])
+    assert first.to_json()["selection"] == second.to_json()["selection"]
+    assert first.auto.scores == second.auto.scores
+    assert copies[0].ids() == copies[1].ids()
