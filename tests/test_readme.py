@@ -38,7 +38,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_commands_run_in_order(newcomer):
-    assert len(blocks("sh")) == 2
+    assert len(blocks("sh")) == 3
     for block in blocks("sh"):
         newcomer("bash", "-euo", "pipefail", "-c", block)
     listed = json.loads(newcomer("panda", "bank", "list", "--json").stdout)
