@@ -182,6 +182,19 @@ def test_the_laptop_s_grid():
         assert load_task(task, data_dir=data).available(), task
 
 
+def test_the_study_and_its_controls_share_their_runs():
+    study = SweepRecipe.from_yaml(RECIPES / "study.yaml")
+    controls = SweepRecipe.from_yaml(RECIPES / "study-controls.yaml")
+    assert (len(study.sources.tasks), len(study.targets.tasks), len(study.seeds)) == (8, 6, 3)
+    kinds = [load_task(task).kind for task in study.targets.tasks]
+    assert len(set(kinds)) == 4
+    assert max(study.targets.budgets) <= 128
+    both = set(expand(study, RECIPES).runs) & set(expand(controls, RECIPES).runs)
+    assert len(both) == 2 + 6 * 3 * (1 + 2 * 2), "source prompts, prompt tuning, PoT and PANDA of the two sources"
+    changed = [spec for spec in expand(controls, RECIPES).runs if spec.variant != "default"]
+    assert {spec.variant for spec in changed} >= {"random_teacher", "student_from_source", "coefficient_10"}
+
+
 @pytest.mark.timeout(600)
 def test_the_smoke_recipe_runs(tmp_path, monkeypatch):
     if embedded_model() is None or not load_task("election_tweets").available():
