@@ -10,8 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 PARTS = {
     "matrix products": ("mm", "matmul", "linear"),
     "attention": ("attention", "flash"),
-    "dropout's draws": ("random", "bernoulli", "::ge"),
     "layer norm, activations": ("norm", "gelu", "tanh", "softmax"),
+    "dropout's draws": ("random", "bernoulli", "::ge"),
     "copies and indexing": ("copy", "cat", "index", "gather", "contiguous", "clone", "::to", "fill", "zero", "pad"),
     "optimiser": ("adam", "foreach", "clip", "addcmul", "addcdiv", "lerp", "sqrt"),
 }

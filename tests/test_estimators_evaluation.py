@@ -238,6 +238,22 @@ def test_a_grid_whose_answer_is_known_by_hand():
     assert model.spearman_where_gains["good"].targets_error is None
 
 
+def test_the_full_selection_is_a_rule_beside_the_others():
+    rows = grid_rows(POT, TUNED, PREDICTED)
+    chosen = {"ta": [0.75, 0.70], "tb": [0.60, 0.50]}
+    rows += [row("target", target, seed, None, chosen[target][seed], "auto") for target in POT for seed in (0, 1)]
+    model = evaluate_rows(rows).models["small"]
+    # The oracle of seed 0 and 1: 70 and 76 on ta, 60 and 60 on tb.
+    assert model.selection["auto"].points.mean == pytest.approx((72.5 + 55) / 2)
+    assert model.selection["auto"].gain.mean == pytest.approx((11.5 - 5) / 2)
+    assert model.regret["auto"][1].mean == pytest.approx((0.5 + 5) / 2)
+    assert model.regret["auto"][1].seeds_error == pytest.approx(5.25)  # seeds: (-5 + 0) / 2, (6 + 10) / 2
+    # Where it lacks a target it is no rule, since its mean would be over other targets; its regret says itself.
+    model = evaluate_rows(rows[:-1]).models["small"]
+    assert "auto" not in model.selection
+    assert model.regret["auto"][1].mean == pytest.approx(0.5)
+
+
 def test_one_seed_is_enough():
     one = {target: values[:1] for target, values in POT.items()}
     model = evaluate_rows(grid_rows(one, TUNED, PREDICTED)).models["small"]

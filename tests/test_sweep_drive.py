@@ -25,7 +25,8 @@ from promptpanda.bank.card import Card
 from promptpanda.cli.main import app
 from promptpanda.errors import PandaError
 from promptpanda.sweep.executors import InProcess, Workers, workers_named, workers_of
-from promptpanda.sweep.material import MATERIAL
+from promptpanda.sweep.material import MATERIAL, identify
+from promptpanda.sweep.plan import expand
 from promptpanda.sweep.session import Places, export, look_ahead, sweep
 from promptpanda.sweep.store import Store
 from promptpanda.sweep.wishes import Wishes, seconds_of
@@ -116,6 +117,44 @@ def test_a_sweep_gives_what_train_and_transfer_give(study, tiny_folder):
     assert sum(constants) / 2 == result.constant
     estimated = [row for row in study.rows() if row.kind == "estimates" and row.source == "books"]
     assert sum(row.estimates["cosine"] for row in estimated) / 2 == pytest.approx(result.transferability["cosine"])
+
+
+def test_auto_in_a_sweep_is_what_transfer_selects(study):
+    """The same choice, prompt, scores and cost; what it chose may be another run's prompt too, and is kept once."""
+    recipe = study.recipe(methods=["prompt_tuning", "pot", "auto"], seeds=[0, 1])
+    study.run(recipe=recipe)
+    assert litter(study.folder / "out") == []
+    rows = {row.seed: row for row in study.rows() if row.method == "auto"}
+    options = TrainingOptions(epochs=1, max_length=24)
+    bank = study.bank("other")
+    backbone, data = Backbone.load(str(study.model)), study.folder / "data"
+    for name in ("books", "films"):
+        task = load_task(study.folder / f"{name}.yaml", data_dir=data)
+        four = TrainingOptions(epochs=1, max_length=24, prompt_length=4)
+        train(task, backbone, bank=bank, options=four, train_examples=40)
+    target = load_task(study.folder / "mood.yaml", data_dir=data)
+    result = transfer(target, "auto", backbone, bank=bank, options=options, train_examples=24, seeds=(0, 1))
+    for seed, selection in enumerate(result.selection):
+        said = selection.to_json()
+        assert rows[seed].selection == said
+        assert rows[seed].prompt == result.auto.outcomes[seed].card.id
+        assert rows[seed].test["accuracy"] == result.auto.scores[seed]
+        unit = rows[seed].n_train * 1
+        assert rows[seed].example_steps == round(said["cost"] * unit)
+    assert look_ahead(recipe, study.places()).to_json()["left"] == 0
+
+
+def test_a_changed_way_to_select_makes_another_run(study, monkeypatch):
+    recipe = study.recipe(methods=["auto"])
+
+    def key():
+        planned = identify(expand(recipe, study.folder), "clean", study.folder / "data")
+        return next(planned.keys[spec].key for spec in planned.plan.runs if spec.method == "auto")
+
+    before = key()
+    assert key() == before
+    monkeypatch.setattr("promptpanda.transfers.selection.SLOPE", 7.0)
+    assert key() != before
 
 
 def test_rows_say_all_that_a_report_needs(swept):

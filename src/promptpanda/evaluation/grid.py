@@ -22,6 +22,7 @@ from promptpanda.evaluation.agreement import (
 from promptpanda.evaluation.result import Choice, Evaluation, ModelEvaluation
 from promptpanda.sweep.row import Row
 from promptpanda.tasks.shared_text import Pairs, share_text
+from promptpanda.transfers.selection import AUTO
 
 KS = (1, 3)
 GAIN = 1.0  # points over no transfer from which on transfer is said to help a target
@@ -36,6 +37,7 @@ class Cell:
         pot: test scores of PoT, in points. *Shape:* (seeds, sources).
         tuned: test scores of prompt tuning, in points. *Shape:* (seeds,).
         predicted: of every estimator that scored all sources on all seeds. *Shape:* (seeds, sources).
+        auto: test scores of the full selection, in points, where it was run on all seeds. *Shape:* (seeds,).
     """
 
     target: str
@@ -44,6 +46,7 @@ class Cell:
     pot: np.ndarray
     tuned: np.ndarray
     predicted: dict[str, np.ndarray]
+    auto: np.ndarray | None = None
 
     def best(self, seed: int, contestants: Sequence[int]) -> float:
         """The score on a seed of the contestant that is best on the others (contract: regret).
@@ -119,7 +122,9 @@ def _cell(target: str, rows: Sequence[Row]) -> Cell | None:
     able = [name for name in found[0][0] if all(name in values for line in found for values in line)]
     if not able:
         return None
-    runs = [*tuned.values(), *pot.values()]
+    auto = {row.seed: row for row in here if row.method == AUTO}
+    auto = auto if auto.keys() >= set(seeds) else {}
+    runs = [*tuned.values(), *pot.values(), *auto.values()]
     tested = all(row.test is not None for row in runs)
     return Cell(
         target,
@@ -128,6 +133,7 @@ def _cell(target: str, rows: Sequence[Row]) -> Cell | None:
         np.asarray([[_points(pot[seed, name], tested) for name in sources] for seed in seeds]),
         np.asarray([_points(tuned[seed], tested) for seed in seeds]),
         {name: np.asarray([[values[name] for values in line] for line in found]) for name in able},
+        np.asarray([_points(auto[seed], tested) for seed in seeds]) if auto else None,
     )
 
 
@@ -140,6 +146,8 @@ def _evaluate(cells: Sequence[Cell]) -> ModelEvaluation:
         "oracle": [[cell.oracle(seed) for seed in range(len(cell.seeds))] for cell in cells],
     }
     regret: dict[str, dict[int, Measured]] = {}
+    if all(cell.auto is not None for cell in cells):
+        rules[AUTO] = [list(cell.auto) for cell in cells if cell.auto is not None]
     details: dict[str, dict[str, Any]] = {
         cell.target: {
             "sources": list(cell.sources),
@@ -160,15 +168,12 @@ def _evaluate(cells: Sequence[Cell]) -> ModelEvaluation:
             details[cell.target]["kendall"][name] = kendall(predicted, measured)
         for k in KS:
             reached = [[cell.top(name, seed, k) for seed in range(len(cell.seeds))] for cell in able]
-            lost = [
-                [cell.oracle(seed) - value for seed, value in enumerate(values)]
-                for cell, values in zip(able, reached, strict=True)
-            ]
-            regret.setdefault(name, {})[k] = _over_both(able, lost)
-            for cell, values in zip(able, lost, strict=True):
-                details[cell.target]["regret"].setdefault(name, {})[str(k)] = float(np.mean(values))
+            _lose(regret, details, name, k, able, reached)
             if len(able) == len(cells):  # else its mean would be over other targets than the other rules'
                 rules[f"top{k}_{name}"] = reached
+    chose = [cell for cell in cells if cell.auto is not None]
+    if chose:
+        _lose(regret, details, AUTO, 1, chose, [list(cell.auto) for cell in chose if cell.auto is not None])
     for rule, by_cell in rules.items():
         for cell, own in zip(cells, by_cell, strict=True):
             details[cell.target]["selection"][rule] = float(np.mean(own))
@@ -184,6 +189,24 @@ def _evaluate(cells: Sequence[Cell]) -> ModelEvaluation:
         {name: _correlation(helped, name, spearman) for name in names},
         details,
     )
+
+
+def _lose(
+    regret: dict[str, dict[int, Measured]],
+    details: dict[str, dict[str, Any]],
+    rule: str,
+    k: int,
+    cells: Sequence[Cell],
+    reached: list[list[float]],
+) -> None:
+    """Write down the regret of what a rule reaches with k sources. Reached: of every cell one a seed."""
+    lost = [
+        [cell.oracle(seed) - value for seed, value in enumerate(values)]
+        for cell, values in zip(cells, reached, strict=True)
+    ]
+    regret.setdefault(rule, {})[k] = _over_both(cells, lost)
+    for cell, values in zip(cells, lost, strict=True):
+        details[cell.target]["regret"].setdefault(rule, {})[str(k)] = float(np.mean(values))
 
 
 def _correlation(cells: Sequence[Cell], name: str, function: Correlation) -> Measured:

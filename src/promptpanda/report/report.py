@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from promptpanda.report import drawings, maps, overview, predicted, results
+from promptpanda.report.choices import choices
 from promptpanda.report.figures import Figure, forest, span
 from promptpanda.report.gains import Bootstrap, Gain
 from promptpanda.report.page import Part, Report, Section, part
@@ -144,7 +145,7 @@ def _group(group: Group, bootstrap: Bootstrap, prefix: str) -> Section:
     helped = _gain_maps(group, prefix)
     scatters = predicted.scatters(group, prefix)
     parts = [
-        *part("Scores", [results.scores(group, prefix)]),
+        *part("Scores", [results.scores(group, prefix), choices(group, prefix)]),
         *part(
             "Gains",
             [

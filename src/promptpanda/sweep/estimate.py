@@ -24,6 +24,8 @@ from promptpanda.tasks.encoding import token_lengths
 from promptpanda.tasks.protocol import Partition, partition, validation_size
 from promptpanda.training.defaults import resolved, settled
 from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
+from promptpanda.transfers.race import planned_cost
+from promptpanda.transfers.selection import AUTO, SURVIVORS
 from promptpanda.transfers.trial import Trial
 
 _SAMPLE = 200  # texts whose length is taken
@@ -58,6 +60,11 @@ class Work:
         options = resolved(spec.training_options(), self._task(spec).kind, n_train)
         if spec.method is None:
             return self.tokens(spec) * min(EXAMPLES, n_train) / 3
+        if spec.method == AUTO:
+            racing = min(len(spec.sources), SURVIVORS)
+            trainings = planned_cost(racing, options, n_train, n_val) + 1  # a student is distilled from the winner
+            read = (len(spec.sources) + 1) * total + n_test
+            return self.tokens(spec) * (trainings * options.epochs * n_train + read / 3)
         method = METHODS[spec.method]
         trained = 0.0 if method.trained == "head" else float(options.epochs * n_train)
         if method.trained == "model":
@@ -242,7 +249,7 @@ def _bytes(left: list[RunSpec], clock: Clock | None) -> int:
         if spec.method is None:
             continue
         total += _CARD
-        if METHODS[spec.method].trained == "prompt":
+        if spec.method == AUTO or METHODS[spec.method].trained == "prompt":
             options = spec.training_options()
             key = (spec.model, options.prompt_kind, options.prompt_length)
             if key not in sizes:

@@ -38,6 +38,9 @@ def _plain_type(annotation: Any) -> type | None:
 _COLUMNS: dict[str, type | None] = {name: _plain_type(field.annotation) for name, field in Row.model_fields.items()}
 
 
+_LATER = ("selection",)  # columns that files of earlier versions lack
+
+
 def check_kind(path: Path) -> None:
     """Raises PandaError if the file's ending is none that rows are written in."""
     if path.suffix.lower() not in _KINDS:
@@ -81,7 +84,7 @@ def import_rows(path: Path) -> tuple[list[Row], list[Answers]]:
             mine = record.pop(_ANSWERS)
             if mine is not None:
                 answers.append(Answers.model_validate(json.loads(mine)))
-            rows.append(Row.model_validate({name: _value(name, record[name]) for name in _COLUMNS}))
+            rows.append(Row.model_validate({name: _value(name, record.get(name)) for name in _COLUMNS}))
     except (OSError, ValueError, TypeError, csv.Error) as error:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
@@ -121,7 +124,8 @@ def _read_parquet(path: Path) -> list[dict[str, Any]]:
 
 
 def _check_columns(found: Sequence[str]) -> None:
-    missing = next((name for name in (*_COLUMNS, _ANSWERS) if name not in found), None)
+    needed = (name for name in (*_COLUMNS, _ANSWERS) if name not in _LATER)
+    missing = next((name for name in needed if name not in found), None)
     if missing is not None:
         raise ValueError(f"no column '{missing}'")
 

@@ -14,7 +14,8 @@ from promptpanda.tasks.shared_text import share_text
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import estimators
-from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
+from promptpanda.transfers.methods import METHODS, PANDA, PROMPT_TUNING
+from promptpanda.transfers.selection import AUTO, decisive_settings
 from promptpanda.transfers.trial import Method, options_used
 
 _BY_DATA = ("epochs", "max_length")  # settled by the data where they are left out
@@ -171,9 +172,15 @@ def _target(
     # A fusion holds all sources, so that one which shares text with the target would spoil it.
     apart = [prompt for prompt in prompts if not share_text(prompt.task, names[task])]
     fused = [run(method, variant, *apart) for method, variant in asked if method.sources == "several" and apart]
+    selected = []
+    if AUTO in recipe.methods and apart:
+        # Students are among the contestants, so what concerns them concerns the selection.
+        free = replace(run(PANDA, DEFAULT, apart[0]), method=AUTO, source=None, teacher=None)
+        selected = [replace(free, sources=tuple(apart), selection=decisive_settings())]
     tuned = run(PROMPT_TUNING, DEFAULT)
     wanted = recipe.estimator_names(own=tuned in plain)
-    return [*plain, *led, *fused, *(_estimates(recipe, wanted, tuned, prompt, task) for prompt in prompts if wanted)]
+    estimates = [_estimates(recipe, wanted, tuned, prompt, task) for prompt in prompts if wanted]
+    return [*plain, *led, *fused, *selected, *estimates]
 
 
 def _estimates(recipe: SweepRecipe, wanted: tuple[str, ...], tuned: RunSpec, source: RunSpec, task: str) -> RunSpec:

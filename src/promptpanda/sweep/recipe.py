@@ -17,6 +17,7 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.ablation import CONTROLS
 from promptpanda.transfers.estimators import estimators
 from promptpanda.transfers.methods import METHODS
+from promptpanda.transfers.selection import AUTO
 
 Options = dict[str, Any]  # fields of TrainingOptions; those left out keep their defaults
 DEFAULT = "default"  # the variant that every method has
@@ -165,7 +166,7 @@ class SweepRecipe(_Strict):
         protocol: `clean` or `paper`.
         models: short names of the catalogue, hub ids or folders.
         sources: may be left out where no method starts from a source.
-        methods: names of the registry.
+        methods: names of the registry, and `auto`: the full selection among all sources (transfers/selection.py).
         seeds: of the targets' runs.
         variants: controls, by name; or the word `ablation`, for all that `panda transfer --ablate` has.
         estimators: whether estimators score every source for every target; or which.
@@ -251,14 +252,15 @@ class SweepRecipe(_Strict):
         for where, method in [("methods", name) for name in self.methods] + [
             (f"variants: {name}", variant.method) for name, variant in self.variants.items()
         ]:
-            if method not in METHODS:
+            known = (*METHODS, AUTO) if where == "methods" else tuple(METHODS)
+            if method not in known:
                 raise ValueError(
-                    f"{where}: no method '{method}'; known are {', '.join(METHODS)}.{suggest(method, METHODS)}"
+                    f"{where}: no method '{method}'; known are {', '.join(known)}.{suggest(method, known)}"
                 )
-        needy = [name for name in self.used_methods if METHODS[name].needs_source]
+        needy = [name for name in self.used_methods if name == AUTO or METHODS[name].needs_source]
         if needy and self.sources is None:
             raise ValueError(f"method {needy[0]} starts from a source, and the recipe has no sources")
-        needy = [name for name in self.used_methods if METHODS[name].unlabeled]
+        needy = [name for name in self.used_methods if name != AUTO and METHODS[name].unlabeled]
         if needy and self.targets.unlabeled is None:
             raise ValueError(f"method {needy[0]} learns from unlabelled text; say how much in targets: unlabeled")
         if not isinstance(self.estimators, bool):

@@ -28,7 +28,7 @@ class Row(BaseModel):
         status, reason: a failed run says why, and has no results.
         model: as the recipe names it.
         task: what was trained on; of estimates the target.
-        method: name in the registry; None for estimates.
+        method: name in the registry, or `auto`; None for estimates.
         source: task of the source prompt, None where there is none.
         seed: of the run; a source's own seed is in its own row.
         budget: examples that were asked for, train and validation together; None all of them.
@@ -46,6 +46,7 @@ class Row(BaseModel):
         constant: what a constant prediction scores on the test data.
         curve: one entry an epoch.
         estimates: by estimator; None for other kinds of run.
+        selection: of `auto`, what it did: an entry of `selection` in what `panda transfer --json` prints.
         example_steps, forward_examples: its work (contract: cost).
         seconds: wall time.
         attempts: how often it was begun.
@@ -83,6 +84,7 @@ class Row(BaseModel):
     constant: float | None = None
     curve: tuple[Curve, ...] = ()
     estimates: dict[str, float] | None = None
+    selection: dict[str, Any] | None = None
     example_steps: int = 0
     forward_examples: int = 0
     seconds: float = 0.0

@@ -24,7 +24,7 @@ class RunSpec:
         kind: `source` a prompt of a source task, `target` a method on a target, `estimates` what the estimators say.
         model: as the recipe names it.
         task: name of the task that is trained on; of estimates the target.
-        method: None for estimates.
+        method: None for estimates; `auto` for the full selection among the sources.
         budget: examples, train and validation together; None all.
         options: those fields of TrainingOptions that have an effect, with defaults; epochs and max_length only where
             they were given, since else the data decides.
@@ -36,7 +36,9 @@ class RunSpec:
         unlabeled: at most so many texts of train beyond the budget, without labels, for methods that learn from them.
         source: the run that trains the source prompt.
         teacher: the run that trains the teacher.
-        sources, teachers: of a fusion, instead of `source` and `teacher`: one run each a source.
+        sources, teachers: of a fusion, instead of `source` and `teacher`: one run each a source; of `auto` the sources
+            to choose from.
+        selection: what decides how `auto` selects.
         own: the run that tunes a prompt on the target, for estimators that need it.
         variant: what the recipe calls these settings; a name changes no result.
     """
@@ -60,6 +62,7 @@ class RunSpec:
     unlabeled: int | None = None
     sources: tuple[RunSpec, ...] = ()
     teachers: tuple[RunSpec, ...] = ()
+    selection: Settings = ()
     variant: str = field(default=DEFAULT, compare=False)
 
     def __hash__(self) -> int:
@@ -124,6 +127,7 @@ class RunSpec:
         plain |= {"options": dict(self.options), "distillation": dict(self.distillation)}
         plain |= {"estimators": list(self.estimators), "threads": self.threads, "variant": self.variant}
         plain |= {} if self.unlabeled is None else {"unlabeled": self.unlabeled}
+        plain |= {"selection": dict(self.selection)} if self.selection else {}
         return plain | {role: spec.to_json() for role, spec in self.needs.items()}
 
     def closure(self) -> Iterator[RunSpec]:
@@ -164,6 +168,8 @@ class RunSpec:
             }
         if self.unlabeled is not None:
             content["unlabeled"] = self.unlabeled
+        if self.selection:
+            content["selection"] = dict(self.selection)
         if not training_only:
             content |= {"kind": self.kind, "tested": self.tested, "test_examples": self.test_examples}
         return content

@@ -6,7 +6,7 @@ import datetime
 import errno
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,8 @@ from promptpanda.tasks.task import Task
 from promptpanda.tasks.unlabeled import rest_of_train
 from promptpanda.training.defaults import settled
 from promptpanda.transfers.estimators import IncomparableError, estimators
-from promptpanda.transfers.methods import METHODS
+from promptpanda.transfers.methods import METHODS, check_methods
+from promptpanda.transfers.selection import AUTO, CONTESTANTS, Selection, SelectionOptions, choose
 from promptpanda.transfers.trial import Method, Trial
 
 
@@ -146,12 +147,14 @@ def _execute(order: Order, scratch: Path) -> Result:
     )
     if spec.method is None:
         return _estimate(order, trial, handed.get("own"), began)
-    method = METHODS[spec.method]
-    if method.teacher is not None:
-        teachers = [one for role, one in handed.items() if role.startswith("teacher")]
-        for source, teacher in zip(sources, teachers, strict=False):  # a random teacher is not handed in
-            _hand_in(trial.alone(source), method.teacher, teacher)
-    spent = _take_up(trial, method, order, scratch)
+    selection, spent = None, 0.0
+    if spec.method == AUTO:
+        selection = choose(trial, check_methods(CONTESTANTS), SelectionOptions())
+        trial, method = selection.trial, METHODS[selection.chosen]
+    else:
+        method = METHODS[spec.method]
+        _hand_in_teachers(trial, method, [one for role, one in handed.items() if role.startswith("teacher")])
+        spent = _take_up(trial, method, order, scratch)
     trained = trial.outcome(method)
     test = _test_of(task, part, spec)
     scores: dict[str, Any] = {}
@@ -172,6 +175,7 @@ def _execute(order: Order, scratch: Path) -> Result:
     folder = write_folder(trained, scratch / "new" / trained.card.id, backbone) if fresh else trained.path
     assert folder is not None
     card_kept = Card.read(folder)
+    steps, read = _work(card_kept, selection, trial)
     row = Row(
         **_asked(order),
         **_of_data(part, task),
@@ -181,13 +185,21 @@ def _execute(order: Order, scratch: Path) -> Result:
         checksum=tensors_checksum(card_kept),
         validation=card_kept.validation,
         curve=tuple(Curve(train_loss=epoch.train_loss, validation=epoch.validation) for epoch in card_kept.curve),
-        example_steps=card_kept.example_steps,
-        forward_examples=card_kept.forward_examples,
+        example_steps=steps,
+        forward_examples=read,
+        selection=None if selection is None else selection.to_json(),
         seconds=spent + time.perf_counter() - began,
         environment=card_kept.environment,
         finished=now(),
     )
     return Result(row, answers, PromptFiles.of(folder) if fresh else None)
+
+
+def _work(card: Card, selection: Selection | None, trial: Trial) -> tuple[int, int]:
+    """Examples that went forward and backward, and forward only; of a selection all that it did, in the former."""
+    if selection is None:
+        return card.example_steps, card.forward_examples
+    return round(selection.cost * trial.options.epochs * len(trial.partition.train)), 0
 
 
 def _estimate(order: Order, trial: Trial, own: TrainedPrompt | None, began: float) -> Result:
@@ -250,6 +262,13 @@ def _read(prompt: PromptFiles, scratch: Path, backbone: Backbone) -> TrainedProm
         return read_folder(folder, backbone)
     except PandaError as error:
         raise PandaError(str(error).replace(str(folder), prompt.id)) from error
+
+
+def _hand_in_teachers(trial: Trial, method: Method, teachers: Sequence[TrainedPrompt]) -> None:
+    """Let the trial know what its sources' teachers are; a random teacher is not handed in."""
+    if method.teacher is not None:
+        for source, teacher in zip(trial.sources, teachers, strict=False):
+            _hand_in(trial.alone(source), method.teacher, teacher)
 
 
 def _hand_in(trial: Trial, method: Method, trained: TrainedPrompt) -> None:

@@ -24,7 +24,7 @@ from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.inference import predict_outputs
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.choice import Contestant, Gain, Posterior, Resamples, best_of, posteriors
+from promptpanda.transfers.choice import SLOPE, SPREAD, Contestant, Gain, Posterior, Resamples, best_of, posteriors
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, IncomparableError, TargetView, estimators
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race
@@ -66,6 +66,14 @@ class SelectionOptions:
                 "--refit trains on the validation part too, so that nothing is left for --early-stopping to stop by; "
                 "leave one of them out."
             )
+
+
+def decisive_settings() -> tuple[tuple[str, Any], ...]:
+    """What decides how `auto` selects where nothing else is asked for, as sorted pairs of name and value."""
+    return (
+        *(("contestants", CONTESTANTS), ("estimator", SELECTION_ESTIMATOR), ("finalists", FINALISTS)),
+        *(("slope", SLOPE), ("spread", SPREAD), ("survivors", SURVIVORS)),
+    )
 
 
 @dataclass(frozen=True)
@@ -239,21 +247,23 @@ def planned(
     view: TargetView,
     part: Partition,
     selection: SelectionOptions,
-    entrants: Entrants,
+    sources: Sequence[str],
 ) -> float:
     """What `auto` will take for one seed, in trainings, told before anything is computed.
 
     Divergence and early stopping make it less, and so do prompts of another shape than the best. Of a refit the dearest
     is planned.
+
+    Args:
+        sources: the task of every prompt to choose from.
     """
     n_train, n_val, tracked = len(part.train), len(part.validation), part.protocol == "paper"
     whole = options.epochs * n_train
     one = planned_training(options, n_train, n_val, tracked=tracked)
-    cards = entrants.of_seed(0)
-    racing = min(len({card.task.name for card in cards}), selection.survivors)
+    racing = min(len(set(sources)), selection.survivors)
     work = 0.0
     if racing:
-        work += (len(cards) + 1) * len(view.texts) / 3
+        work += (len(sources) + 1) * len(view.texts) / 3
         work += whole * planned_cost(racing, options, n_train, n_val, finalists=selection.finalists, tracked=tracked)
     else:
         work += one
@@ -278,9 +288,20 @@ def raced(trial: Trial, selection: SelectionOptions) -> tuple[Trial, RaceResult 
     known = {PROMPT_TUNING.name: trial.outcome(PROMPT_TUNING)}
     if result.finalists:
         known[POT.name] = trial.alone(result.finalists[0]).outcome(POT)
-    after = replace(trial, sources=result.finalists, known=known)
-    after.train_data, after.validation_data, after.target = trial.train_data, trial.validation_data, trial.target
-    return after, result
+    return trial.among(result.finalists, known), result
+
+
+def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions) -> Selection:
+    """All of it on one trial, whose sources are the prompts to choose from, all of one kind and length.
+
+    Raises:
+        PandaError: a training diverged.
+    """
+    tasks = [source.task for source in trial.sources]
+    plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
+    pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
+    after, result = raced(trial.among(pruned.survivors, {}), selection)
+    return select(after, pruned, result, methods, plan)
 
 
 def select(

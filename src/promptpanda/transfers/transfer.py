@@ -149,7 +149,8 @@ def transfer(
     if entrants is not None:
         if not entrants.cards:
             contestants = tuple(method for method in contestants if not method.needs_source)
-        plan = planned(contestants, seen, views[0], partitions[0], selection, entrants)
+        tasks = [card.task.name for card in entrants.of_seed(seeds[0])]
+        plan = planned(contestants, seen, views[0], partitions[0], selection, tasks)
         progress.note(f"--source auto will take about {plan:.1f} trainings a seed; one is {told(seen)}.")
         pruned = entrants.pruned(views, seeds, cosine, selection.survivors)
         sources = [one.survivors for one in pruned]

@@ -126,10 +126,17 @@ class Trial:
             return self
         if source.checksum not in self._alone:
             shape = {"prompt_length": source.prompt.length, "prompt_kind": source.prompt.kind}
-            other = replace(self, sources=(source,), options=self.options.model_copy(update=shape), known={})
-            other.train_data, other.validation_data, other.target = self.train_data, self.validation_data, self.target
-            self._alone[source.checksum] = other
+            options = self.options.model_copy(update=shape)
+            self._alone[source.checksum] = self.among((source,), {}, options)
         return self._alone[source.checksum]
+
+    def among(
+        self, sources: tuple[SourcePrompt, ...], known: dict[str, TrainedPrompt], options: TrainingOptions | None = None
+    ) -> Trial:
+        """This trial with other sources, and what is known of them, on the same data."""
+        other = replace(self, sources=sources, known=known, options=options or self.options)
+        other.train_data, other.validation_data, other.target = self.train_data, self.validation_data, self.target
+        return other
 
     def check(self, method: Method) -> None:
         """Find out what a method lacks before anything is trained. Raises PandaError."""
