@@ -11,6 +11,7 @@ import torch
 from conftest import sentiment_rows, write_jsonl
 from kinds import kind_task
 from sweeps import Study
+from test_bank import foreign
 from typer.testing import CliRunner
 
 from promptpanda.bank.bank import Bank
@@ -172,6 +173,43 @@ def test_a_regression_has_no_kl(tiny_backbone, tmp_path, sources):
     table = ablate([trial], None)
     assert "distance_kl" not in table
     assert "coefficient_published" in table
+
+
+def test_a_control_that_diverges_leaves_the_others(trial_of):
+    trial = trial_of()
+    trial.options = OPTIONS.model_copy(update={"student_lr": 1e30})
+    assert list(ablate([trial], None)) == ["prompt_tuning", "prompt_tuning_twice", "best_of_two", "pot"]
+
+
+def test_controls_that_a_foreign_source_does_not_allow_are_left_out(tiny_backbone, tiny_folder, sentiment, tmp_path):
+    foreign(tiny_folder("bert"), tmp_path / "theirs", length=5)
+    result = transfer(
+        sentiment(),
+        str(tmp_path / "theirs"),
+        tiny_backbone,
+        bank=Bank(tmp_path / "bank"),
+        options=OPTIONS,
+        train_examples=40,
+        distillation=DistillationOptions(coefficient="1"),
+        ablation=True,
+    )
+    known = [one.name for one in CONTROLS if one.name not in ("coefficient_adaptive", "coefficient_1", "distance_mse")]
+    assert list(result.ablation) == known
+
+
+def test_one_of_two_restarts_is_enough(trial_of):
+    trial = trial_of()
+    training = trial.training
+
+    def first_diverges(method, *, restart=0, **settings):
+        made = training(method, restart=restart, **settings)
+        if restart == 0:
+            made._steps.lr = 1e30
+        return made
+
+    trial.training = first_diverges
+    second = training(BEST_OF_TWO, restart=1).run()
+    assert torch.equal(trial.outcome(BEST_OF_TWO).prompt.tensor, second.prompt.tensor)
 
 
 def test_ablation_needs_a_source(tiny_backbone, sentiment, tmp_path):

@@ -226,6 +226,23 @@ def test_the_counted_cost_is_the_sum_over_runners_and_equals_the_planned(trial_o
     assert race(trial_of(), finalists=1).work == pytest.approx(result.work), "the same when the bank has the finalists"
 
 
+@pytest.mark.parametrize("how", ["paper", "early stopping"])
+def test_who_stays_behind_has_validated_its_epochs_too(how, trial_of):
+    trial = trial_of()
+    if how == "paper":
+        trial.partition = replace(trial.partition, protocol="paper")
+    else:
+        trial.options = trial.options.model_copy(update={"early_stopping": 50})
+    result = race(trial, finalists=1)
+    n_train, n_val, epochs = 32, 8, 8
+    trainings = 2 * (epochs * n_train + ((1 + epochs) * n_val + n_train) / 3)
+    behind = 2 * (1 * n_train + 1 * n_val / 3) + (2 * n_train + 2 * n_val / 3) + (4 * n_train + 4 * n_val / 3)
+    looks = (5 + 3 + 2) * n_val / 3
+    assert result.work == pytest.approx(trainings + behind + looks)
+    planned = planned_cost(5, trial.options, n_train, n_val, finalists=1, tracked=how == "paper")
+    assert planned == pytest.approx(result.work / (epochs * n_train))
+
+
 def test_a_race_repeats_and_another_seed_is_another_race(trial_of):
     one, two = race(trial_of("a")), race(trial_of("b"))
     assert (one.rungs, one.runs, one.work) == (two.rungs, two.runs, two.work)

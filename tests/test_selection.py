@@ -275,6 +275,93 @@ def test_a_refit_trains_the_chosen_method_on_all_examples(auto, bank, tiny_backb
     assert refitted.cost > plain.cost + 1 / 40
 
 
+def test_a_refit_is_not_what_a_task_s_name_means(auto, bank):
+    """Its score is one on examples that it was trained on."""
+    plain, refitted = auto(), auto(selection=SelectionOptions(refit=True))
+    name = plain.task.name
+    assert refitted.prompt.card.validation_seen
+    assert not plain.prompt.card.validation_seen
+    raised = refitted.prompt.card.model_copy(update={"validation": {"accuracy": 1.0, "loss": 0.0}})
+    raised.write(refitted.prompt.path)
+    assert bank.resolve(name).name != refitted.prompt.card.id
+    assert refitted.auto.validation == plain.auto.validation, "what it was chosen by"
+    others = [card.id for card in bank.cards() if card.task.name == name and card.id != refitted.prompt.card.id]
+    for prompt_id in others:
+        bank.remove(prompt_id)
+    assert bank.resolve(name).name == refitted.prompt.card.id, "better than none"
+
+
+def test_a_refit_counts_with_all_that_it_trains(auto):
+    """The method chosen over all seeds, and those of the seeds."""
+    result = auto(selection=SelectionOptions(refit=True), seeds=(0, 1, 2))
+    plain = auto(seeds=(0, 1, 2))
+    cards = {outcome.card.id: outcome.card for outcome in result.auto.outcomes}
+    cards[result.prompt.card.id] = result.prompt.card
+    work = sum(card.work for card in cards.values()) / (OPTIONS.epochs * N_TRAIN)
+    assert 3 * (result.cost - plain.cost) >= work - 1e-9
+
+
+def test_prompts_that_saw_the_target_s_texts_are_no_sources(bank, tiny_backbone, sentiment):
+    """A prompt that was started from the target's, one whose set shares texts with it, and what came of that."""
+    mood = transfer(sentiment(), "books", tiny_backbone, bank=bank, options=OPTIONS, methods=["pot"], train_examples=40)
+    again = transfer(
+        sentiment("notes", seed=31),
+        mood.prompt.card.id,
+        tiny_backbone,
+        bank=bank,
+        options=OPTIONS,
+        methods=["pot"],
+        train_examples=40,
+    )
+    notes = Notes()
+    view = TargetView(tiny_backbone, encode(tiny_backbone, (("a good phone",),), 24))
+    named = {entry.prompt for entry in rank(sentiment("books", seed=5), tiny_backbone, bank, view, progress=notes)}
+    assert named
+    assert not named & {mood.prompt.card.id, again.prompt.card.id}
+    assert any("2 prompts" in note and "trained on texts of books" in note for note in notes.notes)
+    others = {entry.prompt for entry in rank(sentiment("films", seed=6), tiny_backbone, bank, view)}
+    assert {mood.prompt.card.id, again.prompt.card.id} <= others
+
+    train(sentiment("sst2", seed=40), tiny_backbone, bank=bank, options=SOURCE)
+    found = transfer(sentiment("mr", seed=41), "auto", tiny_backbone, bank=bank, options=OPTIONS, train_examples=40)
+    assert not any(name.startswith("sst2") for name in found.selection[0].pruned.scores)
+    notes = Notes()
+    transfer(
+        sentiment("mr", seed=41), "sst2", tiny_backbone, bank=bank, options=OPTIONS, methods=["pot"], progress=notes
+    )
+    assert any("sst2 and mr share texts" in note for note in notes.notes), "named, it is taken, and told"
+
+
+def test_a_contestant_that_diverges_is_left_behind(bank, tiny_backbone, sentiment):
+    notes = Notes()
+    wild = OPTIONS.model_copy(update={"student_lr": 1e30})
+    result = transfer(
+        sentiment(), "auto", tiny_backbone, bank=bank, options=wild, train_examples=40, seeds=(0, 1), progress=notes
+    )
+    assert set(result.methods) == {"prompt_tuning", "pot", "head_only"}
+    assert all(set(one.posterior) == set(result.methods) for one in result.selection)
+    assert any("The choice is among the others" in note for note in notes.notes)
+    with pytest.raises(PandaError, match="stopped"):
+        transfer(sentiment(), "auto", tiny_backbone, bank=bank, options=OPTIONS.model_copy(update={"lr": 1e30}))
+
+
+def test_a_bank_of_damaged_prompts_is_as_good_as_none(bank, auto):
+    for prompt_id in bank.ids():
+        weights = bank.folder / prompt_id / "adapter_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-8])
+    notes = Notes()
+    result = auto(progress=notes)
+    assert set(result.methods) == {"prompt_tuning", "head_only"}
+    assert sum("adapter_model.safetensors" in note for note in notes.notes) >= len(TASKS)
+
+
+def test_a_selection_needs_something_to_select(auto):
+    with pytest.raises(PandaError, match="none of the methods starts from one"):
+        auto(methods=["head_only"], selection=SelectionOptions(refit=True))
+    with pytest.raises(PandaError, match="names no prompt"):
+        transfer(auto().task, ",", auto().prompt.backbone, bank=None)
+
+
 def test_a_token_task_is_selected_for_too(bank, tiny_backbone, tmp_path):
     """Another kind, whose metric is no mean over examples."""
     rng = np.random.default_rng(0)

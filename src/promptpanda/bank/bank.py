@@ -66,7 +66,10 @@ class Bank:
         return self.folder / prompt_id
 
     def resolve(self, reference: str) -> Path:
-        """The folder that a PROMPT means: an id, a path, or a task's name (best validation score, then lowest seed)."""
+        """The folder that a PROMPT means: an id, a path, or a task's name (best validation score, then lowest seed).
+
+        A score on validation examples that were trained on stands behind all others.
+        """
         if reference in self.ids():
             return self.folder / reference
         path = Path(reference)
@@ -78,7 +81,7 @@ class Bank:
             if card.task.name == reference and card.diverged is None and card.prompt_kind is not None
         ]
         if cards:
-            best = max(cards, key=lambda card: (card.score, -card.seed, card.id))
+            best = max(cards, key=lambda card: (not card.validation_seen, card.score, -card.seed, card.id))
             return self.folder / best.id
         cards = [card for card in self.readable_cards()[0] if card.prompt_kind is not None]
         names = sorted({card.task.name for card in cards} | set(self.ids()))

@@ -107,6 +107,7 @@ class Card(_Frozen):
         weights_kept: whether what was trained is in the folder; a tuned model is not.
         threshold: of "no answer", chosen on the validation part; None where every question has an answer.
         validation: metrics on the validation part, and the mean task `loss`.
+        validation_seen: whether all validation examples were trained on too (a refit), so that their score says little.
         test: None where no test data was read.
         diverged: why training stopped early, or None.
         warnings: signs that little was learnt.
@@ -136,6 +137,7 @@ class Card(_Frozen):
     n_val: int
     data_fingerprint: str
     validation: dict[str, float]
+    validation_seen: bool = False
     test: TestCard | None = None
     curve: tuple[EpochCard, ...]
     example_steps: int

@@ -115,17 +115,20 @@ def _rows(path: Path) -> list[Row]:
 
 
 def _print_model(name: str, model: ModelEvaluation) -> None:
+    from promptpanda.evaluation.grid import KS
+
     if model.regret:
         columns = ["estimator", "Spearman", "where gains", "Kendall", "regret top 1", "regret top 3"]
         lines = [
             [
-                estimator,
-                _with_error(model.spearman[estimator], 2),
-                _with_error(model.spearman_where_gains[estimator], 2),
-                _with_error(model.kendall[estimator], 2),
-                *(_with_error(value, 1) for value in model.regret[estimator].values()),
+                name,
+                *(
+                    _with_error(table[name], 2) if name in table else "-"
+                    for table in (model.spearman, model.spearman_where_gains, model.kendall)
+                ),
+                *(_with_error(by_k[k], 1) if k in by_k else "-" for k in KS),
             ]
-            for estimator in model.spearman
+            for name, by_k in model.regret.items()
         ]
     else:
         columns = ["estimator", "Spearman", "Kendall"]

@@ -25,6 +25,7 @@ from promptpanda.tasks.shared_text import Pairs, share_text
 from promptpanda.transfers.selection import AUTO
 
 KS = (1, 3)
+_DIGITS = 9
 GAIN = 1.0  # points over no transfer from which on transfer is said to help a target
 
 
@@ -71,7 +72,8 @@ class Cell:
 
     def means(self, estimator: str, seeds: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Predicted and measured, mean over these seeds. *Shape:* (sources,) each."""
-        return self.predicted[estimator][seeds].mean(0), self.pot[seeds].mean(0)
+        # Equal means of numbers in another order differ in the last bit, and would not be ties.
+        return self.predicted[estimator][seeds].mean(0).round(_DIGITS), self.pot[seeds].mean(0).round(_DIGITS)
 
 
 def evaluate_rows(rows: Iterable[Row], *, shared: Pairs = frozenset()) -> Evaluation:

@@ -19,7 +19,6 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.card import Card, environment
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_folder, write_folder
 from promptpanda.bank.peft_format import WEIGHTS_NAME
-from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, digest
 from promptpanda.sweep.material import MATERIAL, TaskFacts
@@ -216,7 +215,7 @@ def _estimate(order: Order, trial: Trial, own: TrainedPrompt | None, began: floa
         **_of_data(trial.partition, trial.task),
         status="finished",
         estimates=values,
-        forward_examples=min(EXAMPLES, len(trial.partition.train)),
+        forward_examples=len(trial.target.texts),
         seconds=time.perf_counter() - began,
         environment=environment(trial.backbone),
         finished=now(),

@@ -149,6 +149,12 @@ class Training:
         return self._steps.examples if self._learner.seen is None else 0
 
     @property
+    def forward_examples(self) -> int:
+        """Examples that went forward only so far, in validations of its own and in one reading of the training part."""
+        read = 0 if self._learner.seen is None else len(self._train)
+        return len(self._validation) * len(self._curve) * self._track + read
+
+    @property
     def ended(self) -> bool:
         """Whether no step is left to take: all are taken, it was stopped early, or it diverged."""
         return self._stopped or self._diverged is not None or self.done >= self.total
@@ -216,7 +222,6 @@ class Training:
                 )
             prompt, head = self._learner.frozen(self._objective)
             chosen, scores = self._judged(outputs)
-        read = 0 if self._learner.seen is None else len(self._train)
         return Fitted(
             prompt,
             head,
@@ -225,7 +230,7 @@ class Training:
             scores,
             tuple(curve),
             example_steps=self.example_steps,
-            forward_examples=len(self._validation) * (1 + len(curve) * self._track) + read,
+            forward_examples=self.forward_examples + len(self._validation),
             seconds=self._seconds,
             diverged=diverged,
             warnings=_warnings(self._train, self._validation, scores, curve),

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from promptpanda.errors import PandaError
 from promptpanda.tasks.inputs import Split
 from promptpanda.training.distillation import DistillationOptions
+from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.trial import Trial
 
@@ -94,25 +96,23 @@ class Ablated:
 def ablate(trials: Sequence[Trial], test: Split | None) -> dict[str, Ablated]:
     """Train every control on every trial, around the trials' own settings; test data gives final figures alone.
 
-    Controls that change nothing, or that the kind of task has not (kl for a regression), are left out. Teachers and
-    methods that the trials know, or their bank, are not trained again.
+    Controls that change nothing, that the kind of task has not (kl for a regression), that the source does not allow or
+    whose training diverges are left out. Teachers and methods that the trials or their bank know are not trained again.
     """
     found: dict[str, Ablated] = {}
-    base = trials[0].distillation
-    for control in CONTROLS:
-        options = control.options(base)
-        if (control.distillation and not control.changes(base)) or not options.suits(trials[0].task.kind):
-            continue
+    for control, changed in _able(trials):
         method = METHODS[control.method]
         validation, scores, costs = [], [], []
-        for trial in trials:
-            trial.check(method)
-            one = trial if not control.distillation else _with(trial, options)
-            validation.append(one.outcome(method).card.score)
-            if test is not None:
-                scores.append(one.test(method, test)[1].scores[trial.task.spec.metric])
-            unit = trial.options.epochs * len(trial.partition.train)
-            costs.append(sum(part.card.work for part in one.trained([method])) / unit)
+        try:
+            for one in changed:
+                validation.append(one.outcome(method).card.score)
+                if test is not None:
+                    scores.append(one.test(method, test)[1].scores[one.task.spec.metric])
+                unit = one.options.epochs * len(one.partition.train)
+                costs.append(sum(part.card.work for part in one.trained([method])) / unit)
+        except TrainingDivergedError as error:
+            trials[0].progress.note(f"The control {control.name} is left out: {error}")
+            continue
         tested = tuple(scores) if test is not None else None
         first = found.get(BASELINE.name)
         gains = (0.0,) * len(trials)
@@ -121,6 +121,28 @@ def ablate(trials: Sequence[Trial], test: Split | None) -> dict[str, Ablated]:
             own = validation if tested is None else tested
             gains = tuple(mine - theirs for mine, theirs in zip(own, base_scores, strict=True))
         found[control.name] = Ablated(control, tuple(validation), tested, gains, statistics.fmean(costs))
+    return found
+
+
+def _able(trials: Sequence[Trial]) -> list[tuple[Control, list[Trial]]]:
+    """The controls that can be had, with the trials under their settings; those that a source does not allow are told.
+
+    A foreign prompt brings no signature, so that nothing is predicted for it, and no coefficient can follow that.
+    """
+    found = []
+    base = trials[0].distillation
+    for control in CONTROLS:
+        options = control.options(base)
+        if (control.distillation and not control.changes(base)) or not options.suits(trials[0].task.kind):
+            continue
+        changed = [_with(trial, options) if control.distillation else trial for trial in trials]
+        try:
+            for one in changed:
+                one.check(METHODS[control.method])
+        except PandaError as error:
+            trials[0].progress.note(f"The control {control.name} is left out: {error}")
+            continue
+        found.append((control, changed))
     return found
 
 

@@ -47,6 +47,7 @@ def card_of(
         n_val=len(trial.partition.validation),
         data_fingerprint=digest([trial.partition.train.fingerprint, trial.partition.validation.fingerprint]),
         validation=fitted.validation,
+        validation_seen=set(trial.partition.validation.texts) <= set(trial.partition.train.texts),
         curve=tuple(EpochCard(train_loss=e.train_loss, validation=e.validation) for e in fitted.curve),
         example_steps=fitted.example_steps,
         forward_examples=fitted.forward_examples + (0 if signature is None else signature.examples),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from promptpanda.errors import PandaError, suggest
-from promptpanda.training.loop import Fitted
+from promptpanda.training.loop import Fitted, TrainingDivergedError
 from promptpanda.transfers.teaching import distil
 from promptpanda.transfers.trial import Method, Trial
 
@@ -122,7 +122,13 @@ def _prompt_tuning_twice(trial: Trial) -> Fitted:
 
 
 def _best_of_two(trial: Trial) -> Fitted:
-    tried = [trial.training(BEST_OF_TWO, restart=restart).run() for restart in (0, 1)]
+    tried = []
+    for restart in (0, 1):
+        try:
+            tried.append(trial.training(BEST_OF_TWO, restart=restart).run())
+        except TrainingDivergedError:
+            if restart == 1 and not tried:
+                raise
     metric = trial.task.spec.metric
     best = max(tried, key=lambda one: (one.diverged is None, one.validation[metric], -one.validation["loss"]))
     return replace(

@@ -113,10 +113,13 @@ def planned_cost(
     total = _steps(options, n_train)
     stops = rungs(sources, total, finalists)
     arriving = stops[-1].staying if stops else sources
+    every_epoch = tracked or options.early_stopping is not None
     work = (1 + arriving) * planned_training(options, n_train, n_val, tracked=tracked)
     for stop in stops:
         if stop.staying < stop.running:
-            work += (stop.running - stop.staying) * whole * stop.step / total + stop.running * n_val / 3
+            epochs = stop.step // (total // options.epochs) if every_epoch else 0
+            behind = whole * stop.step / total + epochs * n_val / 3
+            work += (stop.running - stop.staying) * behind + stop.running * n_val / 3
     return work / whole
 
 
@@ -229,7 +232,7 @@ class _Runner:
                 raise
             self.trial.progress.note(str(error))
             left = self.trial.known.get(method.name)
-            run, work = (None, float(self.training.example_steps)) if left is None else (left.card.run, left.card.work)
+            run, work = (None, _work(self.training)) if left is None else (left.card.run, left.card.work)
             return _End(Standing(self.prompt, None, None, 0, False), run, work)
         return _End(Standing(self.prompt, card.score, card.validation["loss"], 0, True), card.run, card.work)
 
@@ -251,6 +254,11 @@ def _take_up(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> 
     return history
 
 
+def _work(training: Training) -> float:
+    """In examples trained."""
+    return training.example_steps + training.forward_examples / 3
+
+
 def _ranked(running: Sequence[_Runner], stop: Rung) -> tuple[list[_Runner], Standings]:
     """Who goes on from a rung, and how all stand, best first; who diverged does not go on."""
     compared = stop.staying < stop.running
@@ -268,8 +276,8 @@ def _ranked(running: Sequence[_Runner], stop: Rung) -> tuple[list[_Runner], Stan
     standings = []
     for place, at in enumerate(_in_order(found)):
         stays = at.goes_on and place < stop.staying
-        spent = 0 if stays else by_id[at.prompt].training.example_steps
-        standings.append(replace(at, goes_on=stays, example_steps=spent))
+        spent = 0.0 if stays else _work(by_id[at.prompt].training)
+        standings.append(replace(at, goes_on=stays, work=spent))
     return [by_id[at.prompt] for at in standings if at.goes_on], tuple(standings)
 
 
@@ -288,7 +296,7 @@ def _work_before(history: Sequence[Standings], n_val: int) -> float:
     Who reached the end counts by its card: a race costs the same whether the bank had its prompt already or not.
     """
     validated = sum(at.score is not None for standings in history for at in standings)
-    return validated * n_val / 3 + sum(at.example_steps for standings in history for at in standings)
+    return validated * n_val / 3 + sum(at.work for standings in history for at in standings)
 
 
 def _tell(trial: Trial, stop: Rung, standings: Standings, total: int) -> None:

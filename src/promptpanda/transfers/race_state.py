@@ -31,14 +31,14 @@ class Standing:
     Attributes:
         prompt: id of the source; None for no transfer.
         score, loss: on the validation part; None where nothing was compared, or it diverged.
-        example_steps: examples that it was trained on, of one who stays behind; else 0.
+        work: what its training took, in examples trained, of one who stays behind; else 0.
         goes_on: whether it goes on; at the end, whether it got there.
     """
 
     prompt: str | None
     score: float | None
     loss: float | None
-    example_steps: int
+    work: float
     goes_on: bool
 
 

@@ -11,6 +11,7 @@ from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, read_source
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
+from promptpanda.tasks.shared_text import share_text
 from promptpanda.tasks.task import Task
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimates, estimators
 
@@ -73,11 +74,16 @@ def candidate_sources(task: Task, backbone: Backbone, bank: Bank, progress: Prog
 
 
 def fitting_cards(task: Task, backbone: Backbone, bank: Bank, progress: Progress) -> list[Card]:
-    """The cards of the prompts that a target can start from; damaged ones are told, and left out."""
+    """The cards of the prompts that a target can start from; damaged ones are told, and left out.
+
+    So are those whose training may have seen the target's rows: of a task that is known to share texts with it, or of
+    one that itself was started from the target. What they promise on the target's validation part is memory.
+    """
     cards, problems = bank.readable_cards()
     for problem in problems:
         progress.note(problem)
-    return [
+    by_id = {card.id: card for card in cards}
+    fitting = [
         card
         for card in cards
         if card.prompt_kind is not None
@@ -85,6 +91,30 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, progress: Progress
         and card.backbone.fingerprint == backbone.fingerprint
         and card.diverged is None
     ]
+    kept = [card for card in fitting if not any(_alike(name, task.name) for name in _ancestry(card, by_id))]
+    if len(kept) < len(fitting):
+        seen = sorted({card.task.name for card in fitting} - {card.task.name for card in kept})
+        which = f" (of {', '.join(seen)})" if seen else ""
+        progress.note(
+            f"{len(fitting) - len(kept)} prompts{which} are left out: they, or what they started from, were trained on "
+            f"texts of {task.name}. Named as --source they are taken."
+        )
+    return kept
+
+
+def _alike(name: str, target: str) -> bool:
+    return name == target or share_text(name, target)
+
+
+def _ancestry(card: Card, by_id: dict[str, Card]) -> set[str]:
+    """The tasks that a prompt and all that it started from were trained on."""
+    found, ahead, seen = set(), [card], set()
+    while ahead:
+        one = ahead.pop()
+        seen.add(one.id)
+        found |= {one.task.name} | {source.task for source in one.sources}
+        ahead += [by_id[source.id] for source in one.sources if source.id in by_id and source.id not in seen]
+    return found
 
 
 def sound_sources(cards: Sequence[Card], backbone: Backbone, bank: Bank, progress: Progress) -> list[SourcePrompt]:

@@ -23,6 +23,7 @@ from promptpanda.progress import Progress
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.inference import predict_outputs
+from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import SLOPE, SPREAD, Contestant, Gain, Posterior, Resamples, best_of, posteriors
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, IncomparableError, TargetView, estimators
@@ -301,7 +302,27 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
     after, result = raced(trial.among(pruned.survivors, {}), selection)
-    return select(after, pruned, result, methods, plan)
+    return select(after, pruned, result, sound([after], methods), plan)
+
+
+def sound(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Method, ...]:
+    """The methods whose training holds on all trials; the others are told, and out of the contest.
+
+    Raises:
+        PandaError: prompt tuning, which all are compared with, diverged.
+    """
+    kept = []
+    for method in methods:
+        try:
+            for trial in trials:
+                trial.outcome(method)
+        except TrainingDivergedError as error:
+            if method is PROMPT_TUNING:
+                raise
+            trials[0].progress.note(f"{error} The choice is among the others.")
+        else:
+            kept.append(method)
+    return tuple(kept)
 
 
 def select(
@@ -328,7 +349,8 @@ def select(
     )
     runs = frozenset() if result is None else result.runs
     work = pruned.work + (0.0 if result is None else result.work)
-    work += sum(one.card.work for one in trial.trained(methods) if one.card.run not in runs)
+    trained = [*trial.trained(methods), *(one for one in trial.known.values() if one.card.diverged is not None)]
+    work += sum(one.card.work for one in trained if one.card.run not in runs)
     work += len(contestants) * len(data) / 3
     return Selection(
         trial,
@@ -355,4 +377,6 @@ def refit_trial(trial: Trial) -> Trial:
     """The trial whose training part is training and validation part together."""
     part = trial.partition
     whole = Partition(part.train.joined(part.validation), part.validation, part.protocol)
-    return replace(trial, partition=whole, known={})
+    again = replace(trial, partition=whole, known={})
+    again.target = trial.target  # it has the validation part's labels already, and must not have them twice
+    return again

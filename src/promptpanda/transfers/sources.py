@@ -10,6 +10,7 @@ from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_source
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
+from promptpanda.tasks.shared_text import share_text
 from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetView
@@ -55,6 +56,8 @@ def find_sources(
         progress.note(
             f"The source was trained on {task.name} itself: validation scores are too good if it has seen those rows."
         )
+    elif share_text(card.task.name, task.name):
+        progress.note(f"{card.task.name} and {task.name} share texts: scores are too good if the source has seen them.")
     prompts = {name: read_source(bank.folder / name, backbone) for name in {bank.sibling(card, seed) for seed in seeds}}
     return [prompts[bank.sibling(card, seed)] for seed in seeds]
 
@@ -62,7 +65,10 @@ def find_sources(
 def named(source: str | SourcePrompt | TrainedPrompt) -> list[str | SourcePrompt | TrainedPrompt]:
     """The sources that are meant: names with commas are several."""
     if isinstance(source, str) and "," in source and not Path(source).exists():
-        return [name.strip() for name in source.split(",") if name.strip()]
+        names = [name.strip() for name in source.split(",") if name.strip()]
+        if not names:
+            raise PandaError(f"--source {source!r} names no prompt; give names with commas between them.")
+        return list(names)
     return [source]
 
 

@@ -38,6 +38,7 @@ from promptpanda.transfers.selection import (
     raced,
     refit_trial,
     select,
+    sound,
 )
 from promptpanda.transfers.sources import find_sources, named, with_prompt_of
 from promptpanda.transfers.trial import Method, Trial
@@ -124,6 +125,11 @@ def transfer(
     if unlabeled is not None and not any(method.unlabeled for method in contestants):
         contestants = (*contestants, PANDA_UNLABELED)
     led = ablation or any(method.needs_source for method in contestants)
+    if selection is not None and not led:
+        raise PandaError(
+            "--survivors, --finalists and --refit are for choosing a source, and none of the methods starts from one; "
+            "leave them out, or add pot or panda to --methods."
+        )
     auto = auto and led
     if auto:
         contestants = check_methods((PROMPT_TUNING.name, *(method.name for method in contestants)))
@@ -147,13 +153,14 @@ def transfer(
     entrants = Entrants.of(task, backbone, bank, options, progress) if auto else None
     plan = 0.0
     if entrants is not None:
-        if not entrants.cards:
-            contestants = tuple(method for method in contestants if not method.needs_source)
         tasks = [card.task.name for card in entrants.of_seed(seeds[0])]
-        plan = planned(contestants, seen, views[0], partitions[0], selection, tasks)
+        able = contestants if tasks else tuple(method for method in contestants if not method.needs_source)
+        plan = planned(able, seen, views[0], partitions[0], selection, tasks)
         progress.note(f"--source auto will take about {plan:.1f} trainings a seed; one is {told(seen)}.")
         pruned = entrants.pruned(views, seeds, cosine, selection.survivors)
         sources = [one.survivors for one in pruned]
+        if not all(sources):
+            contestants = tuple(method for method in contestants if not method.needs_source)
     elif led:
         found = [find_sources(one, seeds, task, backbone, bank, views[0], cosine, progress) for one in named(source)]
         sources = list(zip(*found, strict=True))
@@ -200,6 +207,7 @@ def transfer(
         trials = [trial for trial, _ in runs]
         if not all(trial.sources for trial in trials):
             contestants = tuple(method for method in contestants if not method.needs_source)
+        contestants = sound(trials, contestants)
         selections = tuple(
             select(trial, one, result, contestants, plan) for (trial, result), one in zip(runs, pruned, strict=True)
         )
@@ -216,8 +224,8 @@ def transfer(
         automatic = _chosen_by_itself(selections, results)
         if selection.refit:
             refits = [refit_trial(trial) for trial in trials]
-            selections, automatic = _refitted(selections, refits, test)
             prompt = refits[best].outcome(METHODS[chosen])
+            selections, automatic = _refitted(selections, refits, automatic, test)
     if selections is None:
         cost = _cost(trials, contestants, searched)
     else:
@@ -272,9 +280,12 @@ def _chosen_by_itself(selections: Sequence[Selection], results: dict[str, Method
 
 
 def _refitted(
-    selections: Sequence[Selection], refits: Sequence[Trial], test: Split | None
+    selections: Sequence[Selection], refits: Sequence[Trial], automatic: MethodResult, test: Split | None
 ) -> tuple[tuple[Selection, ...], MethodResult]:
-    """The selections with what the refits cost, and what their chosen methods give when trained on all."""
+    """The selections with what the refits cost, and what their chosen methods give when trained on all.
+
+    Validation scores stay those that chose: a refit has seen the validation part.
+    """
     outcomes, scores, costly, seconds = [], [], [], 0.0
     for one, trial in zip(selections, refits, strict=True):
         method = METHODS[one.chosen]
@@ -283,12 +294,12 @@ def _refitted(
             outcome, card = trial.test(method, test)
             scores.append(card.scores[trial.task.spec.metric])
         outcomes.append(outcome)
-        trained = [other.card for other in trial.trained([method])]
+        # Beside its teacher there may be the method that is chosen over all seeds.
+        trained = [other.card for other in trial.trained([METHODS[name] for name in trial.known])]
         seconds += sum(card.seconds for card in trained)
         unit = trial.options.epochs * len(one.trial.partition.train)
         costly.append(replace(one, cost=one.cost + sum(card.work for card in trained) / unit))
-    validation = tuple(outcome.card.score for outcome in outcomes)
-    return tuple(costly), MethodResult(tuple(outcomes), tuple(scores) or None, validation, seconds)
+    return tuple(costly), MethodResult(tuple(outcomes), tuple(scores) or None, automatic.validation, seconds)
 
 
 def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
