@@ -88,7 +88,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--examples", type=int, default=32)
     parser.add_argument("--base-examples", type=int, default=16, help="on the base-size model; 0 leaves it out")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--base-epochs", type=int, default=3)
+    parser.add_argument("--base-epochs", type=int, default=2)
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--no-curves", action="store_true")
     parser.add_argument("--out", type=Path)
