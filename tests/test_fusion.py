@@ -20,6 +20,7 @@ from promptpanda.training.distillation import Distillation
 from promptpanda.training.inference import predict_outputs
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.fusion import fused_outputs, fused_prompt, fusion_weights
+from promptpanda.transfers.method import options_used
 from promptpanda.transfers.methods import (
     EARLY_FUSION,
     LATE_FUSION,
@@ -28,7 +29,7 @@ from promptpanda.transfers.methods import (
     PROMPT_TUNING,
 )
 from promptpanda.transfers.transfer import train, transfer
-from promptpanda.transfers.trial import DistillationOptions, Trial, options_used
+from promptpanda.transfers.trial import DistillationOptions, Trial
 from promptpanda.version import __version__
 
 OPTIONS = TrainingOptions(epochs=2, max_length=24, readout="mean", prompt_length=5)

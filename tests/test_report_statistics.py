@@ -15,7 +15,7 @@ from promptpanda.report import maps, predicted, results
 from promptpanda.report.gains import REPLICATES, Bootstrap, Gain
 from promptpanda.report.resample import TestRows, scorer
 from promptpanda.report.study import Contender, Group, Study
-from promptpanda.sweep.row import Answers, Row
+from promptpanda.sweep.row import Answers, Row, in_force
 from promptpanda.tasks.shared_text import known_pairs, pairs_of, share_text
 
 PT = Contender("prompt_tuning", "default", "only")
@@ -259,6 +259,41 @@ def test_the_latest_of_several_rows_of_a_run_counts() -> None:
     assert tuned.mean == pytest.approx((80 + 64) / 2)
 
 
+def test_the_rows_of_the_recipe_as_it_was_last_swept_count() -> None:
+    answers = made_answers("cr", 20)
+    old = made_row(finished="2026-11-20T10:00:00+00:00", validation={"accuracy": 0.5, "loss": 1.0})
+    tried = changed(old, finished="2026-11-21T10:00:00+00:00", validation={"accuracy": 0.9, "loss": 1.0})
+    failed = changed(old, finished="2026-11-22T10:00:00+00:00", status="failed", reason="No.", validation=None)
+    other = changed(old, task="rte")
+    rows = [old, tried, failed, other]
+
+    def shown(plan: dict[str, str]) -> list[Row]:
+        return [row for row in in_force(rows, plan) if row.task == "cr"]
+
+    assert shown({}) == [tried], "the latest that finished"
+    assert shown({old.key: "default"}) == [old], "those settings were taken back"
+    assert shown({failed.key: "default"}) == [failed], "what is asked for now failed"
+    assert {row.task for row in in_force(rows, {old.key: "default"})} == {"cr", "rte"}
+    assert {(row.key, row.variant) for row in shown({tried.key: "default", old.key: "other"})} == {
+        (tried.key, "default"),
+        (old.key, "other"),
+    }
+    study = Study.of(rows, [answers], sizes={}, plan={old.key: "default"})
+    assert study.superseded == 2
+    assert [row.key for row in study.groups[0].runs if row.task == "cr"] == [old.key]
+
+
+def test_a_fusion_of_a_set_that_shares_texts_counts_nowhere() -> None:
+    spec = {"source_1": {"task": "mr"}, "source_2": {"task": "trec"}}
+    answers = made_answers("cr", 20)
+    fused = scored(made_row("late_fusion", spec=spec), answers, answers.labels)
+    tuned = scored(made_row(), answers, answers.labels)
+    contender = Contender("late_fusion", "default", "only")
+    for shared, counted in ((frozenset(), [fused]), (pairs_of([("cr", "mr")]), [])):
+        group = Study.of([fused, tuned], [answers], sizes={}, shared=shared).groups[0]
+        assert [row for rows in group.chosen(contender, "cr").values() for row in rows] == counted
+
+
 def test_without_test_data_validation_scores_are_shown_and_labelled() -> None:
     rows = [row.model_copy(update={"test": None}) for row in by_hand()]
     group = group_of(rows)
@@ -270,7 +305,10 @@ def test_without_test_data_validation_scores_are_shown_and_labelled() -> None:
 
 def test_the_paper_protocol_is_labelled() -> None:
     rows = [row.model_copy(update={"protocol": "paper"}) for row in by_hand()]
-    assert "also chose it" in results.scores(group_of(rows), "g").notes[0]
+    notes = results.scores(group_of(rows), "g").notes
+    assert "also chose it" in notes[0]
+    assert not any("without a look at test scores" in note for note in notes)
+    assert any("flatters" in note for note in notes)
 
 
 def test_correlations_are_scipys_and_those_of_the_evaluation() -> None:

@@ -30,6 +30,7 @@ from promptpanda.sweep.plan import expand
 from promptpanda.sweep.session import Places, export, look_ahead, sweep
 from promptpanda.sweep.store import Store
 from promptpanda.sweep.wishes import Wishes, seconds_of
+from promptpanda.sweep.work import Result, failed_row
 from promptpanda.tasks.catalog import load_task
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.transfer import train, transfer
@@ -298,6 +299,84 @@ def test_a_prompt_that_was_removed_is_made_again_where_it_is_needed(swept):
     assert [label.split(",")[0] for label in counting.seen] == ["source prompt of books", "pot of mood from books"]
     swept.bank().verify(next(row.prompt for row in swept.rows() if row.kind == "source" and row.task == "books"))
     assert essence(out)[0] == before[0]
+
+
+def test_what_was_finished_is_not_lost_when_its_prompt_cannot_be_made_again(swept):
+    """An imported study goes on, and its source's training fails: rows that were earned stand, the new one fails."""
+    export(swept.folder / "out", swept.folder / "rows.parquet")
+    before = {row.key: row for row in swept.rows()}
+
+    class Refusing(InProcess):
+        def submit(self, function, /, *arguments):
+            order = arguments[0]
+            if order.spec.kind == "source" and order.spec.task == "books":
+                future = Future()
+                future.set_result(Result(failed_row(order, "It has no room.")))
+                return future
+            return super().submit(function, *arguments)
+
+    recipe = swept.recipe(variants={"kl": {"method": "panda", "distillation": {"distance": "kl"}}})
+    outcome = swept.run("other", recipe, workers=Workers.around(Refusing(), 1), imported=swept.folder / "rows.parquet")
+    after = {row.key: row for row in swept.rows("other")}
+    assert {key: row.status for key, row in after.items() if key in before} == dict.fromkeys(before, "finished")
+    assert all(after[key].test == before[key].test for key in before)
+    (failed,) = outcome.failed
+    assert (failed.variant, failed.source) == ("kl", "books")
+    assert "It has no room." in failed.reason
+
+
+def test_a_source_may_take_any_number_of_runs_along(study):
+    """More than Python's stack is deep."""
+    seeds = list(range(180))
+    recipe = study.recipe(seeds=seeds, sources=study.content()["sources"] | {"tasks": ["books.yaml"]})
+
+    class Failing(InProcess):
+        def submit(self, function, /, *arguments):
+            future = Future()
+            future.set_result(Result(failed_row(arguments[0], "No.")))
+            return future
+
+    outcome = study.run(recipe=recipe, workers=Workers.around(Failing(), 1))
+    assert len(outcome.failed) == outcome.total == 1 + len(seeds) * 4
+    assert outcome.left == 0
+
+
+def test_files_that_are_not_the_prompt_s_do_no_harm(swept):
+    for prompt_id in swept.bank().ids():
+        (swept.bank().folder / prompt_id / ".DS_Store").write_bytes(b"?")
+    outcome = swept.run(recipe=swept.recipe(seeds=[0, 1]))
+    assert outcome.failed == ()
+
+
+def test_data_that_changes_under_way_is_seen_even_after_many_other_tasks(study):
+    study.run()
+    data = str((study.folder / "data").resolve())
+    facts = MATERIAL.facts(str(study.folder / "mood.yaml"), data, "clean")
+    for number in range(7):
+        study.write_task(f"other{number}", number)
+        MATERIAL.facts(str(study.folder / f"other{number}.yaml"), data, "clean")
+    write_jsonl(study.folder / "data" / "mood" / "train.jsonl", sentiment_rows(40, 77))
+    with pytest.raises(PandaError, match="is not what it was when the sweep was planned"):
+        MATERIAL.expected(str(study.folder / "mood.yaml"), data, "clean", facts)
+
+
+def test_what_cannot_be_measured_is_run_all_the_same(study):
+    """A rate that diverges fails the runs, and not the forecast."""
+    recipe = study.recipe(targets=study.content()["targets"] | {"options": {"epochs": 1, "lr": 1e30}})
+    assert look_ahead(recipe, study.places()).seconds is None
+    outcome = study.run(recipe=recipe, wishes=Wishes(time_limit=600))
+    assert outcome.left == 0
+    assert {row.method for row in outcome.failed} >= {"prompt_tuning", "pot"}
+
+
+def test_a_dry_run_counts_what_imported_rows_leave_to_do(swept):
+    export(swept.folder / "out", swept.folder / "rows.csv")
+    recipe = swept.recipe(seeds=[0, 1])
+    found = look_ahead(recipe, swept.places("other"), imported=swept.folder / "rows.csv").to_json()
+    # Of seed 1: prompt tuning, and from two sources PoT, PANDA, estimates; and the sources, whose prompts did not come.
+    assert (found["finished"], found["left"]) == (ALL, 7 + 2)
+    outcome = swept.run("other", recipe, imported=swept.folder / "rows.csv")
+    assert outcome.begun == 9
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])

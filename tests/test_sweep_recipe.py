@@ -51,6 +51,20 @@ def test_the_recipe_of_the_documentation_is_one():
     assert len(expand(recipe).runs) == 2 + 2 * 2 * 3 * (3 + 2 * 4)
 
 
+def test_an_impossible_date_in_a_recipe_is_told(tmp_path):
+    (tmp_path / "study.yaml").write_text("name: 2026-02-30")
+    with pytest.raises(PandaError, match="is not valid YAML"):
+        SweepRecipe.from_yaml(tmp_path / "study.yaml")
+
+
+def test_paths_of_a_recipe_are_absolute_for_workers_elsewhere(study, monkeypatch):
+    monkeypatch.chdir(study.folder)
+    study.write_recipe(models=["./model"])
+    plan = expand(SweepRecipe.from_yaml(Path("study.yaml")), Path())
+    assert plan.models == {"./model": str(study.folder / "model")}
+    assert plan.tasks["mood"] == str(study.folder / "mood.yaml")
+
+
 BAD = [
     ({"name": "../up"}, "'../up' cannot be used as a file name"),
     ({"name": None}, "name: "),

@@ -93,7 +93,8 @@ def evaluate_estimators(
     if paper is not None:
         found = found.joined(evaluate_paper(paper))
     if store is not None:
-        found = found.joined(evaluate_rows(_rows(store)))
+        rows, plan = _rows(store)
+        found = found.joined(evaluate_rows(rows, plan=plan))
     if json:
         output.print_json(found.to_json())
         return
@@ -104,14 +105,14 @@ def evaluate_estimators(
         typer.echo(f"Left out, since the sets share texts: {pairs}.")
 
 
-def _rows(path: Path) -> list[Row]:
+def _rows(path: Path) -> tuple[list[Row], dict[str, str]]:
     from promptpanda.sweep.exchange import import_rows
     from promptpanda.sweep.store import Store
 
     if path.suffix.lower() in (".parquet", ".csv"):
-        return import_rows(path)[0]
+        return import_rows(path)[0], {}
     with Store.open(path) as opened:
-        return opened.rows()
+        return opened.rows(), opened.plan()
 
 
 def _print_model(name: str, model: ModelEvaluation) -> None:

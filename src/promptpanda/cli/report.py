@@ -49,12 +49,13 @@ def report_command(
 
     pairs = pairs_of(map(_pair, shared or []))
     published = None if reference is None else Reference.read(reference)
-    rows, answers, known = _read(sweep)
+    rows, answers, known, plan = _read(sweep)
     facts = Facts(
         known.get("name") or sweep.resolve().stem,
         known.get("command") or None,
         known.get("recipe"),
         model_sizes(row.model for row in rows),
+        plan,
     )
     page = make_report(rows, answers, facts, reference=published, shared=pairs).write(out or _beside(sweep))
     finished = sum(row.status == "finished" for row in rows)
@@ -67,15 +68,15 @@ def report_command(
     )
 
 
-def _read(sweep: Path) -> tuple[list[Row], list[Answers], dict[str, str]]:
-    """Rows, answers and facts of a store, or of an exported file, which has no facts."""
+def _read(sweep: Path) -> tuple[list[Row], list[Answers], dict[str, str], dict[str, str]]:
+    """Rows, answers, facts and plan of a store, or of an exported file, which has neither of the last."""
     from promptpanda.sweep.exchange import import_rows
     from promptpanda.sweep.store import Store
 
     if sweep.suffix.lower() in (".parquet", ".csv"):
-        return *import_rows(sweep), {}
+        return *import_rows(sweep), {}, {}
     with Store.open(sweep) as store:
-        return store.rows(), store.answers(), store.facts()
+        return store.rows(), store.answers(), store.facts(), store.plan()
 
 
 def _beside(sweep: Path) -> Path:

@@ -79,7 +79,8 @@ def sweep_command(
     seconds = None if time_limit is None else seconds_of(time_limit)
     wishes = Wishes(only, limit, seconds, retry_failed, began)
     if dry_run:
-        _show_forecast(read.name, look_ahead(read, places, workers=workers_named(executor), wishes=wishes), json)
+        found = look_ahead(read, places, workers=workers_named(executor), wishes=wishes, imported=import_rows)
+        _show_forecast(read.name, found, json)
         return
     if export_rows is not None:
         taken = None if import_rows is None else take_in(places.store, import_rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from promptpanda.evaluation.agreement import (
     tops,
 )
 from promptpanda.evaluation.result import Choice, Evaluation, ModelEvaluation
-from promptpanda.sweep.row import Row
+from promptpanda.sweep.row import Row, in_force
 from promptpanda.tasks.shared_text import Pairs, share_text
 from promptpanda.transfers.selection import AUTO
 
@@ -76,7 +76,9 @@ class Cell:
         return self.predicted[estimator][seeds].mean(0).round(_DIGITS), self.pot[seeds].mean(0).round(_DIGITS)
 
 
-def evaluate_rows(rows: Iterable[Row], *, shared: Pairs = frozenset()) -> Evaluation:
+def evaluate_rows(
+    rows: Iterable[Row], *, shared: Pairs = frozenset(), plan: Mapping[str, str] | None = None
+) -> Evaluation:
     """Every estimator on every model, budget and protocol of a sweep.
 
     Correlations are between an estimator's scores and the measured test scores of PoT, both mean over seeds. Of every
@@ -84,12 +86,13 @@ def evaluate_rows(rows: Iterable[Row], *, shared: Pairs = frozenset()) -> Evalua
 
     Args:
         shared: pairs of sets that share texts, beside the known ones.
+        plan: the runs that the sweep was last asked for, by key (sweep/row.py: in_force).
 
     Raises:
         PandaError: there is no target that prompt tuning, PoT from three sources and estimators were run on.
     """
-    latest = {_place(row): row for row in sorted(rows, key=lambda row: row.finished or "") if row.status == "finished"}
-    counted = [row for row in latest.values() if row.kind != "source" and row.variant == "default"]
+    latest = [row for row in in_force(rows, plan or {}) if row.status == "finished"]
+    counted = [row for row in latest if row.kind != "source" and row.variant == "default"]
     tainted = {
         (row.source, row.task) for row in counted if row.source is not None and share_text(row.task, row.source, shared)
     }
@@ -250,11 +253,6 @@ def _points(row: Row, tested: bool) -> float:
             f"of {row.metric}; run the sweep again with --retry-failed."
         )
     return 100 * scores[row.metric]
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    """Only one row counts here: the latest."""
-    return row.kind, row.model, row.protocol, row.budget, row.task, row.method, row.variant, row.source, row.seed
 
 
 def _title(one: tuple[str, str, int | None], conditions: Sequence[tuple[str, str, int | None]]) -> str:

@@ -62,7 +62,9 @@ def curves(group: Group, prefix: str) -> list[Figure]:
         if panels:
             more = {
                 "loss": "PANDA's holds what it distils from its teacher too.",
-                "validation": "In points, on the validation part, which the test data have no part in.",
+                "validation": "In points, on the official validation set, which is what is reported on."
+                if group.conditions.protocol == "paper"
+                else "In points, on the validation part, which the test data have no part in.",
             }[what]
             figures.append(
                 Figure(

@@ -12,7 +12,7 @@ from promptpanda.report.figures import Figure, forest, span
 from promptpanda.report.gains import Bootstrap, Gain
 from promptpanda.report.page import Part, Report, Section, part
 from promptpanda.report.reference import Reference, beside, published_gains
-from promptpanda.report.study import Group, Study
+from promptpanda.report.study import Contender, Group, Study
 from promptpanda.report.tables import Table
 from promptpanda.sweep.recipe import DEFAULT
 from promptpanda.sweep.row import Answers, Row
@@ -30,6 +30,7 @@ class Facts:
         command: that made the rows, or None if it is not known.
         recipe: as YAML, or None.
         sizes: parameters by model name, as far as known.
+        plan: the runs that the sweep was last asked for, by key.
         made: when the report was made.
     """
 
@@ -37,6 +38,7 @@ class Facts:
     command: str | None = None
     recipe: str | None = None
     sizes: dict[str, int] = field(default_factory=dict)
+    plan: dict[str, str] = field(default_factory=dict)
     made: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
 
 
@@ -58,7 +60,7 @@ def make_report(
     Raises:
         PandaError: no run is finished.
     """
-    study = Study.of(rows, answers, shared=shared, sizes=facts.sizes)
+    study = Study.of(rows, answers, shared=shared, sizes=facts.sizes, plan=facts.plan)
     bootstraps = [Bootstrap(study.answers, group.runs) for group in study.groups]
     sections = [_glance(study, bootstraps), *_scale(study, facts.sizes)]
     for number, (group, bootstrap) in enumerate(zip(study.groups, bootstraps, strict=True), 1):
@@ -174,7 +176,7 @@ def _gain_maps(group: Group, prefix: str) -> dict[str, list[Table]]:
     for (method, variant), grid in grids.items():
         if not grid.values:
             continue
-        title = METHODS[method].title if variant == DEFAULT else f"{METHODS[method].title} ({variant})"
+        title = Contender(method, variant, "mean").method_title
         found[DEFAULT if variant == DEFAULT else "other"].append(
             maps.heat_map(
                 group,

@@ -49,7 +49,7 @@ def scores(group: Group, prefix: str) -> Table:
                 *(Cell(points(mean), mark="best" if mean == top else "") for mean in means if mean is not None),
             )
         )
-    notes = [_basis_note(group, validation), *_choice_notes(contenders)]
+    notes = [_basis_note(group, validation), *_choice_notes(group, contenders)]
     gaps = _gaps(group)
     if gaps:
         notes.append(f"Runs are missing (failed, or not done yet), so that means are over fewer: {', '.join(gaps)}.")
@@ -192,9 +192,8 @@ def _teachers(group: Group, run: Row) -> list[Row]:
     if method is None or method.teacher is None or run.spec.get("distillation", {}).get("teacher") == "random":
         return []
     # A fusion has a teacher a source.
-    several = [need["task"] for role, need in run.spec.items() if role.startswith("source_")]
     found = []
-    for source in several or [run.source or ""]:
+    for source in run.sources:
         # A variant's teacher is trained with the variant's options, if they concern it.
         for variant in (run.variant, DEFAULT):
             rows = group.pair_runs(method.teacher.name, variant, run.task, source)
@@ -223,12 +222,15 @@ def _basis_note(group: Group, validation: list[str]) -> str:
     return f"Without test data, scores are on the validation part: {where}."
 
 
-def _choice_notes(contenders: Sequence[Contender]) -> list[str]:
+def _choice_notes(group: Group, contenders: Sequence[Contender]) -> list[str]:
     if all(one.choice == "only" for one in contenders):
         return []
+    chosen = "chosen without a look at test scores"
+    if group.conditions.protocol == "paper":
+        chosen = "which under this protocol is the score that is reported, so that it flatters"
     return [
         "Mean of sources: first over the sources of a seed, then over seeds. Best source: the one with the highest "
-        "validation score of each seed, chosen without a look at test scores. Pairs that share texts count in neither."
+        f"validation score of each seed, {chosen}. Pairs that share texts count in neither."
     ]
 
 

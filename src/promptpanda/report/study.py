@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from promptpanda.errors import PandaError
 from promptpanda.sweep.recipe import DEFAULT
-from promptpanda.sweep.row import Answers, Row
+from promptpanda.sweep.row import Answers, Row, in_force
 from promptpanda.tasks.shared_text import Pairs, share_text
 from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
 
@@ -149,7 +149,8 @@ class Group:
         """
         chosen: dict[int, list[Row]] = {}
         for row in self._by_method.get((contender.method, contender.variant), {}).get(target, []):
-            if not self.tainted(target, row.source):
+            # A fusion or a selection among sources is spoilt by one of them.
+            if not any(self.tainted(target, source) for source in row.sources):
                 chosen.setdefault(row.seed, []).append(row)
         if contender.choice == "best":
             return {seed: [min(rows, key=_rank)] for seed, rows in sorted(chosen.items())}
@@ -219,7 +220,7 @@ class Study:
     Attributes:
         groups: by conditions, larger models first where their sizes are known.
         failed: runs that failed and were not done again with success.
-        superseded: rows that a later row of the same run, under another spec, data or model, replaces.
+        superseded: rows under another spec, data or model than the one that counts in their place.
         answers: by test fingerprint.
     """
 
@@ -242,21 +243,26 @@ class Study:
 
     @classmethod
     def of(
-        cls, rows: Iterable[Row], answers: Iterable[Answers], *, shared: Pairs = frozenset(), sizes: dict[str, int]
+        cls,
+        rows: Iterable[Row],
+        answers: Iterable[Answers],
+        *,
+        shared: Pairs = frozenset(),
+        sizes: dict[str, int],
+        plan: Mapping[str, str] | None = None,
     ) -> Study:
         """Order rows into a study.
 
         Args:
+            plan: the runs that the sweep was last asked for, by key (sweep/row.py: in_force).
             shared: pairs of sets that share texts, beside those that are known to.
             sizes: parameters by model name, as far as known.
 
         Raises:
             PandaError: no run of these rows is finished.
         """
-        by_place: dict[tuple[object, ...], list[Row]] = {}
-        for row in rows:
-            by_place.setdefault(_place(row), []).append(row)
-        latest = [max(found, key=_age) for found in by_place.values()]
+        known = list(rows)
+        latest = in_force(known, plan or {})
         latest.sort(key=lambda row: (row.task, row.method or "", row.source or "", row.seed, row.variant, row.key))
         finished = [row for row in latest if row.status == "finished"]
         if not finished:
@@ -285,18 +291,9 @@ class Study:
             tuple(row for row in finished if row.kind == "source"),
             tuple(row for row in latest if row.status == "failed"),
             tuple(finished),
-            sum(map(len, by_place.values())) - len(latest),
+            len(known) - len(latest),
             {one.test_fingerprint: one for one in answers},
         )
-
-
-def _place(row: Row) -> tuple[object, ...]:
-    """Where a row stands in tables and figures; only one can stand there."""
-    return row.kind, row.model, row.budget, row.protocol, row.task, row.method, row.variant, row.source, row.seed
-
-
-def _age(row: Row) -> tuple[str, bool, str]:
-    return row.finished or "", row.status == "finished", row.key
 
 
 def _rank(row: Row) -> tuple[float, float, str]:

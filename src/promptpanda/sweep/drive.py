@@ -15,13 +15,12 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import Card
-from promptpanda.bank.folder import check_files
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, sweep_staging, whole_folder
 from promptpanda.progress import Progress, Silent
 from promptpanda.sweep.estimate import Clock
 from promptpanda.sweep.executors import Workers
+from promptpanda.sweep.left import ID_LIMIT, is_sound, to_do
 from promptpanda.sweep.material import Planned
 from promptpanda.sweep.row import Row
 from promptpanda.sweep.spec import RunSpec
@@ -30,7 +29,6 @@ from promptpanda.sweep.wishes import Wishes, chosen, duration
 from promptpanda.sweep.work import Order, PromptFiles, Result, failed_row, reason_of
 
 _ATTEMPTS = 3  # of a run whose worker is lost
-_ID_LIMIT = 150
 _LOOK = 5.0  # seconds after which the workers are looked at, if nothing happened
 _BECAUSE = "It starts from a run that failed"
 
@@ -119,6 +117,7 @@ class _Driver:
         self._rows = {row.key: row for row in store.rows()}
         self._attempts: dict[RunSpec, int] = {}
         self._under_way: dict[Future[Result], RunSpec] = {}
+        self._spoilt: dict[RunSpec, Row] = {}  # finished before, but their prompt could not be made again
         self._suspects: list[RunSpec] = []  # were under way when a pool broke; one by one they tell which did it
         self._begun: set[RunSpec] = set()
         self._stopped: Stopped | None = None
@@ -127,7 +126,7 @@ class _Driver:
         self._concerned = list(
             dict.fromkeys(one for spec in chosen(planned.plan.runs, wishes.only) for one in spec.closure())
         )
-        self._todo = self._to_do(chosen(planned.plan.runs, wishes.only))
+        self._todo = to_do(planned, self._rows, bank, chosen(planned.plan.runs, wishes.only), wishes)
 
     def run(self) -> Outcome:
         """Work until nothing is left, or a wish stops it."""
@@ -158,36 +157,6 @@ class _Driver:
             self._seconds_left(),
         )
 
-    def _to_do(self, asked: list[RunSpec]) -> dict[RunSpec, None]:
-        """The runs that are asked for and not done, and what they start from where that is missing, in their order."""
-        wanted: set[RunSpec] = set()
-
-        def want(spec: RunSpec) -> None:
-            if spec not in wanted:
-                wanted.add(spec)
-                for need in spec.needs.values():
-                    row = self._row(need)
-                    if self._open(row) or (row is not None and self._lacking(row)):
-                        want(need)
-
-        for spec in asked:
-            if self._open(self._row(spec)):
-                want(spec)
-        return dict.fromkeys(spec for spec in self._planned.plan.runs if spec in wanted)
-
-    def _open(self, row: Row | None) -> bool:
-        return row is None or (row.status == "failed" and self._wishes.retry_failed)
-
-    def _lacking(self, row: Row) -> bool:
-        """Whether a finished run's prompt must be made again: its row was imported, or its folder is gone.
-
-        A damaged folder counts as gone when failed runs are tried again; until then those that need it say so.
-        """
-        if row.status == "failed" or row.prompt is None:
-            return False
-        folder = self._bank.folder / check_name(row.prompt, "Prompt id", _ID_LIMIT)
-        return not folder.is_dir() or (self._wishes.retry_failed and not _sound(folder))
-
     def _row(self, spec: RunSpec) -> Row | None:
         return self._rows.get(self._planned.keys[spec].key)
 
@@ -203,6 +172,7 @@ class _Driver:
             order = self._order(spec)
             if isinstance(order, Row):
                 self._settle(spec, order)
+                self._fail_the_hopeless()
                 continue
             self._attempts[spec] = self._attempts.get(spec, 0) + 1
             self._begun.add(spec)
@@ -233,14 +203,15 @@ class _Driver:
 
     def _fail_the_hopeless(self) -> None:
         """Runs that start from a failed one fail because of it, and so do those that start from them."""
-        for spec in list(self._todo):
+        for spec in list(self._todo):  # in topological order, so that one pass suffices
             for need in spec.needs.values():
-                row = self._row(need)
-                if spec in self._todo and need not in self._todo and row is not None and row.status == "failed":
+                row = self._spoilt.get(need) or self._row(need)
+                if need not in self._todo and row is not None and row.status == "failed":
                     reason = row.reason or ""
                     if not reason.startswith(_BECAUSE):
                         reason = f"{_BECAUSE} ({need.label}): {reason}"
                     self._settle(spec, failed_row(self._bare(spec), reason))
+                    break
 
     def _order(self, spec: RunSpec) -> Order | Row:
         """What the worker is told; or why the run cannot be begun."""
@@ -284,6 +255,7 @@ class _Driver:
             elif self._attempts[spec] >= _ATTEMPTS:
                 reason = f"Its worker was lost {_ATTEMPTS} times ({type(error).__name__}); it may need too much memory."
                 self._settle(spec, failed_row(self._bare(spec), reason))
+                self._fail_the_hopeless()
             return
         row = result.row
         if result.prompt is not None:
@@ -292,14 +264,18 @@ class _Driver:
             except (OSError, PandaError) as error:
                 row = failed_row(self._bare(spec), f"Its prompt could not be written: {reason_of(error)}")
         self._settle(spec, row, result)
+        self._fail_the_hopeless()
 
     def _settle(self, spec: RunSpec, row: Row, result: Result | None = None) -> None:
         before = self._row(spec)
         attempts = (0 if before is None else before.attempts) + self._attempts.pop(spec, 1)
         row = row.model_copy(update={"attempts": attempts})
         answers = None if result is None else result.answers
-        self._store.write(row, answers, self._planned.keys[spec].training)
-        self._rows[row.key] = row
+        if before is not None and before.status == "finished" and row.status == "failed":
+            self._spoilt[spec] = row  # what was earned stands; what needs the prompt learns why it is not there
+        else:
+            self._store.write(row, answers, self._planned.keys[spec].training)
+            self._rows[row.key] = row
         self._nameless.discard(row.prompt or "")
         self._todo.pop(spec)
         if spec in self._suspects:
@@ -308,8 +284,6 @@ class _Driver:
             self._clock.learn(spec, row.seconds)
         self._progress.advance(1)
         self._progress.note(self._line(spec, row))
-        if row.status == "failed":
-            self._fail_the_hopeless()
 
     def _line(self, spec: RunSpec, row: Row) -> str:
         total = len(self._concerned)
@@ -326,17 +300,9 @@ class _Driver:
 
 def _write(prompt: PromptFiles, bank: Path) -> None:
     """Write a prompt's folder, whole or not at all. A sound one of the same id stays; a damaged one is replaced."""
-    target = bank / check_name(prompt.id, "Prompt id", _ID_LIMIT)
-    if target.exists() and not _sound(target):
+    target = bank / check_name(prompt.id, "Prompt id", ID_LIMIT)
+    if target.exists() and not is_sound(target):
         shutil.rmtree(target)
     with whole_folder(target) as staging:
         for name, content in prompt.files.items():
             (staging / check_name(name, "File of a prompt")).write_bytes(content)
-
-
-def _sound(folder: Path) -> bool:
-    try:
-        check_files(folder, Card.read(folder))
-    except PandaError:
-        return False
-    return True

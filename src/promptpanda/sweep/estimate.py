@@ -142,7 +142,9 @@ class Clock:
                 targets = [spec for spec in found if spec.kind == "target"] or found
                 mean = statistics.fmean(self.work.tokens(spec) for spec in targets)
                 middling = min(targets, key=lambda spec: abs(self.work.tokens(spec) - mean))
-                self._measured[model] = _rate(middling, self.work)
+                # What goes wrong in a run is told when the run fails; here the time is just not known.
+                with contextlib.suppress(Exception):
+                    self._measured[model] = _rate(middling, self.work)
 
 
 def _rate(spec: RunSpec, work: Work) -> float:

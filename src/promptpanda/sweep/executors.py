@@ -23,6 +23,7 @@ from promptpanda.sweep.work import Order, Result, execute
 IN_PROCESS = "in-process"
 FORMS = f"{IN_PROCESS}, processes:N, dask://HOST:PORT, tcp://HOST:PORT, slurm:N"
 _POLL = 1.0  # seconds between two looks at Slurm's jobs
+_JOB_MINUTES = 24 * 60  # of a Slurm job, where SBATCH_TIMELIMIT does not say
 
 
 class Executor(Protocol):
@@ -81,11 +82,12 @@ def workers_named(name: str) -> int:
     return _count(name, rest) if kind in ("processes", "slurm") and rest else 1
 
 
-def workers_of(name: str, folder: Path) -> Workers:
+def workers_of(name: str, folder: Path, *, threads: int = 1) -> Workers:
     """The workers that `--executor` names.
 
     Args:
         folder: where Slurm's jobs leave their files.
+        threads: of a run.
 
     Raises:
         PandaError: an unknown form, a missing extra, or a cluster that does not answer.
@@ -100,7 +102,7 @@ def workers_of(name: str, folder: Path) -> Workers:
         return _dask(f"tcp:{rest}")
     if kind == "slurm":
         count = _count(name, rest or "1")
-        jobs = Jobs(folder, "slurm")
+        jobs = Jobs(folder, "slurm", threads)
         return Workers.around(jobs, count)
     raise PandaError(f"No executor {name!r}; there are {FORMS}.")
 
@@ -200,9 +202,10 @@ class Jobs(concurrent.futures.Executor):
     Args:
         folder: on a file system that all nodes share.
         cluster: `slurm`, or `local` for processes of this machine.
+        threads: of a run, for each of which a job gets a core.
     """
 
-    def __init__(self, folder: Path, cluster: str) -> None:
+    def __init__(self, folder: Path, cluster: str, threads: int = 1) -> None:
         try:
             import submitit
         except ImportError as error:
@@ -211,7 +214,8 @@ class Jobs(concurrent.futures.Executor):
             self._executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
         except RuntimeError as error:
             raise PandaError(f"Slurm cannot be used here ({error}); choose another --executor.") from error
-        self._executor.update_parameters(name="panda-sweep")
+        # submitit asks for five minutes where nothing is said; SBATCH_TIMELIMIT, where it is set, goes before this.
+        self._executor.update_parameters(name="panda-sweep", timeout_min=_JOB_MINUTES, cpus_per_task=threads)
         self._jobs: dict[Future[Any], Any] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()

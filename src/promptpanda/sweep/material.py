@@ -68,7 +68,9 @@ class Material:
             self._tasks[key] = load_task(location, data_dir=data_dir)
         self._tasks.move_to_end(key)
         while len(self._tasks) > _TASKS_KEPT:
-            self._tasks.popitem(last=False)
+            gone, _ = self._tasks.popitem(last=False)
+            # Files may be others when the task is read again, so that its facts must be taken again too.
+            self._facts = {key: facts for key, facts in self._facts.items() if key[:2] != gone}
         return self._tasks[key]
 
     def facts(self, location: str, data_dir: str | None, protocol: Protocol) -> TaskFacts:

@@ -14,9 +14,9 @@ from promptpanda.tasks.shared_text import share_text
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import estimators
+from promptpanda.transfers.method import Method, options_used
 from promptpanda.transfers.methods import METHODS, PANDA, PROMPT_TUNING
 from promptpanda.transfers.selection import AUTO, decisive_settings
-from promptpanda.transfers.trial import Method, options_used
 
 _BY_DATA = ("epochs", "max_length")  # settled by the data where they are left out
 _SEEN = ("max_length", "readout", "prompt_kind", "prompt_length")  # what estimators have of the options
@@ -216,4 +216,4 @@ def _beside(name: str, base: Path | None) -> str:
     path = Path(name).expanduser()
     if base is None or not (name.startswith((".", "~")) or path.suffix in (".yaml", ".yml")):
         return name
-    return str(base / path)
+    return str((base / path).resolve())  # workers may run elsewhere

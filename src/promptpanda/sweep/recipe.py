@@ -197,7 +197,7 @@ class SweepRecipe(_Strict):
             raise PandaError(f"No recipe at {path}; check the path.") from error
         except IsADirectoryError as error:
             raise PandaError(f"{path} is a folder; name the recipe in it.") from error
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except (ValueError, yaml.YAMLError) as error:  # PyYAML lets an impossible date raise a plain ValueError
             first = " ".join(str(error).split())[:160].rstrip(".")
             raise PandaError(f"{path} is not valid YAML: {first}.") from error
         return cls.parse(content, str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -91,6 +92,39 @@ class Row(BaseModel):
     attempts: int = 1
     environment: dict[str, str] = {}
     finished: str | None = None
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """Where the row stands in tables and figures; only one can stand there."""
+        return (
+            *(self.kind, self.model, self.budget, self.protocol, self.task),
+            *(self.method, self.variant, self.source, self.seed),
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The tasks of all prompts that it starts from, or chooses among."""
+        several = tuple(need["task"] for role, need in self.spec.items() if role.startswith("source_"))
+        return several if self.source is None else (self.source,)
+
+
+def in_force(rows: Iterable[Row], plan: Mapping[str, str]) -> list[Row]:
+    """Of the rows that stand in one place the one that counts: of the plan, then finished, then the latest.
+
+    Args:
+        plan: the runs that the sweep was last asked for: key -> variant as it is called now. Rows that it does not name
+            count where it has none; where it is empty, all are alike.
+    """
+    by_place: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        variant = plan.get(row.key, row.variant)
+        named = row if variant == row.variant else row.model_copy(update={"variant": variant})
+        by_place.setdefault(named.place, []).append(named)
+
+    def rank(row: Row) -> tuple[bool, bool, str, str]:
+        return row.key in plan, row.status == "finished", row.finished or "", row.key
+
+    return [max(found, key=rank) for found in by_place.values()]
 
 
 class Answers(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from promptpanda.sweep.drive import Outcome, alone, drive
 from promptpanda.sweep.estimate import Clock, Forecast, Work, forecast
 from promptpanda.sweep.exchange import export_rows, import_rows
 from promptpanda.sweep.executors import IN_PROCESS, Workers, workers_of
+from promptpanda.sweep.left import to_do
 from promptpanda.sweep.material import MATERIAL, identify
 from promptpanda.sweep.plan import expand
 from promptpanda.sweep.recipe import SweepRecipe
-from promptpanda.sweep.store import STORE_NAME, Store
+from promptpanda.sweep.row import Row
+from promptpanda.sweep.store import STORE_NAME, Store, gives_way
 from promptpanda.sweep.wishes import Wishes, chosen
 
 
@@ -75,18 +78,26 @@ def sweep(
     with alone(places.store):
         MATERIAL.forget()
         if isinstance(workers, str):
-            workers = workers_of(workers, places.out / "slurm")
+            workers = workers_of(workers, places.out / "slurm", threads=recipe.threads)
         with Store.create(places.store) as store:
             store.note(name=recipe.name, recipe=recipe.to_yaml(), command=command)
             if imported is not None:
                 progress.note(f"{_import(store, imported)} rows taken from {imported}.")
             progress.note(f"Reading the data of {len(plan.tasks)} tasks, and {len(plan.models)} models.")
             planned = identify(plan, recipe.protocol, places.data(recipe))
+            store.note(plan=json.dumps({planned.keys[spec].key: spec.variant for spec in plan.runs}))
             clock = Clock(Work(planned))
             return drive(planned, store, places.open_bank(), workers, clock, wishes=wishes, progress=progress)
 
 
-def look_ahead(recipe: SweepRecipe, places: Places, *, workers: int = 1, wishes: Wishes | None = None) -> Forecast:
+def look_ahead(
+    recipe: SweepRecipe,
+    places: Places,
+    *,
+    workers: int = 1,
+    wishes: Wishes | None = None,
+    imported: Path | None = None,
+) -> Forecast:
     """What a recipe holds, and what is left of it takes. Nothing is written.
 
     Where a model or data is not at hand, runs are counted all the same, and the forecast says why there is no time.
@@ -99,12 +110,15 @@ def look_ahead(recipe: SweepRecipe, places: Places, *, workers: int = 1, wishes:
         planned = identify(plan, recipe.protocol, places.data(recipe))
     except PandaError as error:
         return forecast(plan, asked, why_not=str(error))
-    rows = {}
+    rows: dict[str, Row] = {}
     if places.store.is_file():
         with Store.open(places.store) as store:
             rows = {row.key: row for row in store.rows()}
+    for row in [] if imported is None else import_rows(imported)[0]:
+        if row.key not in rows or gives_way(rows[row.key], row):
+            rows[row.key] = row
     status = {spec: rows[planned.keys[spec].key].status for spec in plan.runs if planned.keys[spec].key in rows}
-    left = [spec for spec in asked if status.get(spec) is None or (status[spec] == "failed" and wishes.retry_failed)]
+    left = list(to_do(planned, rows, places.open_bank(), chosen(plan.runs, wishes.only), wishes))
     clock = Clock(Work(planned))
     clock.learn_all(plan.runs, rows)
     clock.measure(left)

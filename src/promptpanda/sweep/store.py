@@ -111,8 +111,13 @@ class Store:
         return [self._valid(Answers, body) for (body,) in bodies]
 
     def facts(self) -> dict[str, str]:
-        """What is known of the sweep as a whole: `name`, `recipe` (YAML), `command` of the last call."""
+        """What is known of the sweep as a whole: of the last call `name`, `recipe` (YAML), `command`, `plan` (JSON)."""
         return dict(self._read("SELECT name, value FROM facts"))
+
+    def plan(self) -> dict[str, str]:
+        """The runs of the last call's recipe: key -> variant; empty where rows were only taken in."""
+        plan: dict[str, str] = json.loads(self.facts().get("plan", "{}"))
+        return plan
 
     def prompts(self) -> set[str]:
         """Ids of all prompts that rows name."""
@@ -135,7 +140,7 @@ class Store:
             self._put(row, training)
 
     def join(self, rows: list[Row], answers: list[Answers]) -> int:
-        """Take rows from elsewhere. A row of ours gives way only if it failed and theirs is finished.
+        """Take rows from elsewhere that we lack, or before which ours give way.
 
         Returns:
             How many were taken.
@@ -146,7 +151,7 @@ class Store:
                 self._add_answers(one)
             for row in rows:
                 ours = self.row(row.key)
-                if ours is None or (ours.status == "failed" and row.status == "finished"):
+                if ours is None or gives_way(ours, row):
                     self._put(row, None)
                     taken += 1
         return taken
@@ -257,6 +262,11 @@ class Store:
             return model.model_validate(json.loads(body))
         except (json.JSONDecodeError, ValidationError) as error:
             raise self._damaged(str(error).splitlines()[0]) from error
+
+
+def gives_way(ours: Row, theirs: Row) -> bool:
+    """Whether a row of ours gives way to one from elsewhere: only if it failed and theirs is finished."""
+    return ours.status == "failed" and theirs.status == "finished"
 
 
 def to_json(value: Row | Answers) -> str:

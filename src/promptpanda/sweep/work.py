@@ -32,9 +32,10 @@ from promptpanda.tasks.task import Task
 from promptpanda.tasks.unlabeled import rest_of_train
 from promptpanda.training.defaults import settled
 from promptpanda.transfers.estimators import IncomparableError, estimators
+from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import METHODS, check_methods
 from promptpanda.transfers.selection import AUTO, CONTESTANTS, Selection, SelectionOptions, choose
-from promptpanda.transfers.trial import Method, Trial
+from promptpanda.transfers.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,9 @@ class PromptFiles:
 
     @classmethod
     def of(cls, folder: Path) -> PromptFiles:
-        return cls(folder.name, {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()})
+        """Hidden files are not the prompt's: a system's, or what a killed writer left."""
+        files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
+        return cls(folder.name, {path.name: path.read_bytes() for path in files})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from promptpanda.files import digest
 from promptpanda.training.loop import Fitted
 
 if TYPE_CHECKING:
-    from promptpanda.transfers.trial import Method, Trial
+    from promptpanda.transfers.method import Method
+    from promptpanda.transfers.trial import Trial
 
 
 def card_of(

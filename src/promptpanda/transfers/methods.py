@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.training.loop import Fitted, TrainingDivergedError
+from promptpanda.transfers.method import Method
 from promptpanda.transfers.teaching import distil
-from promptpanda.transfers.trial import Method, Trial
+from promptpanda.transfers.trial import Trial
 
 
 def _prompt_tuning(trial: Trial) -> Fitted:

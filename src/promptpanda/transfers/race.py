@@ -17,9 +17,10 @@ from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.training.loop import Training, TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race_state import DamagedStateError, RaceState, Standing, Standings
-from promptpanda.transfers.trial import Method, Trial
+from promptpanda.transfers.trial import Trial
 
 BUDGETS = (1 / 8, 1 / 4, 1 / 2)  # where the rungs before the end are, as shares of the full run
 FINALISTS = 2

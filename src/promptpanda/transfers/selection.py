@@ -27,10 +27,11 @@ from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import SLOPE, SPREAD, Contestant, Gain, Posterior, Resamples, best_of, posteriors
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, IncomparableError, TargetView, estimators
+from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race
 from promptpanda.transfers.ranking import fitting_cards, sound_sources
-from promptpanda.transfers.trial import Method, Trial
+from promptpanda.transfers.trial import Trial
 
 AUTO = "auto"
 SELECTION_ESTIMATOR = "probe_r2"  # prunes the bank, and leads the prior of the choice

@@ -17,7 +17,8 @@ from promptpanda.training.inference import predict_outputs
 from promptpanda.training.learner import Learner, Streams
 from promptpanda.training.loop import Fitted
 from promptpanda.transfers.fusion import fused_outputs
-from promptpanda.transfers.trial import Method, Trial
+from promptpanda.transfers.method import Method
+from promptpanda.transfers.trial import Trial
 
 _TEACHERS_DRAW = 2  # the restart whose streams a random teacher is drawn from: no student starts there
 

@@ -25,6 +25,7 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.ablation import ablate
 from promptpanda.transfers.choice import best_of
 from promptpanda.transfers.estimators import Cosine, TargetView, estimates
+from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import METHODS, PANDA, PANDA_UNLABELED, PROMPT_TUNING, check_methods
 from promptpanda.transfers.rates import best_rate
 from promptpanda.transfers.result import MethodResult, TransferResult
@@ -41,7 +42,7 @@ from promptpanda.transfers.selection import (
     sound,
 )
 from promptpanda.transfers.sources import find_sources, named, with_prompt_of
-from promptpanda.transfers.trial import Method, Trial
+from promptpanda.transfers.trial import Trial
 
 
 def train(

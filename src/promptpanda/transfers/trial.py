@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import told
 from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled, coefficient_value
 from promptpanda.training.inference import Data, predict_outputs, scores_of
-from promptpanda.training.learner import Trained
 from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective
@@ -41,39 +40,8 @@ from promptpanda.transfers.estimators import (
     estimators,
 )
 from promptpanda.transfers.fusion import fused_prompt, fusion_weights
+from promptpanda.transfers.method import Method, options_used
 from promptpanda.version import __version__
-
-
-@dataclass(frozen=True, eq=False)
-class Method:
-    """A way to a target prompt.
-
-    Attributes:
-        name: as in commands and results.
-        title: as in tables.
-        reference: where it comes from.
-        sources: how many source prompts it starts from: none, one, or several (as many as there are).
-        teacher: the method whose outcome it is distilled from (with several sources, the outcomes), or None.
-        run: trains on a trial.
-        trained: what learns beside the head.
-        unlabeled: whether it learns from unlabelled text too.
-        trainings: what it takes, in trainings, without its teachers and its unlabelled text.
-    """
-
-    name: str
-    title: str
-    reference: str
-    sources: Literal["none", "one", "several"]
-    teacher: Method | None
-    run: Callable[[Trial], Fitted]
-    trained: Trained = "prompt"
-    unlabeled: bool = False
-    trainings: int = 1
-
-    @property
-    def needs_source(self) -> bool:
-        """Whether it starts from a source prompt, or from several."""
-        return self.sources != "none"
 
 
 @dataclass
@@ -396,16 +364,6 @@ class Trial:
         card = card_of(self, method, fitted, signature, id=prompt_id, run=run, series=series)
         trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone)
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
-
-
-def options_used(options: TrainingOptions, method: Method) -> dict[str, Any]:
-    """The options that have an effect on a method: others must not make two runs differ."""
-    unused = {"prompt": {"model_lr"}, "model": {"lr"}, "head": {"model_lr"}}[method.trained]
-    if method.trained != "prompt":
-        unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize"}
-    if method.teacher is None:
-        unused = unused | {"student_lr"}
-    return options.model_dump(mode="json", exclude=unused)
 
 
 def _sound(trained: TrainedPrompt) -> TrainedPrompt:

@@ -1,0 +1,68 @@
+"""Which runs of a plan are left to do, by what the store and the bank have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import Card
+from promptpanda.bank.folder import check_files
+from promptpanda.errors import PandaError
+from promptpanda.files import check_name
+from promptpanda.sweep.material import Planned
+from promptpanda.sweep.row import Row
+from promptpanda.sweep.spec import RunSpec
+from promptpanda.sweep.wishes import Wishes
+
+ID_LIMIT = 150  # characters of a prompt's id
+
+
+def to_do(
+    planned: Planned, rows: Mapping[str, Row], bank: Bank, asked: Sequence[RunSpec], wishes: Wishes
+) -> dict[RunSpec, None]:
+    """The runs that are asked for and not done, and what they start from where that is missing, in their order.
+
+    Args:
+        rows: what the store has, by key.
+    """
+    wanted: set[RunSpec] = set()
+
+    def row_of(spec: RunSpec) -> Row | None:
+        return rows.get(planned.keys[spec].key)
+
+    def is_open(row: Row | None) -> bool:
+        return row is None or (row.status == "failed" and wishes.retry_failed)
+
+    def want(spec: RunSpec) -> None:
+        if spec not in wanted:
+            wanted.add(spec)
+            for need in spec.needs.values():
+                row = row_of(need)
+                if is_open(row) or (row is not None and _lacking(row, bank, wishes)):
+                    want(need)
+
+    for spec in asked:
+        if is_open(row_of(spec)):
+            want(spec)
+    return dict.fromkeys(spec for spec in planned.plan.runs if spec in wanted)
+
+
+def _lacking(row: Row, bank: Bank, wishes: Wishes) -> bool:
+    """Whether a finished run's prompt must be made again: its row was imported, or its folder is gone.
+
+    A damaged folder counts as gone when failed runs are tried again; until then those that need it say so.
+    """
+    if row.status == "failed" or row.prompt is None:
+        return False
+    folder = bank.folder / check_name(row.prompt, "Prompt id", ID_LIMIT)
+    return not folder.is_dir() or (wishes.retry_failed and not is_sound(folder))
+
+
+def is_sound(folder: Path) -> bool:
+    """Whether a prompt's folder has all its files, unchanged."""
+    try:
+        check_files(folder, Card.read(folder))
+    except PandaError:
+        return False
+    return True
