@@ -24,6 +24,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.card import Card
 from promptpanda.cli.main import app
 from promptpanda.errors import PandaError
+from promptpanda.sweep.estimate import Work
 from promptpanda.sweep.executors import InProcess, Workers, workers_named, workers_of
 from promptpanda.sweep.material import MATERIAL, identify
 from promptpanda.sweep.plan import expand
@@ -367,6 +368,19 @@ def test_what_cannot_be_measured_is_run_all_the_same(study):
     outcome = study.run(recipe=recipe, wishes=Wishes(time_limit=600))
     assert outcome.left == 0
     assert {row.method for row in outcome.failed} >= {"prompt_tuning", "pot"}
+
+
+def test_sentences_of_words_are_work_too(study):
+    rows = [{"tokens": ["w1", "good", "w2"], "tags": ["O", "B-NICE", "O"]} for _ in range(30)]
+    write_jsonl(study.folder / "data" / "tags" / "train.jsonl", rows)
+    spec = {"name": "tags", "kind": "token_classification", "segments": ["{tokens}"], "label": "tags"}
+    (study.folder / "tags.yaml").write_text(yaml.safe_dump(spec | {"metrics": ["span_f1"]}))
+    recipe = study.recipe(targets=study.content()["targets"] | {"tasks": ["tags.yaml"]})
+    planned = identify(expand(recipe, study.folder), "clean", study.folder / "data")
+    (tuned,) = [spec for spec in planned.plan.runs if spec.task == "tags" and spec.method == "prompt_tuning"]
+    assert Work(planned).tokens(tuned) == 5, "three words, and what the model puts around them"
+    found = look_ahead(recipe, study.places())
+    assert next(group.seconds for group in found.groups if group.method == "panda") > 0
 
 
 def test_a_dry_run_counts_what_imported_rows_leave_to_do(swept):

@@ -20,7 +20,7 @@ from promptpanda.sweep.material import MATERIAL, Material, Planned
 from promptpanda.sweep.plan import Plan
 from promptpanda.sweep.row import Row
 from promptpanda.sweep.spec import RunSpec
-from promptpanda.tasks.encoding import token_lengths
+from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import Partition, partition, validation_size
 from promptpanda.training.defaults import resolved, settled
 from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
@@ -86,8 +86,7 @@ class Work:
             sample = tuple(texts[int(index)] for index in chosen)
             backbone = self.material.backbone(self.planned.plan.models[spec.model])
             longest = dict(spec.options).get("max_length", 384)
-            lengths = np.minimum(token_lengths(backbone, sample), longest)
-            self._tokens[key] = float(lengths.sum()) / len(sample)
+            self._tokens[key] = float(encode(backbone, sample, longest).row_lengths.sum()) / len(sample)
         return self._tokens[key]
 
     def _task(self, spec: RunSpec) -> Any:
@@ -164,8 +163,7 @@ def _rate(spec: RunSpec, work: Work) -> float:
         seconds = min(trial.training(PROMPT_TUNING).run().seconds for _ in range(2))
     finally:
         torch.set_num_threads(before)
-    lengths = np.minimum(token_lengths(backbone, few.train.texts), options.max_length)
-    return seconds / max(float(lengths.sum()), 1.0)
+    return seconds / float(encode(backbone, few.train.texts, options.max_length).row_lengths.sum())
 
 
 @dataclass(frozen=True)
