@@ -35,7 +35,7 @@ from promptpanda.transfers.transfer import train, transfer
 
 SOURCES = (
     *("boolq", "rte", "wic", "wsc", "copa", "multirc", "mnli", "cola", "sst2", "qnli", "mrpc", "stsb", "qqp", "snli"),
-    *("conll03", "conll04", "trec", "subj", "scitail", "tweeteval_emotion", "openbookqa"),
+    *("conll03", "conll04", "trec", "subj", "ag_news", "tweeteval_emotion", "openbookqa"),
 )
 
 
