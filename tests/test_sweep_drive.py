@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import shlex
@@ -692,7 +693,9 @@ def test_ctrl_c_keeps_what_is_finished(study):
     script = "import sys; from promptpanda.cli.main import main; sys.argv = ['panda', *sys.argv[1:]]; main()"
     out = study.folder / "out"
     command = [sys.executable, "-c", script, "sweep", str(recipe), "--out", str(out)]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # A shell that put the tests into the background lets its children ignore Ctrl-C.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heard)
     for line in running.stderr:
         if line.startswith("[3/"):
             break
