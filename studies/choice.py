@@ -19,9 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from promptpanda.sweep.exchange import import_rows
+from promptpanda.sweep.exchange import read_rows
 from promptpanda.sweep.row import Row
-from promptpanda.sweep.store import Store
 
 SLOPES = (0.0, 0.25, 0.5, 1.0, 2.0)
 SPREADS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 1.0)  # the last is next to no shrinking
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--model", help="rows of this model alone")
     arguments = parser.parse_args()
-    rows = rows_of(arguments.store)
+    rows = read_rows(arguments.store)[0]
     contests = contests_of([row for row in rows if arguments.model in (None, row.model)])
     found = {(slope, spread): gains(contests, slope, spread) for slope in SLOPES for spread in SPREADS}
     for (slope, spread), by_target in found.items():
@@ -63,13 +62,6 @@ def main() -> None:
         by_target[target] = {"slope": best[0], "spread": best[1], "gain": found[best][target]}
     print(json.dumps({"chosen on the other targets": by_target,
                       "gain": float(np.mean([one["gain"] for one in by_target.values()]))}))  # fmt: skip
-
-
-def rows_of(path: Path) -> list[Row]:
-    if path.suffix in (".parquet", ".csv"):
-        return import_rows(path)[0]
-    with Store.open(path) as store:
-        return store.rows()
 
 
 def contests_of(rows: list[Row]) -> dict[str, list[dict[str, Contestant]]]:

@@ -15,7 +15,6 @@ from promptpanda.errors import PandaError
 if TYPE_CHECKING:
     from promptpanda.evaluation.agreement import Measured
     from promptpanda.evaluation.result import Choice, ModelEvaluation
-    from promptpanda.sweep.row import Row
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -88,12 +87,13 @@ def evaluate_estimators(
     from promptpanda.evaluation.grid import evaluate_rows
     from promptpanda.evaluation.paper import evaluate_paper
     from promptpanda.evaluation.result import Evaluation
+    from promptpanda.sweep.exchange import read_rows
 
     found = Evaluation({})
     if paper is not None:
         found = found.joined(evaluate_paper(paper))
     if store is not None:
-        rows, plan = _rows(store)
+        rows, _, _, plan = read_rows(store)
         found = found.joined(evaluate_rows(rows, plan=plan))
     if json:
         output.print_json(found.to_json())
@@ -103,16 +103,6 @@ def evaluate_estimators(
     if found.left_out:
         pairs = ", ".join(f"{source} for {target}" for source, target in found.left_out)
         typer.echo(f"Left out, since the sets share texts: {pairs}.")
-
-
-def _rows(path: Path) -> tuple[list[Row], dict[str, str]]:
-    from promptpanda.sweep.exchange import import_rows
-    from promptpanda.sweep.store import Store
-
-    if path.suffix.lower() in (".parquet", ".csv"):
-        return import_rows(path)[0], {}
-    with Store.open(path) as opened:
-        return opened.rows(), opened.plan()
 
 
 def _print_model(name: str, model: ModelEvaluation) -> None:

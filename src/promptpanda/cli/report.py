@@ -13,7 +13,7 @@ from promptpanda.cli.options import Json
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
-    from promptpanda.sweep.row import Answers, Row
+    pass
 
 
 def register(app: typer.Typer) -> None:
@@ -45,11 +45,12 @@ def report_command(
     from promptpanda.report.reference import Reference
     from promptpanda.report.report import Facts, make_report
     from promptpanda.report.sizes import model_sizes
+    from promptpanda.sweep.exchange import read_rows
     from promptpanda.tasks.shared_text import pairs_of
 
     pairs = pairs_of(map(_pair, shared or []))
     published = None if reference is None else Reference.read(reference)
-    rows, answers, known, plan = _read(sweep)
+    rows, answers, known, plan = read_rows(sweep)
     facts = Facts(
         known.get("name") or sweep.resolve().stem,
         known.get("command") or None,
@@ -66,17 +67,6 @@ def report_command(
     typer.echo(
         f"{page}: {finished} finished runs, {len(rows) - finished} failed. Tables: {MARKDOWN}, {LATEX} beside it."
     )
-
-
-def _read(sweep: Path) -> tuple[list[Row], list[Answers], dict[str, str], dict[str, str]]:
-    """Rows, answers, facts and plan of a store, or of an exported file, which has neither of the last."""
-    from promptpanda.sweep.exchange import import_rows
-    from promptpanda.sweep.store import Store
-
-    if sweep.suffix.lower() in (".parquet", ".csv"):
-        return *import_rows(sweep), {}, {}
-    with Store.open(sweep) as store:
-        return store.rows(), store.answers(), store.facts(), store.plan()
 
 
 def _beside(sweep: Path) -> Path:

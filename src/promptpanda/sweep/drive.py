@@ -264,7 +264,8 @@ class _Driver:
             except (OSError, PandaError) as error:
                 row = failed_row(self._bare(spec), f"Its prompt could not be written: {reason_of(error)}")
         self._settle(spec, row, result)
-        self._fail_the_hopeless()
+        if row.status == "failed":
+            self._fail_the_hopeless()
 
     def _settle(self, spec: RunSpec, row: Row, result: Result | None = None) -> None:
         before = self._row(spec)

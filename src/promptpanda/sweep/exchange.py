@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from promptpanda.errors import PandaError
 from promptpanda.sweep.row import Answers, Row
-from promptpanda.sweep.store import to_json
+from promptpanda.sweep.store import Store, to_json
 
 _ANSWERS = "answers"  # a column: the answers of the row's test examples, once for every set of them
 _KINDS = (".parquet", ".csv")
@@ -93,6 +93,14 @@ def import_rows(path: Path) -> tuple[list[Row], list[Answers]]:
             why = " ".join(str(error).split())[:120]
         raise PandaError(f"{path} holds no rows of a sweep ({why}); import what --export wrote.") from error
     return rows, answers
+
+
+def read_rows(path: Path) -> tuple[list[Row], list[Answers], dict[str, str], dict[str, str]]:
+    """Rows, answers, facts and plan of a store or a sweep's folder; an exported file lacks the last two."""
+    if path.suffix.lower() in _KINDS:
+        return *import_rows(path), {}, {}
+    with Store.open(path) as store:
+        return store.rows(), store.answers(), store.facts(), store.plan()
 
 
 def _value(name: str, cell: Any) -> Any:
