@@ -21,6 +21,7 @@ from promptpanda.training.inference import Data
 from promptpanda.training.loop import Training, TrainingState, fit
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.choice import Contestant, Resamples, posteriors
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race import Rung, planned_cost, race, rungs
 from promptpanda.transfers.transfer import train
@@ -169,24 +170,27 @@ def test_the_better_half_goes_on_and_never_fewer_than_the_finalists(sources, tot
     assert rungs(sources, total, finalists) == tuple(Rung(*stop) for stop in expected)
 
 
-def test_a_race_ranks_by_validation_scores_and_its_finalists_equal_full_trainings(trial_of, tiny_backbone):
+def test_a_race_ranks_by_expected_scores_and_its_finalists_equal_full_trainings(trial_of, tiny_backbone):
     trial = trial_of()
-    result = race(trial, finalists=2)
+    leads = {source.id: 0.1 * place for place, source in enumerate(trial.sources)}
+    result = race(trial, leads, finalists=2)
     assert [step for step, _ in result.rungs] == [2, 4, 8, 16]
     alone = trial_of("other")
 
     def looked_at(source, step):
         training = alone.alone(source).training(POT, start=source.prompt)
         training.advance(step)
-        scores = training.validate()
-        return -scores["accuracy"], scores["loss"], source.id
+        predictions, scores = training.validate()
+        return Contestant(predictions, scores["accuracy"], scores["loss"], leads[source.id])
 
     running = list(trial.sources)
     for (step, standings), staying in zip(result.rungs, (3, 2), strict=False):
-        expected = sorted(looked_at(source, step) for source in running)
-        assert [(-at.score, at.loss, at.prompt) for at in standings] == expected
+        seen = {source.id: looked_at(source, step) for source in running}
+        means = {name: one.mean for name, one in posteriors(seen, Resamples(alone.validation_data)).items()}
+        expected = sorted((-means[name], one.loss, name, one.score) for name, one in seen.items())
+        assert [(-at.expected, at.loss, at.prompt, at.score) for at in standings] == expected
         assert [at.goes_on for at in standings] == [place < staying for place in range(len(expected))]
-        running = [source for source in running if source.id in [name for _, _, name in expected[:staying]]]
+        running = [source for source in running if source.id in [name for _, _, name, _ in expected[:staying]]]
     last = result.rungs[-1][1]
     assert {at.prompt for at in last} == {None, *(source.id for source in running)}
     assert [source.id for source in result.finalists] == [at.prompt for at in last if at.prompt is not None]
@@ -200,6 +204,21 @@ def test_a_race_ranks_by_validation_scores_and_its_finalists_equal_full_training
     assert equal(direct, trial.bank.load(direct.card.id, tiny_backbone))
     assert len(trial.bank.ids()) == 3, "who stayed behind is not kept"
     assert sorted(path.name for path in trial.bank.folder.iterdir()) == trial.bank.ids(), "the states are removed"
+
+
+def test_the_estimator_decides_where_validation_scores_do_not(trial_of):
+    """Whatever source is promised much goes on, and is first in the end; without promises another one is."""
+    first = {}
+    for place in range(5):
+        trial = trial_of(None)
+        promised = trial.sources[place].id
+        result = race(trial, {promised: 10.0}, finalists=1)
+        assert all(standings[0].prompt == promised for _, standings in result.rungs)
+        first[place] = result.finalists[0].id
+    assert len(set(first.values())) == 5
+    last = race(trial_of(None), finalists=2).rungs[-1][1]
+    expected = [at.expected for at in last if at.prompt is not None]
+    assert expected == sorted(expected, reverse=True)
 
 
 def test_no_transfer_runs_to_the_end_whatever_it_scores(trial_of):
@@ -219,7 +238,7 @@ def test_the_counted_cost_is_the_sum_over_runners_and_equals_the_planned(trial_o
     n_train, n_val, epochs = 32, 8, 8
     trainings = 2 * (epochs * n_train + (n_val + n_train) / 3)  # a finalist and no transfer, with their signatures
     behind = 2 * (2 * 16) + 1 * (4 * 16) + 1 * (8 * 16)  # 5 sources, of which 3, 2 and 1 go on
-    looks = (5 + 3 + 2) * n_val / 3
+    looks = (5 + 3 + 2 + 1) * n_val / 3
     assert result.work == pytest.approx(trainings + behind + looks)
     planned = planned_cost(5, trial.options, n_train, n_val, finalists=1)
     assert planned == pytest.approx(result.work / (epochs * n_train))
@@ -237,7 +256,7 @@ def test_who_stays_behind_has_validated_its_epochs_too(how, trial_of):
     n_train, n_val, epochs = 32, 8, 8
     trainings = 2 * (epochs * n_train + ((1 + epochs) * n_val + n_train) / 3)
     behind = 2 * (1 * n_train + 1 * n_val / 3) + (2 * n_train + 2 * n_val / 3) + (4 * n_train + 4 * n_val / 3)
-    looks = (5 + 3 + 2) * n_val / 3
+    looks = (5 + 3 + 2 + 1) * n_val / 3
     assert result.work == pytest.approx(trainings + behind + looks)
     planned = planned_cost(5, trial.options, n_train, n_val, finalists=1, tracked=how == "paper")
     assert planned == pytest.approx(result.work / (epochs * n_train))

@@ -189,13 +189,18 @@ class Training:
                 epoch = f"epoch {len(self._curve) + 1} of {self._options.epochs}"
                 self._diverged = f"{error} in {epoch} (step {self.done + 1})"
 
-    def validate(self) -> dict[str, float] | None:
-        """Scores on the validation part as it stands, `loss` among them; None where it diverged. Changes nothing."""
+    def validate(self) -> tuple[Any, dict[str, float]] | None:
+        """What it predicts of the validation part as it stands, as metrics take it, and its scores, `loss` among them.
+
+        None where it diverged. Changes nothing.
+        """
         with self._timed():
             outputs = self._outputs()
             if self._diverged is not None or not np.isfinite(outputs).all():
                 return None
-            return self._judged(outputs)[1]
+            objective, scores = self._judged(outputs)
+            validation = self._validation
+            return objective.predictions(outputs, validation.encoded, validation.split.texts), scores
 
     def finish(self) -> Fitted:
         """What it gives, once it has ended.

@@ -11,14 +11,16 @@ This is the normal-normal model (Efron and Morris 1975, doi 10.1080/01621459.197
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.tasks.metrics import compute_metrics
-from promptpanda.training.inference import Data
+from promptpanda.training.inference import Data, predict_outputs
+from promptpanda.transfers.trial import Trial
 
 SLOPE = 0.5  # of the prior: score, as a fraction, for one unit of the probe's explained variance
 SPREAD = 0.03  # t, standard deviation of the prior
@@ -43,6 +45,15 @@ class Contestant:
     score: float
     loss: float
     lead: float = 0.0
+
+    @classmethod
+    def of(cls, trial: Trial, trained: TrainedPrompt, lead: float) -> Contestant:
+        """With one pass over the validation part."""
+        data = trial.validation_data
+        objective = replace(trial.objective, threshold=trained.card.threshold)
+        outputs = predict_outputs(trial.backbone, trained.prompt, trained.head, data.encoded)
+        predictions = objective.predictions(outputs, data.encoded, data.split.texts)
+        return cls(predictions, trained.card.score, trained.card.validation["loss"], lead)
 
 
 @dataclass(frozen=True)

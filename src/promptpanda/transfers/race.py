@@ -1,14 +1,16 @@
 """Successive halving: many sources start, the better half goes on from where it stands, few are trained to the end.
 
-Reference: Jamieson and Talwalkar, arXiv 1502.07943. Runners are PoT from each source, on the same seed and carve; a
-rung ranks them by their validation scores. Prompt tuning, no transfer, runs beside them to the end and takes no one's
-place. All train as in the full run from step 1, so that a finalist's prompt equals one that was never in a race, bit
-for bit. With a bank a race that was killed goes on from its last rung (transfers/race_state.py).
+Reference: Jamieson and Talwalkar, arXiv 1502.07943. Runners are PoT from each source, on one seed and carve. A rung
+ranks them by their expected scores: validation scores shrunken towards what an estimator promises of their sources
+(transfers/choice.py), since a handful of validation examples tells sources apart badly. Prompt tuning, no transfer,
+runs beside them to the end and takes no one's place. All train as in the full run from step 1, so that a finalist's
+prompt equals one that was never in a race, bit for bit. With a bank a race that was killed goes on from its last rung
+(transfers/race_state.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +19,7 @@ from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.training.loop import Training, TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.choice import Contestant, Resamples, posteriors
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race_state import DamagedStateError, RaceState, Standing, Standings
@@ -59,7 +62,7 @@ class RaceResult:
 
     def to_json(self) -> list[dict[str, Any]]:
         """One object a rung."""
-        names = ("prompt", "score", "loss", "goes_on")
+        names = ("prompt", "score", "loss", "expected", "goes_on")
         return [
             {"step": step, "standings": [{name: getattr(one, name) for name in names} for one in standings]}
             for step, standings in self.rungs
@@ -115,7 +118,7 @@ def planned_cost(
     stops = rungs(sources, total, finalists)
     arriving = stops[-1].staying if stops else sources
     every_epoch = tracked or options.early_stopping is not None
-    work = (1 + arriving) * planned_training(options, n_train, n_val, tracked=tracked)
+    work = (1 + arriving) * planned_training(options, n_train, n_val, tracked=tracked) + arriving * n_val / 3
     for stop in stops:
         if stop.staying < stop.running:
             epochs = stop.step // (total // options.epochs) if every_epoch else 0
@@ -124,11 +127,14 @@ def planned_cost(
     return work / whole
 
 
-def race(trial: Trial, *, finalists: int = FINALISTS) -> RaceResult:
+def race(trial: Trial, leads: Mapping[str, float] | None = None, *, finalists: int = FINALISTS) -> RaceResult:
     """Let the sources of a trial race, and no transfer beside them.
 
     Those who reach the end are then ordinary prompts of `pot` and `prompt_tuning`, in the bank if there is one; what is
     in it already is not trained again. A source whose training diverges drops out.
+
+    Args:
+        leads: by how much an estimator puts each source above no transfer, by id; none where it cannot say.
 
     Raises:
         PandaError: prompt tuning diverged.
@@ -141,12 +147,13 @@ def race(trial: Trial, *, finalists: int = FINALISTS) -> RaceResult:
         trial.bank.prepare()
     none = _Runner(0, None, trial, PROMPT_TUNING)
     every = [_Runner(number, source, trial.alone(source), POT) for number, source in enumerate(trial.sources, 1)]
+    scale = _Scale(trial, leads or {})
     total = _steps(trial.options, len(trial.partition.train))
     stops = rungs(len(every), total, finalists)
     kept = None
     if trial.bank is not None:
         runs = [one.trial.identity(one.method)[0] for one in (none, *every)]
-        kept = RaceState.of(trial.bank, [runs, finalists, BUDGETS])
+        kept = RaceState.of(trial.bank, [runs, finalists, BUDGETS, sorted(scale.leads.items())])
     history = _take_up(kept, [none, *every], len(stops))
     running = every
     for standings in history:
@@ -158,7 +165,7 @@ def race(trial: Trial, *, finalists: int = FINALISTS) -> RaceResult:
         on_the_way = [one for one in (none, *running) if not one.known or (compared and one is not none)]
         for one in on_the_way:
             one.training.advance(stop.step)
-        running, standings = _ranked(running, stop)
+        running, standings = _ranked(running, stop, scale)
         history.append(standings)
         if kept is not None:
             states = {one.number: one.training.state() for one in on_the_way if one is none or one in running}
@@ -166,7 +173,10 @@ def race(trial: Trial, *, finalists: int = FINALISTS) -> RaceResult:
         if not all(at.goes_on for at in standings):
             _tell(trial, stop, standings, total)
     ends = [one.finish() for one in (none, *running)]
-    last = _in_order([end.standing for end in ends])
+    arrived = {
+        one.prompt: one.contestant(scale) for one, end in zip(running, ends[1:], strict=True) if end.standing.goes_on
+    }
+    last = scale.in_order([end.standing for end in ends], arrived)
     if kept is not None:
         kept.remove()
     by_id = {source.id: source for source in trial.sources}
@@ -174,13 +184,32 @@ def race(trial: Trial, *, finalists: int = FINALISTS) -> RaceResult:
         tuple(by_id[at.prompt] for at in last if at.prompt is not None and at.goes_on),
         tuple(zip([*(stop.step for stop in stops), total], [*history, last], strict=True)),
         frozenset(end.run for end in ends if end.run is not None),
-        sum(end.work for end in ends) + _work_before(history, len(trial.partition.validation)),
+        sum(end.work for end in ends) + _work_of_comparing([*history, last], len(trial.partition.validation)),
     )
 
 
 def _steps(options: TrainingOptions, n_train: int) -> int:
     """Of a full run."""
     return -(-n_train // options.batch_size) * options.epochs
+
+
+class _Scale:
+    """What runners are compared by: their expected scores, on the same validation examples."""
+
+    def __init__(self, trial: Trial, leads: Mapping[str, float]) -> None:
+        self.leads = {source.id: leads.get(source.id, 0.0) for source in trial.sources}
+        self._resamples = Resamples(trial.validation_data)
+
+    def in_order(self, standings: Sequence[Standing], contestants: Mapping[str | None, Contestant]) -> Standings:
+        """With expected scores, best first: then by loss, then name; who diverged last. No transfer has no place."""
+        named = {name: one for name, one in contestants.items() if name is not None}
+        expected = {name: one.mean for name, one in posteriors(named, self._resamples).items()} if named else {}
+        found = [replace(at, expected=expected.get(at.prompt or "")) for at in standings]
+
+        def key(at: Standing) -> tuple[bool, float, float, str]:
+            return (not at.goes_on, -round(at.expected or 0.0, 12), at.loss or 0.0, at.prompt or "")
+
+        return tuple(sorted(found, key=key))
 
 
 @dataclass(frozen=True)
@@ -234,8 +263,13 @@ class _Runner:
             self.trial.progress.note(str(error))
             left = self.trial.known.get(method.name)
             run, work = (None, _work(self.training)) if left is None else (left.card.run, left.card.work)
-            return _End(Standing(self.prompt, None, None, 0, False), run, work)
-        return _End(Standing(self.prompt, card.score, card.validation["loss"], 0, True), card.run, card.work)
+            return _End(Standing(self.prompt, None, None, None, 0, False), run, work)
+        standing = Standing(self.prompt, card.score, card.validation["loss"], None, 0, True)
+        return _End(standing, card.run, card.work)
+
+    def contestant(self, scale: _Scale) -> Contestant:
+        """As the choice sees it, at the end."""
+        return Contestant.of(self.trial, self.trial.outcome(self.method), scale.leads[self.prompt or ""])
 
 
 def _take_up(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> list[Standings]:
@@ -260,44 +294,40 @@ def _work(training: Training) -> float:
     return training.example_steps + training.forward_examples / 3
 
 
-def _ranked(running: Sequence[_Runner], stop: Rung) -> tuple[list[_Runner], Standings]:
+def _ranked(running: Sequence[_Runner], stop: Rung, scale: _Scale) -> tuple[list[_Runner], Standings]:
     """Who goes on from a rung, and how all stand, best first; who diverged does not go on."""
     compared = stop.staying < stop.running
-    found = []
+    found: list[Standing] = []
+    contestants: dict[str | None, Contestant] = {}
     for one in running:
         if not compared:
             sound = one.known or one.training.diverged is None
-            found.append(Standing(one.prompt, None, None, 0, sound))
+            found.append(Standing(one.prompt, None, None, None, 0, sound))
             continue
-        scores = one.training.validate()
-        metric = one.trial.task.spec.metric
-        score, loss = (None, None) if scores is None else (scores[metric], scores["loss"])
-        found.append(Standing(one.prompt, score, loss, 0, scores is not None))
+        judged = one.training.validate()
+        if judged is None:
+            found.append(Standing(one.prompt, None, None, None, 0, False))
+            continue
+        predictions, scores = judged
+        score, loss = scores[one.trial.task.spec.metric], scores["loss"]
+        contestants[one.prompt] = Contestant(predictions, score, loss, scale.leads[one.prompt or ""])
+        found.append(Standing(one.prompt, score, loss, None, 0, True))
     by_id = {one.prompt: one for one in running}
     standings = []
-    for place, at in enumerate(_in_order(found)):
+    for place, at in enumerate(scale.in_order(found, contestants)):
         stays = at.goes_on and place < stop.staying
         spent = 0.0 if stays else _work(by_id[at.prompt].training)
         standings.append(replace(at, goes_on=stays, work=spent))
     return [by_id[at.prompt] for at in standings if at.goes_on], tuple(standings)
 
 
-def _in_order(standings: Sequence[Standing]) -> Standings:
-    """Best first: by score, then loss, then name; who diverged last."""
-
-    def key(at: Standing) -> tuple[bool, float, float, str]:
-        return (not at.goes_on, -(at.score or 0.0), at.loss or 0.0, at.prompt or "")
-
-    return tuple(sorted(standings, key=key))
-
-
-def _work_before(history: Sequence[Standings], n_val: int) -> float:
+def _work_of_comparing(rungs: Sequence[Standings], n_val: int) -> float:
     """Examples trained for the comparisons, and by those who stayed behind.
 
     Who reached the end counts by its card: a race costs the same whether the bank had its prompt already or not.
     """
-    validated = sum(at.score is not None for standings in history for at in standings)
-    return validated * n_val / 3 + sum(at.work for standings in history for at in standings)
+    validated = sum(at.expected is not None for standings in rungs for at in standings)
+    return validated * n_val / 3 + sum(at.work for standings in rungs for at in standings)
 
 
 def _tell(trial: Trial, stop: Rung, standings: Standings, total: int) -> None:

@@ -31,6 +31,8 @@ class Standing:
     Attributes:
         prompt: id of the source; None for no transfer.
         score, loss: on the validation part; None where nothing was compared, or it diverged.
+        expected: the score, shrunken towards what the estimator promises (transfers/choice.py); None as above, and of
+            no transfer, which is compared with nobody.
         work: what its training took, in examples trained, of one who stays behind; else 0.
         goes_on: whether it goes on; at the end, whether it got there.
     """
@@ -38,6 +40,7 @@ class Standing:
     prompt: str | None
     score: float | None
     loss: float | None
+    expected: float | None
     work: float
     goes_on: bool
 

@@ -22,7 +22,6 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
-from promptpanda.training.inference import predict_outputs
 from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import SLOPE, SPREAD, Contestant, Gain, Posterior, Resamples, best_of, posteriors
@@ -282,11 +281,12 @@ def planned(
     return work / whole
 
 
-def raced(trial: Trial, selection: SelectionOptions) -> tuple[Trial, RaceResult | None]:
+def raced(trial: Trial, pruned: Pruned, selection: SelectionOptions) -> tuple[Trial, RaceResult | None]:
     """The trial with the race's finalists as its sources, best first; what they were trained to is known to it."""
     if not trial.sources:
         return trial, None
-    result = race(trial, finalists=selection.finalists)
+    leads = {source.id: pruned.lead([source]) for source in trial.sources}
+    result = race(trial, leads, finalists=selection.finalists)
     known = {PROMPT_TUNING.name: trial.outcome(PROMPT_TUNING)}
     if result.finalists:
         known[POT.name] = trial.alone(result.finalists[0]).outcome(POT)
@@ -302,7 +302,7 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     tasks = [source.task for source in trial.sources]
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
-    after, result = raced(trial.among(pruned.survivors, {}), selection)
+    after, result = raced(trial.among(pruned.survivors, {}), pruned, selection)
     return select(after, pruned, result, sound([after], methods), plan)
 
 
@@ -339,7 +339,7 @@ def select(
     """
     data = trial.validation_data
     contestants = {
-        method.name: _contestant(trial, method, pruned.lead(trial.sources_of(method)))
+        method.name: Contestant.of(trial, trial.outcome(method), pruned.lead(trial.sources_of(method)))
         for method in methods
         if method.trained != "model"
     }
@@ -363,15 +363,6 @@ def select(
         planned_cost,
         work / (trial.options.epochs * len(trial.partition.train)),
     )
-
-
-def _contestant(trial: Trial, method: Method, lead: float) -> Contestant:
-    trained = trial.outcome(method)
-    data = trial.validation_data
-    objective = replace(trial.objective, threshold=trained.card.threshold)
-    outputs = predict_outputs(trial.backbone, trained.prompt, trained.head, data.encoded)
-    predictions = objective.predictions(outputs, data.encoded, data.split.texts)
-    return Contestant(predictions, trained.card.score, trained.card.validation["loss"], lead)
 
 
 def refit_trial(trial: Trial) -> Trial:

@@ -204,7 +204,7 @@ def transfer(
             trial.check(method)
     selections: tuple[Selection, ...] | None = None
     if auto:
-        runs = [raced(trial, selection) for trial in trials]
+        runs = [raced(trial, one, selection) for trial, one in zip(trials, pruned, strict=True)]
         trials = [trial for trial, _ in runs]
         if not all(trial.sources for trial in trials):
             contestants = tuple(method for method in contestants if not method.needs_source)
