@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -195,3 +196,33 @@ def sentiment(tmp_path: Path) -> Callable[..., Task]:
         return Task(TaskSpec.parse(content | changes, "a test"), root)
 
     return task
+
+
+@pytest.fixture
+def study(tmp_path, tiny_folder):
+    """Of a sweep, not begun."""
+    from sweeps import Study  # which imports this module
+
+    return Study(tmp_path, tiny_folder("bert"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, tiny_folder):
+    """A study that was swept once, to be copied."""
+    from sweeps import Study
+
+    study = Study(tmp_path_factory.mktemp("finished"), tiny_folder("bert"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    study.run()
+    torch.set_num_threads(threads)
+    return study
+
+
+@pytest.fixture
+def swept(finished, tmp_path):
+    """A finished study of the test's own."""
+    shutil.copytree(finished.folder, tmp_path / "copy", dirs_exist_ok=True)
+    copy = object.__new__(type(finished))
+    copy.folder, copy.model = tmp_path / "copy", finished.model
+    return copy

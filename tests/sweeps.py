@@ -12,12 +12,14 @@ from conftest import sentiment_rows, write_jsonl
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import Card
 from promptpanda.sweep.drive import Outcome
+from promptpanda.sweep.executors import InProcess, Workers
 from promptpanda.sweep.recipe import SweepRecipe
 from promptpanda.sweep.row import Row
 from promptpanda.sweep.session import Places, sweep
 from promptpanda.sweep.store import Store
 from promptpanda.sweep.work import tensors_checksum
 
+ALL = 2 + 1 + 2 * 3  # sources, prompt tuning, and from each source PoT, PANDA and estimates
 TASKS = {"books": 5, "films": 6, "mood": 0}
 
 
@@ -100,3 +102,18 @@ def litter(folder: Path) -> list[str]:
     of_store = {"store.sqlite", "store.sqlite.lock", "store.sqlite-wal", "store.sqlite-shm", "bank"}
     top = [path.name for path in folder.iterdir() if path.name not in of_store]
     return top + [path.name for path in (folder / "bank").iterdir() if path.name not in named]
+
+
+class Counting(InProcess):
+    """Says which runs it was given."""
+
+    def __init__(self):
+        self.seen = []
+
+    def submit(self, function, /, *arguments):
+        self.seen.append(arguments[0].spec.label)
+        return super().submit(function, *arguments)
+
+    @property
+    def workers(self):
+        return Workers.around(self, 1)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from conftest import sentiment_rows, write_jsonl
 from kinds import kind_task
-from sweeps import Study
 from test_bank import foreign
 from typer.testing import CliRunner
 
@@ -265,11 +264,6 @@ def test_the_table_on_the_command_line(panda, tmp_path):
         and (card.distillation.student, card.distillation.teacher) == ("source", "random")
     ]
     assert card.method == "panda"
-
-
-@pytest.fixture
-def study(tmp_path, tiny_folder):
-    return Study(tmp_path, tiny_folder("bert"))
 
 
 def test_a_recipe_takes_all_controls_by_one_word(study, tmp_path):

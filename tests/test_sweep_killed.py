@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sweeps import Study, essence, litter
+from sweeps import essence, litter
 
 from promptpanda.errors import PandaError
 from promptpanda.sweep.executors import Jobs, Workers, workers_of
@@ -25,11 +25,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 KILLS = 10
 ALL = 2 + 2 * (1 + 2 * 3)
-
-
-@pytest.fixture
-def study(tmp_path, tiny_folder):
-    return Study(tmp_path, tiny_folder("bert"))
 
 
 def grid(study):

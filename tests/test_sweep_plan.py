@@ -7,18 +7,12 @@ from collections import Counter
 
 import pytest
 from conftest import CONFIGS, save_tiny, sentiment_rows, write_jsonl
-from sweeps import Study
 
 from promptpanda.errors import PandaError
 from promptpanda.sweep.material import Material, identify
 from promptpanda.sweep.plan import expand
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def study(tmp_path, tiny_folder):
-    return Study(tmp_path, tiny_folder("bert"))
 
 
 def plan_of(study, **changes):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sweeps import Study
 from typer.testing import CliRunner
 
 from promptpanda.cli.main import app
@@ -23,11 +22,6 @@ from promptpanda.tasks.catalog import load_task
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 SHARED = Path(__file__).parent.parent.parent / "shared"
-
-
-@pytest.fixture
-def study(tmp_path, tiny_folder):
-    return Study(tmp_path, tiny_folder("bert"))
 
 
 def test_a_recipe_survives_the_way_through_yaml(study, tmp_path):
