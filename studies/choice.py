@@ -1,12 +1,16 @@
-"""How strongly should `auto` shrink validation scores, and how much should it believe the estimator? (docs/results)
+"""What should `auto` expect of a method before it sees validation scores, and how strongly? (docs/results)
 
     python studies/choice.py runs/study        # or rows that `panda sweep --export` wrote
 
-Takes the runs of `auto` in a store and chooses again among the same contestants with other values of SLOPE and SPREAD
-(transfers/choice.py): the contestants' validation scores are in the rows of their methods, the noise of each follows
-from its posterior. Every pair of values is judged by the test score of what it chooses, mean over seeds and targets, in
-points over prompt tuning; then each target by the values that are best on the other targets, which is what a user of
-another target can expect. One JSON line a pair, and a summary.
+Fits the priors of transfers/choice.py to a measured grid: for every method the gain in test score over prompt tuning as
+a line in the lead of its source (what the estimator says of it, less what it says of no transfer), by least squares in
+which every target counts alike. Then chooses as `auto` does, with several values of SPREAD: among prompt tuning, the
+head alone, and PoT and PANDA from the source with the highest expectation of those that the estimator puts first. Every
+target is chosen for by priors that were fitted to the other targets, which is what a user of another target can expect,
+by those of all, and by those that are in use. The oracle is the contract's. One JSON object a line, all in points.
+
+It differs from `auto` in this: survivors are compared at the end of training alone, and the noise of a validation score
+is what `auto` found on that target and seed, mean over its contestants.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,27 +26,51 @@ import numpy as np
 
 from promptpanda.sweep.exchange import read_rows
 from promptpanda.sweep.row import Row
+from promptpanda.transfers.choice import prior_of
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR
+from promptpanda.transfers.methods import METHODS
+from promptpanda.transfers.selection import SURVIVORS
 
-SLOPES = (0.0, 0.25, 0.5, 1.0, 2.0)
-SPREADS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 1.0)  # the last is next to no shrinking
+SPREADS = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 1.0)  # 0 believes the estimator alone, 1 validation scores
+SOURCELESS = ("prompt_tuning", "head_only")
+LED = ("pot", "panda")
+
+Line = tuple[float, float]  # gain without lead, and for one unit of it
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """A method on one target and seed.
+    """A method from one source, or from none, on one target and seed.
 
     Attributes:
+        lead: of its source.
         score, loss: on the validation part.
-        noise: variance of the score.
-        lead: what the estimator puts its source above no transfer.
         gain: in test score over prompt tuning, in points.
     """
 
+    method: str
+    source: str | None
+    lead: float
     score: float
     loss: float
-    noise: float
-    lead: float
     gain: float
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One target on one model and one seed.
+
+    Attributes:
+        noise: variance of a validation score.
+    """
+
+    target: str
+    seed: int
+    contestants: tuple[Contestant, ...]
+    noise: float
+
+    def of(self, *methods: str) -> list[Contestant]:
+        return [one for one in self.contestants if one.method in methods]
 
 
 def main() -> None:
@@ -51,70 +80,136 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = read_rows(arguments.store)[0]
     contests = contests_of([row for row in rows if arguments.model in (None, row.model)])
-    found = {(slope, spread): gains(contests, slope, spread) for slope in SLOPES for spread in SPREADS}
-    for (slope, spread), by_target in found.items():
-        gain = float(np.mean(list(by_target.values())))
-        print(json.dumps({"slope": slope, "spread": spread, "gain": gain, "targets": by_target}), flush=True)
-    by_target = {}
-    for target in contests:
-        others = {pair: np.mean([gain for name, gain in one.items() if name != target]) for pair, one in found.items()}
-        best = max(others, key=lambda pair: others[pair])
-        by_target[target] = {"slope": best[0], "spread": best[1], "gain": found[best][target]}
-    print(json.dumps({"chosen on the other targets": by_target,
-                      "gain": float(np.mean([one["gain"] for one in by_target.values()]))}))  # fmt: skip
-
-
-def contests_of(rows: list[Row]) -> dict[str, list[dict[str, Contestant]]]:
-    """The contestants of every target and seed where `auto` was run, by target (and model, where there are several)."""
-    several = len({row.model for row in rows}) > 1
-    trained = {
-        (row.model, row.task, row.seed, row.method, row.source): row
-        for row in rows
-        if row.kind == "target" and row.variant == "default" and row.status == "finished"
+    targets = sorted({one.target for one in contests})
+    print(json.dumps({"priors": fitted(contests), "residual": residuals(contests)}))
+    oracle = {target: float(np.mean(oracles([one for one in contests if one.target == target]))) for target in targets}
+    print(json.dumps({"oracle": round(float(np.mean(list(oracle.values()))), 2), "targets": rounded(oracle)}))
+    of_others = {
+        target: fitted([one for one in contests if task_of(one.target) != task_of(target)]) for target in targets
     }
-    found: dict[str, list[dict[str, Contestant]]] = defaultdict(list)
+    used = {name: prior_of(METHODS[name]) for name in (*SOURCELESS, *LED)}
+    in_use = {name: (100 * prior.gain, 100 * prior.slope) for name, prior in used.items()}
+    ways = {
+        "of other targets": of_others,
+        "of all targets": dict.fromkeys(targets, fitted(contests)),
+        "in use": dict.fromkeys(targets, in_use),
+    }
+    for name, priors in ways.items():
+        for spread in SPREADS:
+            chosen = [(one, choice(one, priors[one.target], spread)) for one in contests]
+            gains = {t: float(np.mean([got.gain for one, got in chosen if one.target == t])) for t in targets}
+            mean = float(np.mean(list(gains.values())))
+            regret = float(np.mean(list(oracle.values()))) - mean
+            print(
+                json.dumps(
+                    {
+                        "priors": name,
+                        "spread": spread,
+                        "gain": round(mean, 2),
+                        "regret": round(regret, 2),
+                        "worst": round(min(gains.values()), 2),
+                        "targets": rounded(gains),
+                    }
+                )
+            )
+
+
+def task_of(target: str) -> str:
+    """A target's name without its model."""
+    return target.split(",")[0]
+
+
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in values.items()}
+
+
+def contests_of(rows: list[Row]) -> list[Contest]:
+    """Every target, model and seed on which `auto` was run, which alone knows what is said of no transfer."""
+    several = len({row.model for row in rows}) > 1
+    by_place: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.selection is None:
+        if row.status == "finished" and row.variant == "default" and row.kind != "source":
+            by_place[row.model, row.task, row.seed].append(row)
+    found = []
+    for (model, task, seed), here in sorted(by_place.items()):
+        selected = [row for row in here if row.selection is not None]
+        if not selected:
             continue
-        chosen, settings = row.selection, row.spec["selection"]
-        winner = next(one for one in chosen["survivors"] if one["prompt"] == chosen["winner"])
-        place, metric = (row.model, row.task, row.seed), row.metric or ""
-        tuned = trained[*place, "prompt_tuning", None].test or {}
-        contest = {}
-        for name, posterior in chosen["posterior"].items():
-            led = name in ("pot", "panda")
-            one = trained[*place, name, winner["task"] if led else None]
-            validation, test = one.validation or {}, one.test or {}
-            noise = 1 / (1 / posterior["se"] ** 2 - 1 / settings["spread"] ** 2)
-            lead = winner["estimate"] - chosen["no_transfer"] if led else 0.0
-            gain = 100 * (test[metric] - tuned[metric])
-            contest[name] = Contestant(validation[metric], validation["loss"], noise, lead, gain)
-        again = expected(contest, settings["slope"], settings["spread"])
-        for name, posterior in chosen["posterior"].items():  # what is put together here is what `auto` had
-            assert abs(again[name] - posterior["mean"]) < 1e-6, (place, name, again[name], posterior)
-        found[f"{row.task}, {row.model}" if several else row.task].append(contest)
-    return dict(found)
+        selection, settings = selected[-1].selection or {}, selected[-1].spec["selection"]
+        said = {row.source: (row.estimates or {})[DEFAULT_ESTIMATOR] for row in here if row.kind == "estimates"}
+        (tuned,) = (row for row in here if row.method == "prompt_tuning")
+        contestants = []
+        for row in here:
+            if row.method in (*SOURCELESS, *LED):
+                lead = said[row.source] - selection["no_transfer"] if row.source is not None else 0.0
+                gain = 100 * (score(row.test, row) - score(tuned.test, tuned))
+                validation = row.validation or {}
+                contestants.append(
+                    Contestant(row.method, row.source, lead, score(validation, row), validation["loss"], gain)
+                )
+        noises = [1 / (1 / one["se"] ** 2 - 1 / settings["spread"] ** 2) for one in selection["posterior"].values()]
+        found.append(Contest(f"{task}, {model}" if several else task, seed, tuple(contestants), float(np.mean(noises))))
+    return found
 
 
-def expected(contest: dict[str, Contestant], slope: float, spread: float) -> dict[str, float]:
-    """Posterior means (transfers/choice.py)."""
-    centre = np.mean([one.score for one in contest.values()])
-    found = {}
-    for name, one in contest.items():
-        prior = centre + slope * one.lead
-        found[name] = (one.score / one.noise + prior / spread**2) / (1 / one.noise + 1 / spread**2)
-    return {name: float(value) for name, value in found.items()}
+def score(scores: dict[str, float] | None, row: Row) -> float:
+    return (scores or {})[row.metric or ""]
 
 
-def gains(contests: dict[str, list[dict[str, Contestant]]], slope: float, spread: float) -> dict[str, float]:
-    """The gain of what would be chosen, by target, mean over seeds."""
-    found = {}
-    for target, seeds in contests.items():
-        values = []
-        for contest in seeds:
-            means = expected(contest, slope, spread)
-            values.append(contest[max(means, key=lambda name: (round(means[name], 12), -contest[name].loss))].gain)
-        found[target] = float(np.mean(values))
+def fitted(contests: Iterable[Contest]) -> dict[str, Line]:
+    """The line of every method, in points; of methods without a source it is flat, of prompt tuning 0."""
+    found: dict[str, Line] = {"prompt_tuning": (0.0, 0.0)}
+    for method in ("head_only", *LED):
+        ones = [(one.target, other) for one in contests for other in one.of(method)]
+        counts = defaultdict(int)
+        for target, _ in ones:
+            counts[target] += 1
+        weights = np.sqrt([1 / counts[target] for target, _ in ones])
+        columns = np.asarray([[1.0, other.lead] for _, other in ones])
+        gains = np.asarray([other.gain for _, other in ones])
+        if method == "head_only":
+            columns = columns[:, :1]
+        line = np.linalg.lstsq(columns * weights[:, None], gains * weights, rcond=None)[0]
+        found[method] = (round(float(line[0]), 2), round(float(line[1]) if len(line) > 1 else 0.0, 2))
+    return found
+
+
+def residuals(contests: list[Contest]) -> dict[str, float]:
+    """Standard deviation of gains around the line of their method, in points."""
+    lines = fitted(contests)
+    return {
+        method: round(float(np.std([other.gain - at(lines, other) for one in contests for other in one.of(method)])), 2)
+        for method in ("head_only", *LED)
+    }
+
+
+def at(lines: dict[str, Line], one: Contestant) -> float:
+    """The gain that is expected of a contestant beforehand, in points."""
+    return lines[one.method][0] + lines[one.method][1] * one.lead
+
+
+def choice(contest: Contest, lines: dict[str, Line], spread: float) -> Contestant:
+    """What would be chosen (transfers/choice.py; transfers/selection.py)."""
+    ahead = sorted(contest.of("pot"), key=lambda one: (-one.lead, one.source or ""))[:SURVIVORS]
+    weight = spread**2 / (spread**2 + contest.noise)
+
+    def best(ones: list[Contestant]) -> Contestant:
+        centre = np.mean([100 * one.score - at(lines, one) for one in ones])
+        expected = {id(one): weight * 100 * one.score + (1 - weight) * (centre + at(lines, one)) for one in ones}
+        return max(ones, key=lambda one: (round(expected[id(one)], 9), -one.loss))
+
+    winner = best(ahead)
+    panda = [one for one in contest.of("panda") if one.source == winner.source]
+    return best([*contest.of(*SOURCELESS), winner, *panda])
+
+
+def oracles(contests: list[Contest]) -> list[float]:
+    """The gain, on every seed, of the source (or none) that is best on the other seeds."""
+    tables = [{one.source: one.gain for one in contest.of("pot")} | {None: 0.0} for contest in contests]
+    found = []
+    for place, table in enumerate(tables):
+        others = tables[:place] + tables[place + 1 :] or tables
+        found.append(table[max(table, key=lambda source: np.mean([other[source] for other in others]))])
     return found
 
 

@@ -12,6 +12,7 @@ from promptpanda.tasks.inputs import Split
 from promptpanda.training.inference import Data
 from promptpanda.transfers import choice
 from promptpanda.transfers.choice import Contestant, Resamples, best_of, posteriors
+from promptpanda.transfers.methods import METHODS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,16 +34,27 @@ def test_the_expected_score_is_the_formulas(tiny_backbone, tmp_path):
     contestants = {}
     for name, count in right.items():
         predictions = np.where(np.arange(20) < count, labels, 1 - labels)
-        contestants[name] = Contestant(predictions, count / 20, 0.5, lead=0.1 if name == "pot" else 0.0)
+        contestants[name] = Contestant(predictions, count / 20, 0.5, prior=0.06 if name == "pot" else 0.0)
     found = posteriors(contestants, Resamples(data))
     for name, count in right.items():
         score = count / 20
         noise, prior = score * (1 - score) / 20, choice.SPREAD**2
-        centre = np.mean([12, 16, 10]) / 20 + (choice.SLOPE * 0.1 if name == "pot" else 0.0)
+        centre = np.mean([12 / 20, 16 / 20 - 0.06, 10 / 20]) + (0.06 if name == "pot" else 0.0)
         # Two independent measurements of one value, weighted by their precisions.
         assert found[name].mean == pytest.approx(np.average([score, centre], weights=[1 / noise, 1 / prior]))
         assert found[name].se == pytest.approx((1 / (1 / noise + 1 / prior)) ** 0.5)
     assert found["pot"].se < choice.SPREAD
+
+
+def test_what_is_expected_of_a_method_is_a_line_in_the_lead_of_its_source():
+    gains = {name: [choice.prior_of(method).of(lead) for lead in (0.0, 0.1, 0.2)] for name, method in METHODS.items()}
+    assert gains["prompt_tuning"] == [0.0, 0.0, 0.0], "it is what the others are compared with"
+    assert len(set(gains["head_only"])) == 1
+    for name in ("pot", "panda"):
+        assert gains[name][2] - gains[name][1] == pytest.approx(gains[name][1] - gains[name][0])
+        assert gains[name][1] > gains[name][0]
+    assert gains["early_fusion"] == gains["pot"]
+    assert gains["late_fusion"] == gains["panda_unlabeled"] == gains["panda"]
 
 
 def test_what_all_get_right_is_not_without_noise(tiny_backbone, tmp_path):

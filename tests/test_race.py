@@ -21,7 +21,7 @@ from promptpanda.training.inference import Data
 from promptpanda.training.loop import Training, TrainingState, fit
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.choice import Contestant, Resamples, posteriors
+from promptpanda.transfers.choice import Contestant, Resamples, posteriors, prior_of
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race import Rung, planned_cost, race, rungs
 from promptpanda.transfers.transfer import train
@@ -181,7 +181,8 @@ def test_a_race_ranks_by_expected_scores_and_its_finalists_equal_full_trainings(
         training = alone.alone(source).training(POT, start=source.prompt)
         training.advance(step)
         predictions, scores = training.validate()
-        return Contestant(predictions, scores["accuracy"], scores["loss"], leads[source.id])
+        prior = prior_of(POT).of(leads[source.id])
+        return Contestant(predictions, scores["accuracy"], scores["loss"], prior)
 
     running = list(trial.sources)
     for (step, standings), staying in zip(result.rungs, (3, 2), strict=False):
@@ -212,7 +213,7 @@ def test_the_estimator_decides_where_validation_scores_do_not(trial_of):
     for place in range(5):
         trial = trial_of(None)
         promised = trial.sources[place].id
-        result = race(trial, {promised: 10.0}, finalists=1)
+        result = race(trial, {promised: 100.0}, finalists=1)
         assert all(standings[0].prompt == promised for _, standings in result.rungs)
         first[place] = result.finalists[0].id
     assert len(set(first.values())) == 5

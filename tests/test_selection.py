@@ -18,9 +18,9 @@ from promptpanda.progress import Silent
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, TargetView
 from promptpanda.transfers.ranking import rank
-from promptpanda.transfers.selection import SELECTION_ESTIMATOR, SelectionOptions
+from promptpanda.transfers.selection import SelectionOptions
 from promptpanda.transfers.transfer import train, transfer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -69,7 +69,7 @@ def test_auto_prunes_races_and_chooses(auto, bank, tiny_backbone, sentiment):
         entries = rank(sentiment(), tiny_backbone, bank, view)
         # Of a task with prompts of both seeds this seed's counts, of the others the only one.
         mine = [entry for entry in entries if entry.task != "books" or f"-s{place}-" in entry.prompt]
-        mine.sort(key=lambda entry: (-entry.scores[SELECTION_ESTIMATOR], entry.prompt))
+        mine.sort(key=lambda entry: (-entry.scores[DEFAULT_ESTIMATOR], entry.prompt))
         assert [source.id for source in one.pruned.survivors] == [entry.prompt for entry in mine[:3]]
         winner = next(at.prompt for at in one.race.rungs[-1][1] if at.prompt is not None)
         assert one.trial.source.id == winner
@@ -101,7 +101,7 @@ def test_the_counted_cost_is_what_was_done(auto):
     first = 2 * training * 1 / steps + 4 * N_VAL / 3  # two of four stay behind there
     teacher = N_TRAIN / 3  # its outputs on the training part
     head = (N_TRAIN + N_VAL) / 3
-    choosing = 4 * N_VAL / 3
+    choosing = (4 + 2) * N_VAL / 3  # of four contestants, and of both finalists at the end of the race
     race = 3 * prompt + first
     assert result.cost == pytest.approx((seen + race + prompt + teacher + head + choosing) / training)
     assert result.selection[0].planned == pytest.approx(result.cost)

@@ -104,7 +104,7 @@ def test_a_changed_way_to_select_makes_another_run(study, monkeypatch):
 
     before = key()
     assert key() == before
-    monkeypatch.setattr("promptpanda.transfers.selection.SLOPE", 7.0)
+    monkeypatch.setattr("promptpanda.transfers.selection.SPREAD", 7.0)
     assert key() != before
 
 

@@ -146,11 +146,13 @@ def test_best_is_the_top_of_the_ranking_and_the_target_itself_is_no_source(bank,
     train(task, tiny_backbone, bank=bank, options=SOURCE_OPTIONS)
     part = partition(task, train_examples=40, seed=0)
     view = TargetView(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
-    ranking = rank(task, tiny_backbone, bank, view)
-    assert {entry.task for entry in ranking} == {"books", "films"}
-    assert len(ranking) == 3
-    values = [entry.scores["cosine"] for entry in ranking]
-    assert values == sorted(values, reverse=True)
+    texts_alone = rank(task, tiny_backbone, bank, view)
+    ranking = rank(task, tiny_backbone, bank, TargetView.of(tiny_backbone, task, part, OPTIONS))
+    for found, by in ((texts_alone, "cosine"), (ranking, "probe_r2")):
+        assert {entry.task for entry in found} == {"books", "films"}
+        assert len(found) == 3
+        values = [entry.scores[by] for entry in found]
+        assert values == sorted(values, reverse=True)
     result = transfer(
         task, "best", tiny_backbone, bank=bank, options=OPTIONS, train_examples=40, seeds=(0,), methods=["pot"]
     )

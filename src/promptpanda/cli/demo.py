@@ -44,11 +44,11 @@ def demo_command(
         output.print_json({"ranking": ranking, "transfer": transfer.to_json()})
         return
     rows = [
-        [entry.task, f"{entry.scores['cosine']:.3f}", f"{entry.scores['on']:.3f}", entry.prompt]
+        [entry.task, f"{entry.scores['probe_r2']:.3f}", f"{entry.scores['cosine']:.3f}", entry.prompt]
         for entry in result.ranking
     ]
-    title = f"Predicted transferability to {transfer.task.name} (estimators cosine and on; nothing trained on it yet)"
-    output.print_table(title, ["source", "cosine", "on", "prompt"], rows, (1, 2))
+    title = f"Predicted transferability to {transfer.task.name} (nothing is trained on it yet)"
+    output.print_table(title, ["source", "probe_r2", "cosine", "prompt"], rows, (1, 2))
     typer.echo("")
     print_transfer(transfer)
     if quick:

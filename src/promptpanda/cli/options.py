@@ -275,7 +275,7 @@ class DistillationChoice:
 
 @dataclass(frozen=True)
 class MetricChoice:
-    """Options of PANDA's metric, the default estimator."""
+    """Options of PANDA's metric, which governs the adaptive coefficient."""
 
     cosine_layer: Annotated[int, typer.Option(help="Estimator cosine: hidden states of this layer; -1 the last.")] = -1
     cosine_pooling: Annotated[

@@ -1,8 +1,9 @@
 """Which contestant to use: validation scores shrunk towards a prior, and whether a gain is more than noise.
 
 A contestant i has the validation score s_i, with the noise variance v_i of a score of so few examples (bootstrap over
-validation examples). Its prior mean is the mean of all contestants' scores, and for one that starts from a source also
-SLOPE x (what the estimator says of the source - what it says of no transfer); its prior variance is SPREAD squared.
+validation examples), and g_i, the gain over prompt tuning that is expected of it beforehand: for a method without a
+source a constant, for the others a line in what the estimator says of the source less what it says of no transfer. Its
+prior mean is g_i plus the mean of s - g over all contestants, its prior variance SPREAD squared.
 
     posterior mean = (s_i / v_i + m_i / t^2) / (1 / v_i + 1 / t^2),  standard error = (1 / v_i + 1 / t^2)^(-1/2)
 
@@ -17,17 +18,49 @@ from typing import Any
 
 import numpy as np
 
-from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.tasks.metrics import compute_metrics
 from promptpanda.training.inference import Data, predict_outputs
+from promptpanda.transfers.method import Method
 from promptpanda.transfers.trial import Trial
 
-SLOPE = 0.5  # of the prior: score, as a fraction, for one unit of the probe's explained variance
 SPREAD = 0.03  # t, standard deviation of the prior
 RESAMPLES = 400
 LEVEL = 0.95  # of intervals
 
 _MEANS = ("accuracy", "squad_f1", "squad_em")  # metrics that are means over examples
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The gain over prompt tuning that is expected of a method, as a fraction.
+
+    Attributes:
+        gain: where its source promises as much as no transfer.
+        slope: for one unit of the probe's explained variance that its source is ahead of no transfer.
+    """
+
+    gain: float
+    slope: float
+
+    def of(self, lead: float) -> float:
+        return self.gain + self.slope * lead
+
+
+# From studies/choice.py on the 6-layer BERT's grid of docs/results, rounded. That gives PoT 0.9 points without a lead;
+# here it gets none, so that transfer has to be promised by the estimator, or seen on validation data.
+NO_SOURCE = Prior(0.0, 0.0)
+HEAD = Prior(-0.015, 0.0)
+FROM_SOURCE = Prior(0.0, 0.28)
+DISTILLED = Prior(0.0, 0.035)
+
+
+def prior_of(method: Method) -> Prior:
+    """What is expected of a method beforehand."""
+    if method.teacher is not None:
+        return DISTILLED
+    if method.needs_source:
+        return FROM_SOURCE
+    return HEAD if method.trained == "head" else NO_SOURCE
 
 
 @dataclass(frozen=True)
@@ -37,23 +70,29 @@ class Contestant:
     Attributes:
         predictions: on the validation part, one entry an example, as metrics take them.
         score, loss: on the validation part.
-        lead: by how much the estimator puts its source above no transfer; 0 for a method without a source, and where
-            the estimator cannot compare.
+        prior: the gain over prompt tuning that was expected of it beforehand, as a fraction.
     """
 
     predictions: Any
     score: float
     loss: float
-    lead: float = 0.0
+    prior: float = 0.0
 
     @classmethod
-    def of(cls, trial: Trial, trained: TrainedPrompt, lead: float) -> Contestant:
-        """With one pass over the validation part."""
+    def of(cls, trial: Trial, method: Method, lead: float) -> Contestant:
+        """A method's outcome on a trial, with one pass over the validation part.
+
+        Args:
+            lead: by how much the estimator puts its source above no transfer; 0 for a method without a source, and
+                where the estimator cannot compare.
+        """
+        trained = trial.outcome(method)
         data = trial.validation_data
         objective = replace(trial.objective, threshold=trained.card.threshold)
         outputs = predict_outputs(trial.backbone, trained.prompt, trained.head, data.encoded)
         predictions = objective.predictions(outputs, data.encoded, data.split.texts)
-        return cls(predictions, trained.card.score, trained.card.validation["loss"], lead)
+        prior = prior_of(method).of(lead)
+        return cls(predictions, trained.card.score, trained.card.validation["loss"], prior)
 
 
 @dataclass(frozen=True)
@@ -136,12 +175,12 @@ class Resamples:
 
 def posteriors(contestants: dict[str, Contestant], resamples: Resamples) -> dict[str, Posterior]:
     """The expected score of every contestant (module docstring)."""
-    centre = float(np.mean([one.score for one in contestants.values()]))
+    centre = float(np.mean([one.score - one.prior for one in contestants.values()]))
     found = {}
     for name, one in contestants.items():
-        noise, prior = resamples.variance(one.predictions), SPREAD**2
-        precision = 1 / noise + 1 / prior
-        mean = (one.score / noise + (centre + SLOPE * one.lead) / prior) / precision
+        noise, spread = resamples.variance(one.predictions), SPREAD**2
+        precision = 1 / noise + 1 / spread
+        mean = (one.score / noise + (centre + one.prior) / spread) / precision
         found[name] = Posterior(mean, precision**-0.5)
     return found
 

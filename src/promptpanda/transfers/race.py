@@ -19,7 +19,7 @@ from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.training.loop import Training, TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.choice import Contestant, Resamples, posteriors
+from promptpanda.transfers.choice import Contestant, Resamples, posteriors, prior_of
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race_state import DamagedStateError, RaceState, Standing, Standings
@@ -269,7 +269,7 @@ class _Runner:
 
     def contestant(self, scale: _Scale) -> Contestant:
         """As the choice sees it, at the end."""
-        return Contestant.of(self.trial, self.trial.outcome(self.method), scale.leads[self.prompt or ""])
+        return Contestant.of(self.trial, self.method, scale.leads[self.prompt or ""])
 
 
 def _take_up(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> list[Standings]:
@@ -310,7 +310,8 @@ def _ranked(running: Sequence[_Runner], stop: Rung, scale: _Scale) -> tuple[list
             continue
         predictions, scores = judged
         score, loss = scores[one.trial.task.spec.metric], scores["loss"]
-        contestants[one.prompt] = Contestant(predictions, score, loss, scale.leads[one.prompt or ""])
+        prior = prior_of(one.method).of(scale.leads[one.prompt or ""])
+        contestants[one.prompt] = Contestant(predictions, score, loss, prior)
         found.append(Standing(one.prompt, score, loss, None, 0, True))
     by_id = {one.prompt: one for one in running}
     standings = []

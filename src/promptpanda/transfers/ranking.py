@@ -13,7 +13,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.shared_text import share_text
 from promptpanda.tasks.task import Task
-from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, TargetView, estimates, estimators
+from promptpanda.transfers.estimators import Cosine, TargetView, estimates, preferred
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def rank(
     cosine: Cosine | None = None,
     progress: Progress | None = None,
 ) -> list[Ranked]:
-    """Score all prompts of the bank for a target, best first by the default estimator.
+    """Score all prompts of the bank for a target, best first by the default estimator, where it can compare all.
 
     Where that can compare none of them (all labels of the target are equal, say), the next of the registry decides.
     Prompts trained on the target itself, of another backbone, or left by a training that diverged are left out.
@@ -51,7 +51,7 @@ def rank(
     progress.begin(f"rank for {task.name}", len(sources))
     target.look(sources, progress=progress)
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]
-    by = next(name for name in (DEFAULT_ESTIMATOR, *estimators()) if all(name in entry.scores for entry in ranking))
+    by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
     return sorted(ranking, key=lambda entry: (-entry.scores[by], entry.prompt))
 
 

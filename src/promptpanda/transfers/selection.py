@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,16 +24,22 @@ from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.choice import SLOPE, SPREAD, Contestant, Gain, Posterior, Resamples, best_of, posteriors
-from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, Cosine, IncomparableError, TargetView, estimators
+from promptpanda.transfers.choice import SPREAD, Contestant, Gain, Posterior, Resamples, best_of, posteriors, prior_of
+from promptpanda.transfers.estimators import (
+    DEFAULT_ESTIMATOR,
+    Cosine,
+    IncomparableError,
+    TargetView,
+    estimators,
+    preferred,
+)
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import POT, PROMPT_TUNING
+from promptpanda.transfers.methods import POT, PROMPT_TUNING, check_methods
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race
 from promptpanda.transfers.ranking import fitting_cards, sound_sources
 from promptpanda.transfers.trial import Trial
 
 AUTO = "auto"
-SELECTION_ESTIMATOR = "probe_r2"  # prunes the bank, and leads the prior of the choice
 SURVIVORS = 4
 CONTESTANTS = ("prompt_tuning", "head_only", "pot", "panda")
 
@@ -71,9 +77,10 @@ class SelectionOptions:
 
 def decisive_settings() -> tuple[tuple[str, Any], ...]:
     """What decides how `auto` selects where nothing else is asked for, as sorted pairs of name and value."""
+    priors = tuple((method.name, astuple(prior_of(method))) for method in check_methods(CONTESTANTS))
     return (
-        *(("contestants", CONTESTANTS), ("estimator", SELECTION_ESTIMATOR), ("finalists", FINALISTS)),
-        *(("slope", SLOPE), ("spread", SPREAD), ("survivors", SURVIVORS)),
+        *(("contestants", CONTESTANTS), ("estimator", DEFAULT_ESTIMATOR), ("finalists", FINALISTS)),
+        *(("priors", priors), ("race", "expected"), ("spread", SPREAD), ("survivors", SURVIVORS)),
     )
 
 
@@ -210,7 +217,7 @@ def prune(sources: Sequence[SourcePrompt], view: TargetView, cosine: Cosine, cou
     progress.begin(f"{len(sources)} prompts, one forward pass each", len(sources))
     view.look(sources, progress=progress)
     known = estimators(cosine)
-    for name in (SELECTION_ESTIMATOR, DEFAULT_ESTIMATOR, *known):
+    for name in preferred():
         if known[name].needs == "target_prompt":
             continue
         with suppress(IncomparableError):
@@ -339,7 +346,7 @@ def select(
     """
     data = trial.validation_data
     contestants = {
-        method.name: Contestant.of(trial, trial.outcome(method), pruned.lead(trial.sources_of(method)))
+        method.name: Contestant.of(trial, method, pruned.lead(trial.sources_of(method)))
         for method in methods
         if method.trained != "model"
     }

@@ -32,7 +32,7 @@ from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.cards import card_of
 from promptpanda.transfers.estimators import (
-    DEFAULT_ESTIMATOR,
+    PANDA_METRIC,
     Cosine,
     IncomparableError,
     TargetView,
@@ -227,7 +227,7 @@ class Trial:
     @cached_property
     def coefficient(self) -> float:
         """The weight of a student's distillation from the best source; known before anything is trained."""
-        return self._coefficient(self.transferability.get(DEFAULT_ESTIMATOR))
+        return self._coefficient(self.transferability.get(PANDA_METRIC))
 
     def coefficient_of(self, method: Method) -> float:
         """The weight of a method's distillation; of several sources the weighted mean of predictions governs it."""
@@ -245,11 +245,11 @@ class Trial:
         )
 
     def predicted(self, source: SourcePrompt) -> float | None:
-        """What the default estimator says of one of the sources; None where it can say nothing."""
+        """What PANDA's metric says of one of the sources; None where it can say nothing."""
         if source.signature is None:
             return None
         try:
-            return estimators(self.cosine)[DEFAULT_ESTIMATOR].score(source, self.target)
+            return estimators(self.cosine)[PANDA_METRIC].score(source, self.target)
         except IncomparableError:
             return None
 

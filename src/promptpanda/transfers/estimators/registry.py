@@ -14,7 +14,13 @@ from promptpanda.transfers.estimators.probe import Probe
 from promptpanda.transfers.estimators.signatures import ActivatedNeurons, AveragePrompt, Cosine
 from promptpanda.transfers.estimators.view import TargetView
 
-DEFAULT_ESTIMATOR = "cosine"
+DEFAULT_ESTIMATOR = "probe_r2"  # orders rankings, prunes banks and leads expectations: docs/results says why
+PANDA_METRIC = "cosine"  # governs the adaptive coefficient, as in the paper, and the weights of fusions
+
+
+def preferred() -> tuple[str, ...]:
+    """Names of all estimators in the order in which they are asked to compare sources: the first that can, decides."""
+    return tuple(dict.fromkeys((DEFAULT_ESTIMATOR, PANDA_METRIC, *estimators())))
 
 
 def estimators(cosine: Cosine | None = None) -> dict[str, Estimator]:
