@@ -196,6 +196,25 @@ def test_latex() -> None:
     assert "\\caption{\\textbf{Scores.} Two \\textbar{} columns. 50 \\% \\& more.}" in text
 
 
+def test_what_auto_chose_is_read_from_the_left() -> None:
+    rows, answers = made_study(targets=("cr",), sources=("sst2",), models=("bert-tiny",), seeds=(0,), n_test=20)
+    tuned = next(row for row in rows if row.kind == "target" and row.method == "prompt_tuning")
+    selection = {
+        "survivors": [{"prompt": "sst2-s0-12345678", "task": "sst2", "estimate": 0.3}],
+        "winner": "sst2-s0-12345678",
+        "chosen": "pot",
+        "gain_over_prompt_tuning": {"mean": 0.1, "low": -0.1, "high": 0.3, "distinguishable": False},
+        "cost": 4.5,
+    }
+    report = make_report([*rows, changed(tuned, key="auto", method="auto", selection=selection)], answers, FACTS)
+    table = report.markdown().split("### What auto chose", 1)[1]
+    assert "|---|---|---|---:|---:|\n| cr | PoT | sst2 | 0 of 1 | 4.50 |\n" in table
+    page = report.html()
+    assert '<th scope="col" class="words">race won by</th>' in page
+    assert '<td class="words">sst2</td>' in page
+    assert "\\begin{tabular}{lllrr}" in report.latex()
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")
 @pytest.mark.parametrize("report", [small_report, nasty_report])
 def test_latex_compiles(tmp_path: Path, report: Callable[[], Report]) -> None:

@@ -43,6 +43,7 @@ def choices(group: Group, prefix: str) -> Table | None:
         "how often the gain over prompt tuning was more than noise there, and the cost in trainings.",
         ("target", "chosen", "race won by", "gain distinguishable", "trainings"),
         tuple(rows),
+        words=3,
     )
 
 

@@ -44,6 +44,7 @@ class Table:
         foot: rows that stay at the end when the page sorts (means).
         notes: what a reader must know to read it.
         heat: whether it is a heat map: its cells have colours.
+        words: how many of its first columns hold words, and not numbers.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Table:
     foot: tuple[tuple[Cell, ...], ...] = ()
     notes: tuple[str, ...] = field(default=())
     heat: bool = False
+    words: int = 1
 
     @property
     def full_title(self) -> str:
@@ -78,7 +80,7 @@ def markdown(table: Table) -> str:
     """GitHub's Markdown, with a heading."""
     lines = [f"### {md_text(table.full_title)}", "", md_text(table.caption), ""]
     lines.append(f"| {' | '.join(map(md_text, table.columns))} |")
-    lines.append(f"|{'|'.join(['---', *['---:'] * (len(table.columns) - 1)])}|")
+    lines.append(f"|{'|'.join(['---'] * table.words + ['---:'] * (len(table.columns) - table.words))}|")
     for row in (*table.rows, *table.foot):
         lines.append(f"| {' | '.join(_md_cell(cell) for cell in row)} |")
     lines += ["", *(f"{md_text(note)}  " for note in table.notes)]
@@ -97,7 +99,7 @@ def latex(table: Table) -> str:
             rf"\caption{{\textbf{{{_tex(table.full_title)}.}} {notes}}}",
             rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.id.lower())}}}",
             r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+            rf"\begin{{tabular}}{{{'l' * table.words}{'r' * (len(table.columns) - table.words)}}}",
             r"\toprule",
             f"{' & '.join(map(_tex, table.columns))} \\\\",
             r"\midrule",
