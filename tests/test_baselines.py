@@ -406,3 +406,25 @@ def test_what_to_do_next_is_possible(panda):
     """A tuned model is not kept, so that nothing can be predicted with it."""
     assert "panda predict" not in panda("transfer", "--train", "good.jsonl", "--methods", "model_tuning")
     assert "panda predict" in panda("transfer", "--train", "good.jsonl", "--methods", "head_only")
+
+
+@pytest.mark.parametrize("kind", ["token_classification", "extractive_qa"])
+def test_a_head_that_read_its_examples_once_learns_what_it_would_by_reading_them_again(
+    kind, tiny_backbone, tmp_path, monkeypatch
+):
+    task = kind_task(kind, tmp_path, train=24)
+    part = partition(task, train_examples=24, seed=0)
+    data = [data_of(tiny_backbone, task, split) for split in (part.train, part.validation)]
+    objective = objective_for(task.spec, len(task.labels), part.train.labels)
+
+    def trained():
+        return fit(tiny_backbone, *data, objective, OPTIONS, seed=0, trained="head")
+
+    once = trained()
+    assert (once.example_steps, once.forward_examples) == (0, len(data[0]) + len(data[1]))
+    monkeypatch.setattr("promptpanda.training.learner._MOST_SEEN", 0)
+    again = trained()
+    assert again.example_steps == OPTIONS.epochs * len(data[0])
+    torch.testing.assert_close(once.head.weight, again.head.weight, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(once.head.bias, again.head.bias, atol=1e-5, rtol=1e-4)
+    assert once.validation["loss"] == pytest.approx(again.validation["loss"], abs=1e-4)

@@ -23,6 +23,8 @@ from promptpanda.training.options import TrainingOptions
 
 Trained = Literal["prompt", "head", "model"]
 
+_MOST_SEEN = 2**28  # bytes of tokens' vectors that are kept while a head alone is trained
+
 
 class Streams:
     """Independent random streams of one seed: whatever one method draws, the others' draws stay the same.
@@ -70,12 +72,44 @@ def _entropy(seed: int, stream: int, restart: int) -> list[int]:
     return [seed, stream, restart] if restart else [seed, stream]
 
 
+def is_read_once(readout: HeadReadout, examples: int, max_length: int, hidden_size: int) -> bool:
+    """Whether a head alone learns from what was read once: a vector a row always, one a token where they fit."""
+    return readout != "token" or 4 * examples * max_length * hidden_size <= _MOST_SEEN
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a head reads of every training row, one row after the other.
+
+    Attributes:
+        vectors: *Shape:* (vectors, hidden).
+        first: the place of each row's first. *Shape:* (rows,).
+    """
+
+    vectors: Tensor
+    first: Tensor
+
+    @classmethod
+    def of(cls, rows: list[np.ndarray], device: torch.device) -> Seen:
+        """Of one vector a row, *Shape:* (hidden,), or one a unit, *Shape:* (units, hidden)."""
+        each = [np.atleast_2d(row) for row in rows]
+        first = np.cumsum([0, *(len(row) for row in each[:-1])])
+        return cls(torch.from_numpy(np.concatenate(each)).to(device), torch.from_numpy(first).to(device))
+
+    def read(self, layout: Layout) -> Tensor:
+        """*Shape:* (rows, hidden), or (rows, units, hidden); what stands at units that are padding is not defined."""
+        places = self.first[layout.rows]
+        if layout.units is not None:
+            places = places[:, None] + torch.arange(layout.units.shape[1], device=places.device)
+        return self.vectors[places.clamp(max=len(self.vectors) - 1)]
+
+
 @dataclass
 class Learner:
     """The trainable parts and how they are run.
 
     Attributes:
-        seen: what the head reads of every training row, where nothing in front of it learns. *Shape:* (rows, hidden).
+        seen: what the head reads of every training row, where nothing in front of it learns and it was read once.
     """
 
     backbone: Backbone
@@ -84,7 +118,7 @@ class Learner:
     readout: HeadReadout
     dropout: float
     generator: torch.Generator
-    seen: Tensor | None = None
+    seen: Seen | None = None
 
     @classmethod
     def of(
@@ -127,7 +161,10 @@ class Learner:
             return features(self.backbone, batch, layout, stack, self.readout)
 
         rows = forward(self.backbone, [], train.encoded, read)
-        self.seen = torch.from_numpy(np.stack(rows)).to(self.backbone.device)
+        if self.readout == "token":
+            assert train.encoded.units is not None
+            rows = [row[: len(units)] for row, units in zip(rows, train.encoded.units, strict=True)]
+        self.seen = Seen.of(rows, self.backbone.device)
 
     def outputs(self, batch: TextBatch, layout: Layout) -> Tensor:
         """Outputs in training, with dropout. *Shape:* (rows, outputs) or (rows, units, outputs)."""
@@ -139,7 +176,7 @@ class Learner:
 
     def _read(self, batch: TextBatch, layout: Layout) -> Tensor:
         if self.seen is not None:
-            return self.seen[layout.rows]
+            return self.seen.read(layout)
         stack = None
         if self.prompt is not None:
             stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)

@@ -20,7 +20,7 @@ from promptpanda.tasks.metrics import baseline
 from promptpanda.training.distillation import Distillation, Unlabeled
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import Data, predict_outputs, scores_of
-from promptpanda.training.learner import Learner, Streams, TorchStream, Trained, stream_seed
+from promptpanda.training.learner import Learner, Streams, TorchStream, Trained, is_read_once, stream_seed
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
 from promptpanda.training.steps import DivergedError, Steps
@@ -117,7 +117,8 @@ class Training:
                 backbone.check_length(options.max_length, 0)
             self._streams = Streams(seed, backbone.device, restart)
             self._learner = Learner.of(backbone, objective, options, self._streams, start, trained)
-            if trained == "head" and not objective.reads_tokens:
+            sizes = len(train), options.max_length, backbone.hidden_size
+            if trained == "head" and is_read_once(self._learner.readout, *sizes):
                 self._learner.look(train)
             self._steps = Steps(self._learner, train, objective, options, distillation, unlabeled, self._streams)
         self._train, self._validation, self._objective, self._options = train, validation, objective, options

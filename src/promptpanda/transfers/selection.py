@@ -22,6 +22,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
+from promptpanda.training.learner import is_read_once
 from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import SPREAD, Contestant, Gain, Posterior, Resamples, best_of, posteriors, prior_of
@@ -276,7 +277,8 @@ def planned(
     else:
         work += one
     for method in methods:
-        if method.trained == "head" and view.readout != "token":
+        sizes = n_train, options.max_length, view.backbone.hidden_size
+        if method.trained == "head" and is_read_once(view.readout, *sizes):
             work += (n_train + n_val) / 3
         elif method not in (PROMPT_TUNING, POT):
             work += method.trainings * one
