@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,16 +13,20 @@ from conftest import sentiment_rows, task_of, write_jsonl
 from typer.testing import CliRunner
 
 from promptpanda.bank.bank import Bank
+from promptpanda.bank.folder import SourcePrompt
 from promptpanda.cli.main import app
 from promptpanda.errors import PandaError
 from promptpanda.progress import Silent
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.choice import Contestant, Resamples, posteriors
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, TargetView
+from promptpanda.transfers.methods import POT, check_methods
 from promptpanda.transfers.ranking import rank
-from promptpanda.transfers.selection import SelectionOptions
+from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions, choose
 from promptpanda.transfers.transfer import train, transfer
+from promptpanda.transfers.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -85,11 +90,26 @@ def test_auto_prunes_races_and_chooses(auto, bank, tiny_backbone, sentiment):
     assert {outcome.prompt.length for outcome in result.methods["prompt_tuning"].outcomes} == {3}
 
 
-def test_the_prior_leads_by_what_the_estimator_says(auto):
-    one = auto().selection[0]
-    lead = one.pruned.scores[one.trial.source.id] - one.pruned.no_transfer
-    assert one.pruned.lead(one.trial.sources[:1]) == pytest.approx(lead)
-    assert one.pruned.lead(()) == 0.0
+def test_the_race_and_the_choice_expect_what_the_estimator_promises(auto):
+    """Posteriors put together again from what was estimated and what was scored."""
+    one = auto(selection=SelectionOptions(survivors=4, finalists=2)).selection[0]
+    leads = {source.id: one.pruned.scores[source.id] - one.pruned.no_transfer for source in one.pruned.survivors}
+    assert all(abs(lead) > 1e-3 for lead in leads.values()), "or this shows nothing"
+    lead = leads[one.trial.source.id]
+    again = {
+        method.name: Contestant.of(one.trial, method, lead if method.needs_source else 0.0)
+        for method in check_methods(tuple(one.posterior))
+    }
+    resamples = Resamples(one.trial.validation_data)
+    for name, posterior in posteriors(again, resamples).items():
+        assert one.posterior[name].mean == pytest.approx(posterior.mean)
+    finalists = {
+        source.id: Contestant.of(one.trial.alone(source), POT, leads[source.id]) for source in one.trial.sources
+    }
+    expected = {name: posterior.mean for name, posterior in posteriors(finalists, resamples).items()}
+    last = one.race.rungs[-1][1]
+    assert {at.prompt: at.expected for at in last} == pytest.approx(expected | {None: None}, abs=1e-4)
+    assert [source.id for source in one.trial.sources] == sorted(expected, key=expected.get, reverse=True)
 
 
 def test_the_counted_cost_is_what_was_done(auto):
@@ -105,6 +125,35 @@ def test_the_counted_cost_is_what_was_done(auto):
     race = 3 * prompt + first
     assert result.cost == pytest.approx((seen + race + prompt + teacher + head + choosing) / training)
     assert result.selection[0].planned == pytest.approx(result.cost)
+
+
+@pytest.mark.parametrize("how", ["paper", "early stopping", "unlabelled"])
+def test_the_cost_is_told_beforehand_in_other_set_ups_too(how, auto, sentiment, tmp_path):
+    task = sentiment()
+    if how == "paper":
+        write_jsonl(tmp_path / "data" / "mood" / "validation.jsonl", sentiment_rows(10, 77))
+        given = {"protocol": "paper", "train_examples": 32}  # two batches of equal size, as the plan takes them
+    elif how == "early stopping":
+        given = {"options": OPTIONS.model_copy(update={"early_stopping": 50})}
+    else:
+        methods = ["pot", "panda_unlabeled", "late_fusion_unlabeled"]
+        given = {"methods": methods, "unlabeled": [{"text": row["text"]} for row in sentiment_rows(30, 55)]}
+    result = auto(task, **given)
+    assert result.selection[0].planned == pytest.approx(result.cost)
+
+
+def test_where_every_source_diverges_the_others_are_chosen_among(bank, tiny_backbone, sentiment):
+    """As a sweep's worker selects, which has no bank."""
+    task = sentiment()
+    part = partition(task, train_examples=40, seed=0)
+    sources = [SourcePrompt.of(bank.load(name, tiny_backbone)) for name in bank.ids()[:2]]
+    broken = tuple(
+        replace(one, prompt=replace(one.prompt, tensor=one.prompt.tensor * np.float32(1e38)), checksum=str(place) * 64)
+        for place, one in enumerate(sources)
+    )
+    trial = Trial(tiny_backbone, task, part, OPTIONS.model_copy(update={"prompt_length": 3}), 0, broken)
+    one = choose(trial, check_methods(CONTESTANTS), SelectionOptions())
+    assert set(one.posterior) == {"prompt_tuning", "head_only"}
 
 
 def test_it_repeats_and_trains_nothing_twice(auto, bank):

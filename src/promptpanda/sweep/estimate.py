@@ -62,7 +62,9 @@ class Work:
             return self.tokens(spec) * min(EXAMPLES, n_train) / 3
         if spec.method == AUTO:
             racing = min(len(spec.sources), SURVIVORS)
-            trainings = planned_cost(racing, options, n_train, n_val) + 1  # a student is distilled from the winner
+            tracked = spec.protocol == "paper"
+            # A student is distilled from the winner.
+            trainings = planned_cost(racing, options, n_train, n_val, tracked=tracked) + 1
             read = (len(spec.sources) + 1) * total + n_test
             return self.tokens(spec) * (trainings * options.epochs * n_train + read / 3)
         method = METHODS[spec.method]

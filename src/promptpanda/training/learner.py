@@ -72,9 +72,9 @@ def _entropy(seed: int, stream: int, restart: int) -> list[int]:
     return [seed, stream, restart] if restart else [seed, stream]
 
 
-def is_read_once(readout: HeadReadout, examples: int, max_length: int, hidden_size: int) -> bool:
+def is_read_once(readout: HeadReadout, vectors: int, hidden_size: int) -> bool:
     """Whether a head alone learns from what was read once: a vector a row always, one a token where they fit."""
-    return readout != "token" or 4 * examples * max_length * hidden_size <= _MOST_SEEN
+    return readout != "token" or 4 * vectors * hidden_size <= _MOST_SEEN
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ class Learner:
         rows = forward(self.backbone, [], train.encoded, read)
         if self.readout == "token":
             assert train.encoded.units is not None
-            rows = [row[: len(units)] for row, units in zip(rows, train.encoded.units, strict=True)]
+            # Copies, since the arrays are views of whole batches.
+            rows = [row[: len(units)].copy() for row, units in zip(rows, train.encoded.units, strict=True)]
         self.seen = Seen.of(rows, self.backbone.device)
 
     def outputs(self, batch: TextBatch, layout: Layout) -> Tensor:

@@ -12,6 +12,7 @@ This is the normal-normal model (Efron and Morris 1975, doi 10.1080/01621459.197
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -173,8 +174,10 @@ class Resamples:
         return compute_metrics(self._spec, data.class_names, data.split.take(rows), taken)[self._spec.metric]
 
 
-def posteriors(contestants: dict[str, Contestant], resamples: Resamples) -> dict[str, Posterior]:
+def posteriors(contestants: Mapping[str, Contestant], resamples: Resamples) -> dict[str, Posterior]:
     """The expected score of every contestant (module docstring)."""
+    if not contestants:
+        return {}
     centre = float(np.mean([one.score - one.prior for one in contestants.values()]))
     found = {}
     for name, one in contestants.items():

@@ -11,7 +11,7 @@ prompt equals one that was never in a race, bit for bit. With a bank a race that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from promptpanda.bank.folder import SourcePrompt
@@ -19,7 +19,7 @@ from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.training.loop import Training, TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.choice import Contestant, Resamples, posteriors, prior_of
+from promptpanda.transfers.choice import SPREAD, Contestant, Resamples, posteriors, prior_of
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race_state import DamagedStateError, RaceState, Standing, Standings
@@ -50,7 +50,7 @@ class RaceResult:
 
     Attributes:
         finalists: sources that were trained to the end, best first; none where all diverged.
-        rungs: (step, who stood how), best first; the end is the last.
+        rungs: (step, who stood how), best first; the end is the last, where no transfer stands behind all.
         runs: hashes of the trainings that reached the end.
         work: what it took, in examples trained; a forward pass counts a third (contract: cost).
     """
@@ -153,7 +153,7 @@ def race(trial: Trial, leads: Mapping[str, float] | None = None, *, finalists: i
     kept = None
     if trial.bank is not None:
         runs = [one.trial.identity(one.method)[0] for one in (none, *every)]
-        kept = RaceState.of(trial.bank, [runs, finalists, BUDGETS, sorted(scale.leads.items())])
+        kept = RaceState.of(trial.bank, [runs, finalists, BUDGETS, scale.determined_by])
     history = _take_up(kept, [none, *every], len(stops))
     running = every
     for standings in history:
@@ -174,7 +174,9 @@ def race(trial: Trial, leads: Mapping[str, float] | None = None, *, finalists: i
             _tell(trial, stop, standings, total)
     ends = [one.finish() for one in (none, *running)]
     arrived = {
-        one.prompt: one.contestant(scale) for one, end in zip(running, ends[1:], strict=True) if end.standing.goes_on
+        source.id: Contestant.of(one.trial, POT, scale.leads[source.id])
+        for one, end in zip(running, ends[1:], strict=True)
+        if (source := one.source) is not None and end.standing.goes_on
     }
     last = scale.in_order([end.standing for end in ends], arrived)
     if kept is not None:
@@ -194,20 +196,29 @@ def _steps(options: TrainingOptions, n_train: int) -> int:
 
 
 class _Scale:
-    """What runners are compared by: their expected scores, on the same validation examples."""
+    """What runners are compared by: their expected scores, on the same validation examples.
+
+    Attributes:
+        leads: by id. Their last digits depend on which prompts went through the backbone together, and are cut.
+    """
 
     def __init__(self, trial: Trial, leads: Mapping[str, float]) -> None:
-        self.leads = {source.id: leads.get(source.id, 0.0) for source in trial.sources}
+        self.leads = {source.id: round(leads.get(source.id, 0.0), 4) for source in trial.sources}
         self._resamples = Resamples(trial.validation_data)
 
-    def in_order(self, standings: Sequence[Standing], contestants: Mapping[str | None, Contestant]) -> Standings:
-        """With expected scores, best first: then by loss, then name; who diverged last. No transfer has no place."""
-        named = {name: one for name, one in contestants.items() if name is not None}
-        expected = {name: one.mean for name, one in posteriors(named, self._resamples).items()} if named else {}
+    @property
+    def determined_by(self) -> list[Any]:
+        """All that decides beside the trainings themselves."""
+        return [sorted(self.leads.items()), asdict(prior_of(POT)), SPREAD]
+
+    def in_order(self, standings: Sequence[Standing], contestants: Mapping[str, Contestant]) -> Standings:
+        """With expected scores, best first, then by loss, then name; then who diverged, and no transfer last."""
+        expected = {name: one.mean for name, one in posteriors(contestants, self._resamples).items()}
         found = [replace(at, expected=expected.get(at.prompt or "")) for at in standings]
 
-        def key(at: Standing) -> tuple[bool, float, float, str]:
-            return (not at.goes_on, -round(at.expected or 0.0, 12), at.loss or 0.0, at.prompt or "")
+        def key(at: Standing) -> tuple[bool, bool, float, float, str]:
+            ahead = -round(at.expected or 0.0, 12), at.loss or 0.0, at.prompt or ""
+            return (at.prompt is None, not at.goes_on, *ahead)
 
         return tuple(sorted(found, key=key))
 
@@ -267,10 +278,6 @@ class _Runner:
         standing = Standing(self.prompt, card.score, card.validation["loss"], None, 0, True)
         return _End(standing, card.run, card.work)
 
-    def contestant(self, scale: _Scale) -> Contestant:
-        """As the choice sees it, at the end."""
-        return Contestant.of(self.trial, self.method, scale.leads[self.prompt or ""])
-
 
 def _take_up(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> list[Standings]:
     """Go on from where the race was put down, if it was; returns what was decided before."""
@@ -298,7 +305,7 @@ def _ranked(running: Sequence[_Runner], stop: Rung, scale: _Scale) -> tuple[list
     """Who goes on from a rung, and how all stand, best first; who diverged does not go on."""
     compared = stop.staying < stop.running
     found: list[Standing] = []
-    contestants: dict[str | None, Contestant] = {}
+    contestants: dict[str, Contestant] = {}
     for one in running:
         if not compared:
             sound = one.known or one.training.diverged is None
@@ -310,8 +317,8 @@ def _ranked(running: Sequence[_Runner], stop: Rung, scale: _Scale) -> tuple[list
             continue
         predictions, scores = judged
         score, loss = scores[one.trial.task.spec.metric], scores["loss"]
-        prior = prior_of(one.method).of(scale.leads[one.prompt or ""])
-        contestants[one.prompt] = Contestant(predictions, score, loss, prior)
+        name = one.prompt or ""
+        contestants[name] = Contestant(predictions, score, loss, prior_of(one.method).of(scale.leads[name]))
         found.append(Standing(one.prompt, score, loss, None, 0, True))
     by_id = {one.prompt: one for one in running}
     standings = []
@@ -334,7 +341,9 @@ def _work_of_comparing(rungs: Sequence[Standings], n_val: int) -> float:
 def _tell(trial: Trial, stop: Rung, standings: Standings, total: int) -> None:
     def names(going_on: bool) -> str:
         found = [
-            f"{one.prompt} (diverged)" if one.score is None else f"{one.prompt} ({one.score:.3f})"
+            f"{one.prompt} (diverged)"
+            if one.score is None
+            else f"{one.prompt} ({one.score:.3f}, expected {one.expected:.3f})"
             for one in standings
             if one.goes_on == going_on
         ]

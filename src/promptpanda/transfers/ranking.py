@@ -34,9 +34,10 @@ def rank(
     cosine: Cosine | None = None,
     progress: Progress | None = None,
 ) -> list[Ranked]:
-    """Score all prompts of the bank for a target, best first by the default estimator, where it can compare all.
+    """Score all prompts of the bank for a target, best first by the default estimator.
 
-    Where that can compare none of them (all labels of the target are equal, say), the next of the registry decides.
+    Where that cannot compare all of them (the target's labels are all equal, say), PANDA's metric decides, then the
+    registry's first that can.
     Prompts trained on the target itself, of another backbone, or left by a training that diverged are left out.
 
     Args:

@@ -257,6 +257,7 @@ def planned(
     part: Partition,
     selection: SelectionOptions,
     sources: Sequence[str],
+    unlabeled: int = 0,
 ) -> float:
     """What `auto` will take for one seed, in trainings, told before anything is computed.
 
@@ -265,8 +266,10 @@ def planned(
 
     Args:
         sources: the task of every prompt to choose from.
+        unlabeled: texts without labels.
     """
     n_train, n_val, tracked = len(part.train), len(part.validation), part.protocol == "paper"
+    passes = 1 + options.epochs * (tracked or options.early_stopping is not None)
     whole = options.epochs * n_train
     one = planned_training(options, n_train, n_val, tracked=tracked)
     racing = min(len(set(sources)), selection.survivors)
@@ -277,13 +280,15 @@ def planned(
     else:
         work += one
     for method in methods:
-        sizes = n_train, options.max_length, view.backbone.hidden_size
-        if method.trained == "head" and is_read_once(view.readout, *sizes):
-            work += (n_train + n_val) / 3
+        vectors = n_train * options.max_length  # one a token, at most
+        if method.trained == "head" and is_read_once(view.readout, vectors, view.backbone.hidden_size):
+            work += (n_train + passes * n_val) / 3
         elif method not in (PROMPT_TUNING, POT):
             work += method.trainings * one
         work += whole if method.unlabeled else 0
-        work += n_train / 3 if method.teacher is not None else 0
+        if method.teacher is not None:
+            teachers = min(selection.finalists, racing) if method.sources == "several" else 1
+            work += teachers * (n_train + unlabeled * method.unlabeled) / 3
         work += n_val / 3 if method.trained != "model" else 0
     if selection.refit:
         work += (1 + any(method.teacher is not None for method in methods)) * one * (n_train + n_val) / n_train
@@ -312,7 +317,8 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
     after, result = raced(trial.among(pruned.survivors, {}), pruned, selection)
-    return select(after, pruned, result, sound([after], methods), plan)
+    able = methods if after.sources else tuple(method for method in methods if not method.needs_source)
+    return select(after, pruned, result, sound([after], able), plan)
 
 
 def sound(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Method, ...]:

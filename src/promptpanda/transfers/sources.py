@@ -34,7 +34,7 @@ def find_sources(
     Args:
         source: a prompt, an id or a path serve all seeds; a task's name and `best` mean a series of prompts, of which
             seed s takes that of seed s, else that of the lowest seed.
-        target, cosine: what `best` ranks the bank by.
+        target, cosine: what the estimators see when `best` ranks the bank.
 
     Raises:
         PandaError: no such prompt, or it does not fit the backbone.

@@ -107,7 +107,7 @@ def transfer(
         backbone: None loads the embedded model.
         methods: names in the registry (transfers/methods.py). None: prompt_tuning, pot and panda, and head_only too
             with `auto`, whose contestants always include prompt_tuning.
-        cosine: options of PANDA's metric, which `best` and the adaptive coefficient use.
+        cosine: options of PANDA's metric, which governs the adaptive coefficient.
         selection: of `auto`.
         test_examples: at most so many test examples, drawn with a fixed seed; None takes all.
         unlabeled: rows of the target without labels (others' fields are ignored), which `panda_unlabeled`, then among
@@ -156,7 +156,7 @@ def transfer(
     if entrants is not None:
         tasks = [card.task.name for card in entrants.of_seed(seeds[0])]
         able = contestants if tasks else tuple(method for method in contestants if not method.needs_source)
-        plan = planned(able, seen, views[0], partitions[0], selection, tasks)
+        plan = planned(able, seen, views[0], partitions[0], selection, tasks, 0 if texts is None else len(texts[0]))
         progress.note(f"--source auto will take about {plan:.1f} trainings a seed; one is {told(seen)}.")
         pruned = entrants.pruned(views, seeds, cosine, selection.survivors)
         sources = [one.survivors for one in pruned]

@@ -14,13 +14,16 @@ def labelled(source: SourcePrompt | None, target: TargetView) -> tuple[np.ndarra
     """The feature vectors of the target under a source prompt, and what is true of them.
 
     Raises:
-        IncomparableError: the target's labels are not known, or all the same.
+        IncomparableError: the target's labels are not known, or all the same, or the features are not finite.
     """
     if target.readings is None:
         raise IncomparableError("This estimator needs the target's labels, and has its texts alone.")
     if not target.readings.told_apart:
         raise IncomparableError("The target's examples all have the same label, so that features cannot tell them.")
-    return target.vectors(source), target.readings
+    vectors = target.vectors(source)
+    if not np.isfinite(vectors).all():
+        raise IncomparableError("Under this prompt the model's features are not finite.")
+    return vectors, target.readings
 
 
 def target_columns(readings: Readings) -> np.ndarray:
