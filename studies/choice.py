@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 
 from promptpanda.sweep.exchange import read_rows
-from promptpanda.sweep.row import Row
+from promptpanda.sweep.row import Row, in_force
+from promptpanda.tasks.shared_text import share_text
 from promptpanda.transfers.choice import prior_of
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR
 from promptpanda.transfers.methods import METHODS
@@ -78,8 +79,8 @@ def main() -> None:
     parser.add_argument("store", type=Path)
     parser.add_argument("--model", help="rows of this model alone")
     arguments = parser.parse_args()
-    rows = read_rows(arguments.store)[0]
-    contests = contests_of([row for row in rows if arguments.model in (None, row.model)])
+    rows, _, _, plan = read_rows(arguments.store)
+    contests = contests_of([row for row in in_force(rows, plan) if arguments.model in (None, row.model)])
     targets = sorted({one.target for one in contests})
     print(json.dumps({"priors": fitted(contests), "residual": residuals(contests)}))
     oracle = {target: float(np.mean(oracles([one for one in contests if one.target == target]))) for target in targets}
@@ -115,7 +116,7 @@ def main() -> None:
 
 
 def task_of(target: str) -> str:
-    """A target's name without its model."""
+    """A target's name without its setting."""
     return target.split(",")[0]
 
 
@@ -124,31 +125,37 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 def contests_of(rows: list[Row]) -> list[Contest]:
-    """Every target, model and seed on which `auto` was run, which alone knows what is said of no transfer."""
-    several = len({row.model for row in rows}) > 1
-    by_place: dict[tuple[str, str, int], list[Row]] = defaultdict(list)
+    """Every target, setting and seed on which `auto` was run: it alone knows what is said of no transfer.
+
+    Sources that share texts with the target are left out, as `auto` leaves them out.
+    """
+    by_place: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        if row.status == "finished" and row.variant == "default" and row.kind != "source":
-            by_place[row.model, row.task, row.seed].append(row)
+        counts = row.status == "finished" and row.variant == "default" and row.kind != "source"
+        if counts and (row.source is None or not share_text(row.task, row.source, frozenset())):
+            by_place[row.task, row.model, row.budget, row.protocol, row.seed].append(row)
+    titles = {place[:-1] for place in by_place}
     found = []
-    for (model, task, seed), here in sorted(by_place.items()):
-        selected = [row for row in here if row.selection is not None]
-        if not selected:
+    for (task, *setting, seed), here in sorted(by_place.items(), key=str):
+        selection = next((row.selection for row in here if row.selection is not None), None)
+        tuned = next((row for row in here if row.method == "prompt_tuning"), None)
+        if selection is None or tuned is None or selection["estimator"] != DEFAULT_ESTIMATOR:
             continue
-        selection, settings = selected[-1].selection or {}, selected[-1].spec["selection"]
-        said = {row.source: (row.estimates or {})[DEFAULT_ESTIMATOR] for row in here if row.kind == "estimates"}
-        (tuned,) = (row for row in here if row.method == "prompt_tuning")
+        said = {row.source: (row.estimates or {}).get(DEFAULT_ESTIMATOR) for row in here if row.kind == "estimates"}
         contestants = []
         for row in here:
-            if row.method in (*SOURCELESS, *LED):
-                lead = said[row.source] - selection["no_transfer"] if row.source is not None else 0.0
+            estimate = selection["no_transfer"] if row.source is None else said.get(row.source)
+            if row.method in (*SOURCELESS, *LED) and estimate is not None:
                 gain = 100 * (score(row.test, row) - score(tuned.test, tuned))
+                lead = estimate - selection["no_transfer"]
                 validation = row.validation or {}
-                contestants.append(
-                    Contestant(row.method, row.source, lead, score(validation, row), validation["loss"], gain)
-                )
-        noises = [1 / (1 / one["se"] ** 2 - 1 / settings["spread"] ** 2) for one in selection["posterior"].values()]
-        found.append(Contest(f"{task}, {model}" if several else task, seed, tuple(contestants), float(np.mean(noises))))
+                one = Contestant(row.method, row.source, lead, score(validation, row), validation["loss"], gain)
+                contestants.append(one)
+        spread = next(row.spec["selection"]["spread"] for row in here if row.selection is not None)
+        noises = [1 / (1 / one["se"] ** 2 - 1 / spread**2) for one in selection["posterior"].values()]
+        alone = len({title for title in titles if title[0] == task}) == 1
+        name = str(task) if alone else ", ".join(map(str, (task, *setting)))
+        found.append(Contest(name, int(str(seed)), tuple(contestants), float(np.mean(noises))))
     return found
 
 
@@ -165,7 +172,7 @@ def fitted(contests: Iterable[Contest]) -> dict[str, Line]:
         for target, _ in ones:
             counts[target] += 1
         weights = np.sqrt([1 / counts[target] for target, _ in ones])
-        columns = np.asarray([[1.0, other.lead] for _, other in ones])
+        columns = np.asarray([[1.0, other.lead] for _, other in ones]).reshape(-1, 2)
         gains = np.asarray([other.gain for _, other in ones])
         if method == "head_only":
             columns = columns[:, :1]
