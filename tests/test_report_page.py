@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from report_rows import changed, made_row, made_study
 from sweeps import Study as Sweep
@@ -213,6 +214,27 @@ def test_what_auto_chose_is_read_from_the_left() -> None:
     assert '<th scope="col" class="words">race won by</th>' in page
     assert '<td class="words">sst2</td>' in page
     assert "\\begin{tabular}{lllrr}" in report.latex()
+
+
+def test_controls_have_a_table_of_their_own() -> None:
+    """Against prompt tuning, and from the sources that they were run from alone."""
+    made = {"targets": ("cr", "cb"), "sources": ("sst2", "trec"), "models": ("bert-tiny",), "seeds": (0, 1)}
+    rows, answers = made_study(**made, n_test=40)
+    heard = [changed(row, variant="kl") for row in rows if row.method == "panda" and row.source == "sst2"]
+    text = make_report([*rows, *heard], answers, FACTS).markdown()
+    table = text.split("### Controls", 1)[1].split("###")[0]
+    names = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    assert names == ["method", "PoT", "PANDA", "PANDA (kl)", "head only"]
+    assert table.splitlines()[4] == "| method | cb | cr | mean of 2 |"
+    lines = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| ")}
+    assert lines["PANDA (kl)"].replace("PANDA (kl)", "PANDA") == lines["PANDA"], "the same runs under two names"
+    tested = {(row.method, row.source, row.task, row.seed): 100 * row.test[row.metric] for row in rows if row.test}
+    gain = np.mean([tested["panda", "sst2", "cr", s] - tested["prompt_tuning", None, "cr", s] for s in (0, 1)])
+    assert lines["PANDA"].split("|")[3].strip().startswith(signed(gain))
+    assert "From sst2:" in table
+    scores = text.split("### Scores", 1)[1].split("### ")[0]
+    assert "kl" not in scores, "main tables show methods as they are"
+    assert "### Controls" not in make_report(rows, answers, FACTS).markdown()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on this machine")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from promptpanda.report import drawings, maps, overview, predicted, results
 from promptpanda.report.choices import choices
+from promptpanda.report.controls import controls
 from promptpanda.report.figures import Figure, forest, span
 from promptpanda.report.gains import Bootstrap, Gain
 from promptpanda.report.page import Part, Report, Section, part
@@ -156,6 +157,7 @@ def _group(group: Group, bootstrap: Bootstrap, prefix: str) -> Section:
                 results.gains(group, bootstrap, POT.name, prefix),
             ],
         ),
+        *part("Controls", [controls(group, bootstrap, prefix)]),
         *part("Which source helps which target", helped[DEFAULT]),
         *part("The same for other settings", helped["other"], folded=True),
         *part("Predicted transferability", [predicted.spearman_table(group, prefix), *scatters[:1]]),
@@ -169,7 +171,7 @@ def _group(group: Group, bootstrap: Bootstrap, prefix: str) -> Section:
 
 def _gain_maps(group: Group, prefix: str) -> dict[str, list[Table]]:
     """Heat maps of every method that was run from several sources; all have one scale."""
-    methods = [(one.method, one.variant) for one in group.contenders if one.choice == "mean"]
+    methods = [(one.method, one.variant) for one in group.everything if one.choice == "mean"]
     grids = {key: maps.gain_grid(group, *key) for key in methods}
     limit = max((abs(value) for grid in grids.values() for value in grid.values.values()), default=0.0)
     found: dict[str, list[Table]] = {DEFAULT: [], "other": []}

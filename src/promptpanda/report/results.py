@@ -99,7 +99,7 @@ def gains(group: Group, bootstrap: Bootstrap, base_method: str, prefix: str) -> 
         ("target", *(one.title for one, _ in compared)),
         tuple(rows),
         tuple(foot),
-        (*_base_notes(compared), *_interval_notes(bases)),
+        (*_base_notes(compared), *interval_notes(bases)),
     )
 
 
@@ -245,7 +245,12 @@ def _base_notes(compared: Sequence[tuple[Contender, Contender]]) -> list[str]:
     ]
 
 
-def _interval_notes(bases: dict[str, list[str]]) -> list[str]:
+def interval_notes(bases: dict[str, list[str]]) -> list[str]:
+    """How intervals were taken, where.
+
+    Args:
+        bases: targets by what was resampled there (`Gain.basis`), `nothing` where nothing was.
+    """
     notes = []
     if "test rows and seeds" in bases:
         notes.append(

@@ -100,7 +100,13 @@ class Group:
 
     @cached_property
     def contenders(self) -> list[Contender]:
-        """In the registry's order, the default variant of a method first."""
+        """What main tables show: the default variant of every method; where there is none, its variants."""
+        plain = {one.method for one in self.everything if one.variant == DEFAULT}
+        return [one for one in self.everything if one.variant == DEFAULT or one.method not in plain]
+
+    @cached_property
+    def everything(self) -> list[Contender]:
+        """All variants of all methods, in the registry's order, the default variant of a method first."""
         order = list(METHODS)
         methods = sorted(
             {(row.method, row.variant) for row in self.runs if row.method is not None},

@@ -1,0 +1,56 @@
+"""The controls of one group: what changes when one setting of a method changes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from promptpanda.report.gains import Bootstrap
+from promptpanda.report.results import gain_cell, interval_notes
+from promptpanda.report.study import Group
+from promptpanda.report.tables import Cell, Table
+
+
+def controls(group: Group, bootstrap: Bootstrap, prefix: str) -> Table | None:
+    """Variants, and the methods beside them, by targets: gains over prompt tuning; None where there is no variant.
+
+    Of all methods count the runs from those sources that variants were run from, so that rows can be compared.
+    """
+    varied = {(one.method, one.variant) for one in group.everything} - {
+        (one.method, one.variant) for one in group.contenders
+    }
+    sources = {row.source for row in group.runs if (row.method, row.variant) in varied}
+    alike = replace(group, runs=tuple(row for row in group.runs if row.source in sources or not row.sources))
+    base = alike.baseline
+    if not varied or base is None:
+        return None
+    rows: list[tuple[Cell, ...]] = []
+    bases: dict[str, list[str]] = {}
+    compared = [one for one in alike.everything if one.choice != "best" and one != base]
+    complete = alike.complete_targets([base, *compared])
+    for one in compared:
+        cells = [Cell(one.method_title)]
+        for target in alike.targets:
+            gain = bootstrap.gain(alike, one, base, target)
+            cells.append(gain_cell(gain))
+            if gain is not None:
+                found = bases.setdefault(gain.basis or "nothing", [])
+                found += [] if target in found else [target]
+        if len(complete) > 1:
+            cells.append(gain_cell(bootstrap.mean_gain(alike, one, base, complete)))
+        rows.append(tuple(cells))
+    named = sorted(source for source in sources if source is not None)
+    seeds = {len(alike.chosen(one, target)) for one in compared for target in complete}
+    notes = [f"From {', '.join(named)}: mean over the sources of a seed, then over seeds."] if named else []
+    if len(seeds) > 1:
+        notes.append(f"Over {min(seeds)} to {max(seeds)} seeds, as far as runs are there.")
+    return Table(
+        f"{prefix}-controls",
+        "Controls",
+        group.conditions.title,
+        "One setting changed at a time: points won or lost against prompt tuning with the same seeds and examples; in "
+        "brackets the 95 % bootstrap interval.",
+        ("method", *alike.targets, *([f"mean of {len(complete)}"] if len(complete) > 1 else [])),
+        tuple(rows),
+        (),
+        (*notes, *interval_notes(bases)),
+    )
