@@ -121,6 +121,7 @@ def sources(study: Study) -> Table | None:
         "What transfers start from: prompts trained on the source tasks, with their validation scores in points.",
         ("task", "model", "seed", "trained on", "metric", "validation", "seconds", "prompt"),
         tuple(rows),
+        words=2,
     )  # fmt: skip
 
 
