@@ -55,6 +55,7 @@ def test_what_is_expected_of_a_method_is_a_line_in_the_lead_of_its_source():
         assert gains[name][1] > gains[name][0]
     assert gains["early_fusion"] == gains["pot"]
     assert gains["late_fusion"] == gains["panda_unlabeled"] == gains["panda"]
+    assert choice.prior_of(METHODS["panda"], "source") == choice.prior_of(METHODS["pot"])
 
 
 def test_what_all_get_right_is_not_without_noise(tiny_backbone, tmp_path):

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from promptpanda.tasks.metrics import compute_metrics
+from promptpanda.training.distillation import Start
 from promptpanda.training.inference import Data, predict_outputs
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.trial import Trial
@@ -55,9 +56,9 @@ FROM_SOURCE = Prior(0.0, 0.28)
 DISTILLED = Prior(0.0, 0.035)
 
 
-def prior_of(method: Method) -> Prior:
-    """What is expected of a method beforehand."""
-    if method.teacher is not None:
+def prior_of(method: Method, student: Start = "fresh") -> Prior:
+    """What is expected of a method beforehand; of a student that starts from the source as much as of PoT."""
+    if method.teacher is not None and student == "fresh":
         return DISTILLED
     if method.needs_source:
         return FROM_SOURCE
@@ -92,7 +93,7 @@ class Contestant:
         objective = replace(trial.objective, threshold=trained.card.threshold)
         outputs = predict_outputs(trial.backbone, trained.prompt, trained.head, data.encoded)
         predictions = objective.predictions(outputs, data.encoded, data.split.texts)
-        prior = prior_of(method).of(lead)
+        prior = prior_of(method, trial.distillation.student).of(lead)
         return cls(predictions, trained.card.score, trained.card.validation["loss"], prior)
 
 
