@@ -41,6 +41,9 @@ def controls(group: Group, bootstrap: Bootstrap, prefix: str) -> Table | None:
     named = sorted(source for source in sources if source is not None)
     seeds = {len(alike.chosen(one, target)) for one in compared for target in complete}
     notes = [f"From {', '.join(named)}: mean over the sources of a seed, then over seeds."] if named else []
+    left_out = [target for target in alike.targets if target not in complete]
+    if left_out and len(complete) > 1:
+        notes.append(f"Left out of the mean, since not all have a result there: {', '.join(left_out)}.")
     if len(seeds) > 1:
         notes.append(f"Over {min(seeds)} to {max(seeds)} seeds, as far as runs are there.")
     return Table(
