@@ -8,18 +8,21 @@ from promptpanda.report.gains import Bootstrap
 from promptpanda.report.results import gain_cell, interval_notes
 from promptpanda.report.study import Group
 from promptpanda.report.tables import Cell, Table
+from promptpanda.transfers.selection import AUTO
 
 
 def controls(group: Group, bootstrap: Bootstrap, prefix: str) -> Table | None:
     """Variants, and the methods beside them, by targets: gains over prompt tuning; None where there is no variant.
 
-    Of all methods count the runs from those sources that variants were run from, so that rows can be compared.
+    Of all methods count the runs from those sources that variants were run from, so that rows can be compared; fusions
+    where one of them was varied, and never a selection among sources.
     """
     varied = {(one.method, one.variant) for one in group.everything} - {
         (one.method, one.variant) for one in group.contenders
     }
     sources = {row.source for row in group.runs if (row.method, row.variant) in varied}
-    alike = replace(group, runs=tuple(row for row in group.runs if row.source in sources or not row.sources))
+    from_these = [row for row in group.runs if row.source in sources or not row.sources]
+    alike = replace(group, runs=tuple(row for row in from_these if row.method != AUTO))
     base = alike.baseline
     if not varied or base is None:
         return None

@@ -127,9 +127,11 @@ def gain_cell(gain: Gain | None) -> Cell:
 
 
 def costs(group: Group, prefix: str) -> Table:
-    """Work of every contender on one target with one seed, all that it needs counted."""
+    """Work of every contender and variant on one target with one seed, all that it needs counted."""
     rows = []
-    for one in group.contenders:
+    for one in group.everything:
+        if one.choice == "best" and one not in group.contenders:
+            continue
         trainings, seconds, runs = [], [], 0
         for target in group.targets:
             for seed, found in group.chosen(one, target).items():
