@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from promptpanda.evaluation.grid import Cell
 from promptpanda.sweep.exchange import read_rows
 from promptpanda.sweep.row import Row, in_force
 from promptpanda.tasks.shared_text import share_text
@@ -211,13 +212,13 @@ def choice(contest: Contest, lines: dict[str, Line], spread: float) -> Contestan
 
 
 def oracles(contests: list[Contest]) -> list[float]:
-    """The gain, on every seed, of the source (or none) that is best on the other seeds."""
-    tables = [{one.source: one.gain for one in contest.of("pot")} | {None: 0.0} for contest in contests]
-    found = []
-    for place, table in enumerate(tables):
-        others = tables[:place] + tables[place + 1 :] or tables
-        found.append(table[max(table, key=lambda source: np.mean([other[source] for other in others]))])
-    return found
+    """The gain, on every seed of a target, of the source (or none) that is best on the other seeds."""
+    tables = [{one.source or "": one.gain for one in contest.of("pot")} for contest in contests]
+    sources = tuple(sorted(set.intersection(*map(set, tables))))
+    gains = np.asarray([[table[source] for source in sources] for table in tables]).round(9)  # ties are ties
+    seeds = tuple(contest.seed for contest in contests)
+    cell = Cell(contests[0].target, seeds, sources, gains, np.zeros(len(contests)), {})
+    return [cell.oracle(place) for place in range(len(contests))]
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ def controls(group: Group, bootstrap: Bootstrap, prefix: str) -> Table | None:
     Of all methods count the runs from those sources that variants were run from, so that rows can be compared; fusions
     where one of them was varied, and never a selection among sources.
     """
-    varied = {(one.method, one.variant) for one in group.everything} - {
-        (one.method, one.variant) for one in group.contenders
-    }
+    varied = {(one.method, one.variant) for one in group.everything if one not in group.contenders}
     sources = {row.source for row in group.runs if (row.method, row.variant) in varied}
     from_these = [row for row in group.runs if row.source in sources or not row.sources]
     alike = replace(group, runs=tuple(row for row in from_these if row.method != AUTO))
@@ -27,20 +25,14 @@ def controls(group: Group, bootstrap: Bootstrap, prefix: str) -> Table | None:
     if not varied or base is None:
         return None
     rows: list[tuple[Cell, ...]] = []
-    bases: dict[str, list[str]] = {}
+    shown = []
     compared = [one for one in alike.everything if one.choice != "best" and one != base]
     complete = alike.complete_targets([base, *compared])
     for one in compared:
-        cells = [Cell(one.method_title)]
-        for target in alike.targets:
-            gain = bootstrap.gain(alike, one, base, target)
-            cells.append(gain_cell(gain))
-            if gain is not None:
-                found = bases.setdefault(gain.basis or "nothing", [])
-                found += [] if target in found else [target]
-        if len(complete) > 1:
-            cells.append(gain_cell(bootstrap.mean_gain(alike, one, base, complete)))
-        rows.append(tuple(cells))
+        gains = [bootstrap.gain(alike, one, base, target) for target in alike.targets]
+        shown += list(zip(alike.targets, gains, strict=True))
+        means = [bootstrap.mean_gain(alike, one, base, complete)] if len(complete) > 1 else []
+        rows.append((Cell(one.method_title), *map(gain_cell, [*gains, *means])))
     named = sorted(source for source in sources if source is not None)
     seeds = {len(alike.chosen(one, target)) for one in compared for target in complete}
     notes = [f"From {', '.join(named)}: mean over the sources of a seed, then over seeds."] if named else []
@@ -58,5 +50,5 @@ def controls(group: Group, bootstrap: Bootstrap, prefix: str) -> Table | None:
         ("method", *alike.targets, *([f"mean of {len(complete)}"] if len(complete) > 1 else [])),
         tuple(rows),
         (),
-        (*notes, *interval_notes(bases)),
+        (*notes, *interval_notes(shown)),
     )

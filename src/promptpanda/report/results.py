@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from promptpanda.report.gains import Bootstrap, Gain
 from promptpanda.report.study import Contender, Group
@@ -75,17 +75,11 @@ def gains(group: Group, bootstrap: Bootstrap, base_method: str, prefix: str) -> 
         return None
     name = METHODS[base_method].title
     rows = []
-    bases: dict[str, list[str]] = {}
+    shown = []
     for target in group.targets:
-        cells = [Cell(target)]
-        for one, base in compared:
-            gain = bootstrap.gain(group, one, base, target)
-            cells.append(gain_cell(gain))
-            if gain is not None:
-                found = bases.setdefault(gain.basis or "nothing", [])
-                if target not in found:
-                    found.append(target)
-        rows.append(tuple(cells))
+        found = [bootstrap.gain(group, one, base, target) for one, base in compared]
+        rows.append((Cell(target), *map(gain_cell, found)))
+        shown += [(target, gain) for gain in found]
     complete = group.complete_targets([part for pair in compared for part in pair])
     foot = []
     if len(complete) > 1:
@@ -99,7 +93,7 @@ def gains(group: Group, bootstrap: Bootstrap, base_method: str, prefix: str) -> 
         ("target", *(one.title for one, _ in compared)),
         tuple(rows),
         tuple(foot),
-        (*_base_notes(compared), *interval_notes(bases)),
+        (*_base_notes(compared), *interval_notes(shown)),
     )
 
 
@@ -247,12 +241,16 @@ def _base_notes(compared: Sequence[tuple[Contender, Contender]]) -> list[str]:
     ]
 
 
-def interval_notes(bases: dict[str, list[str]]) -> list[str]:
-    """How intervals were taken, where.
+def interval_notes(shown: Iterable[tuple[str, Gain | None]]) -> list[str]:
+    """How the intervals of a table were taken.
 
     Args:
-        bases: targets by what was resampled there (`Gain.basis`), `nothing` where nothing was.
+        shown: targets, and gains on them.
     """
+    bases: dict[str, list[str]] = {}  # targets by what was resampled there
+    for target, gain in shown:
+        if gain is not None and target not in (found := bases.setdefault(gain.basis or "nothing", [])):
+            found.append(target)
     notes = []
     if "test rows and seeds" in bases:
         notes.append(

@@ -117,9 +117,10 @@ class Training:
                 backbone.check_length(options.max_length, 0)
             self._streams = Streams(seed, backbone.device, restart)
             self._learner = Learner.of(backbone, objective, options, self._streams, start, trained)
-            vectors = sum(map(len, train.encoded.units or ()))
-            if trained == "head" and is_read_once(self._learner.readout, vectors, backbone.hidden_size):
-                self._learner.look(train)
+            if trained == "head":
+                vectors = sum(map(len, train.encoded.units or ()))
+                if is_read_once(self._learner.readout, vectors, backbone.hidden_size):
+                    self._learner.look(train)
             self._steps = Steps(self._learner, train, objective, options, distillation, unlabeled, self._streams)
         self._train, self._validation, self._objective, self._options = train, validation, objective, options
         self._distillation, self._trained = distillation, trained

@@ -87,14 +87,23 @@ def rungs(sources: int, total: int, finalists: int = FINALISTS) -> tuple[Rung, .
     return tuple(found)
 
 
+def validations(options: TrainingOptions, *, tracked: bool = False) -> int:
+    """Passes over the validation part in one training: one at its end, and one an epoch where that is validated.
+
+    Args:
+        tracked: whether every epoch is validated, early stopping or not.
+    """
+    return 1 + options.epochs * (tracked or options.early_stopping is not None)
+
+
 def planned_training(options: TrainingOptions, n_train: int, n_val: int, *, tracked: bool = False) -> float:
     """Examples trained in one training of a prompt, its validation and its signature (a third each) included.
 
     Args:
         options: settled ones.
-        tracked: whether every epoch is validated.
+        tracked: see `validations`.
     """
-    passes = 1 + options.epochs * (tracked or options.early_stopping is not None)
+    passes = validations(options, tracked=tracked)
     return options.epochs * n_train + (passes * n_val + min(EXAMPLES, n_train)) / 3
 
 

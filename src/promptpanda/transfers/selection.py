@@ -36,7 +36,7 @@ from promptpanda.transfers.estimators import (
 )
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING, check_methods
-from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race
+from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
 from promptpanda.transfers.ranking import fitting_cards, sound_sources
 from promptpanda.transfers.trial import Trial
 
@@ -269,7 +269,7 @@ def planned(
         unlabeled: texts without labels.
     """
     n_train, n_val, tracked = len(part.train), len(part.validation), part.protocol == "paper"
-    passes = 1 + options.epochs * (tracked or options.early_stopping is not None)
+    passes = validations(options, tracked=tracked)
     whole = options.epochs * n_train
     one = planned_training(options, n_train, n_val, tracked=tracked)
     racing = min(len(set(sources)), selection.survivors)
@@ -317,18 +317,21 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
     after, result = raced(trial.among(pruned.survivors, {}), pruned, selection)
-    able = methods if after.sources else tuple(method for method in methods if not method.needs_source)
-    return select(after, pruned, result, sound([after], able), plan)
+    return select(after, pruned, result, sound([after], methods), plan)
 
 
 def sound(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Method, ...]:
-    """The methods whose training holds on all trials; the others are told, and out of the contest.
+    """The methods that can train on all trials: with sources where they need them, and without diverging.
+
+    What diverges is told, and out of the contest.
 
     Raises:
         PandaError: prompt tuning, which all are compared with, diverged.
     """
     kept = []
     for method in methods:
+        if method.needs_source and not all(trial.sources for trial in trials):
+            continue
         try:
             for trial in trials:
                 trial.outcome(method)

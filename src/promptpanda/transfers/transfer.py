@@ -206,8 +206,6 @@ def transfer(
     if auto:
         runs = [raced(trial, one, selection) for trial, one in zip(trials, pruned, strict=True)]
         trials = [trial for trial, _ in runs]
-        if not all(trial.sources for trial in trials):
-            contestants = tuple(method for method in contestants if not method.needs_source)
         contestants = sound(trials, contestants)
         selections = tuple(
             select(trial, one, result, contestants, plan) for (trial, result), one in zip(runs, pruned, strict=True)
