@@ -163,7 +163,7 @@ class DataChoice:
             seeds = tuple(int(part) for part in self.seeds.split(","))
         except ValueError as error:
             raise PandaError(f"--seeds must be numbers with commas, such as 0,1,2; found {self.seeds!r}.") from error
-        from promptpanda.transfers.transfer import check_seeds
+        from promptpanda.transfers.request import check_seeds
 
         return check_seeds(seeds)
 

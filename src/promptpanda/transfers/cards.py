@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING
 
 from promptpanda.bank.card import BackboneCard, Card, DistillationCard, EpochCard, SourceCard, environment
 from promptpanda.bank.peft_format import peft_form
 from promptpanda.bank.signature import Signature
 from promptpanda.files import digest
 from promptpanda.training.loop import Fitted
-
-if TYPE_CHECKING:
-    from promptpanda.transfers.method import Method
-    from promptpanda.transfers.trial import Trial
+from promptpanda.transfers.method import Method, MethodContext
 
 
 def card_of(
-    trial: Trial, method: Method, fitted: Fitted, signature: Signature | None, *, id: str, run: str, series: str
+    context: MethodContext,
+    method: Method,
+    fitted: Fitted,
+    signature: Signature | None,
+    *,
+    id: str,
+    run: str,
+    series: str,
 ) -> Card:
-    """The card of a method's outcome on a trial.
+    """The card of a method's outcome on a context.
 
     Args:
         signature: of its prompt; making it counts as forward passes.
@@ -29,52 +32,52 @@ def card_of(
         id=id,
         run=run,
         series=series,
-        task=trial.task.spec,
-        labels=trial.task.labels,
+        task=context.task.spec,
+        labels=context.task.labels,
         method=method.name,
-        sources=_sources(trial, method),
-        distillation=_distillation(trial, method, fitted),
-        transferability=trial.transferability if len(trial.sources_of(method)) == 1 else {},
-        backbone=BackboneCard.of(trial.backbone),
+        sources=_sources(context, method),
+        distillation=_distillation(context, method, fitted),
+        transferability=context.transferability if len(context.sources_of(method)) == 1 else {},
+        backbone=BackboneCard.of(context.backbone),
         prompt_kind=None if fitted.prompt is None else fitted.prompt.kind,
         prompt_length=0 if fitted.prompt is None else fitted.prompt.length,
         readout=fitted.head.readout,
         weights_kept=fitted.backbone is None,
         threshold=fitted.objective.threshold,
-        options=trial.options,
-        protocol=trial.partition.protocol,
-        seed=trial.seed,
-        n_train=len(trial.partition.train),
-        n_val=len(trial.partition.validation),
-        data_fingerprint=digest([trial.partition.train.fingerprint, trial.partition.validation.fingerprint]),
+        options=context.options,
+        protocol=context.partition.protocol,
+        seed=context.seed,
+        n_train=len(context.partition.train),
+        n_val=len(context.partition.validation),
+        data_fingerprint=digest([context.partition.train.fingerprint, context.partition.validation.fingerprint]),
         validation=fitted.validation,
-        validation_seen=set(trial.partition.validation.texts) <= set(trial.partition.train.texts),
+        validation_seen=set(context.partition.validation.texts) <= set(context.partition.train.texts),
         curve=tuple(EpochCard(train_loss=e.train_loss, validation=e.validation) for e in fitted.curve),
         example_steps=fitted.example_steps,
         forward_examples=fitted.forward_examples + (0 if signature is None else signature.examples),
         seconds=fitted.seconds,
         diverged=fitted.diverged,
         warnings=fitted.warnings,
-        peft=peft_form(trial.backbone, fitted.prompt, fitted.head, trial.task.kind),
-        environment=environment(trial.backbone),
+        peft=peft_form(context.backbone, fitted.prompt, fitted.head, context.task.kind),
+        environment=environment(context.backbone),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
-def _sources(trial: Trial, method: Method) -> tuple[SourceCard, ...]:
-    sources = trial.sources_of(method)
-    weights = trial.weights(method).tolist() if method.sources == "several" else [None] * len(sources)
+def _sources(context: MethodContext, method: Method) -> tuple[SourceCard, ...]:
+    sources = context.sources_of(method)
+    weights = context.weights(method).tolist() if method.sources == "several" else [None] * len(sources)
     return tuple(
         SourceCard(id=source.id, task=source.task, checksum=source.checksum, weight=weight)
         for source, weight in zip(sources, weights, strict=True)
     )
 
 
-def _distillation(trial: Trial, method: Method, fitted: Fitted) -> DistillationCard | None:
+def _distillation(context: MethodContext, method: Method, fitted: Fitted) -> DistillationCard | None:
     if fitted.distillation is None or method.teacher is None:
         return None
-    options = trial.distillation
-    teachers = [one.card.id for one in trial.teachers(method)] or [options.teacher]
+    options = context.distillation
+    teachers = [one.card.id for one in context.teachers(method)] or [options.teacher]
     return DistillationCard(
         rule=options.coefficient,
         coefficient=fitted.distillation.coefficient,
@@ -83,7 +86,7 @@ def _distillation(trial: Trial, method: Method, fitted: Fitted) -> DistillationC
         teacher=teachers[0],
         fused_with=tuple(teachers[1:]),
         student=options.student,
-        n_unlabeled=len(trial.unlabeled or ()) if method.unlabeled else 0,
+        n_unlabeled=len(context.unlabeled or ()) if method.unlabeled else 0,
         unlabeled_weight=options.unlabeled_weight if method.unlabeled else None,
         confidence=options.confidence and method.unlabeled,
     )

@@ -1,17 +1,88 @@
-"""What a method is: where it starts, whom it hears, what learns, and which options concern it."""
+"""What a method is: where it starts, whom it learns from, what learns, and which options concern it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
+import numpy as np
+
+from promptpanda.backbone import Backbone
+from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
+from promptpanda.prompts.prompt import Prompt
+from promptpanda.tasks.inputs import Input
+from promptpanda.tasks.protocol import Partition
+from promptpanda.tasks.task import Task
+from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled
+from promptpanda.training.inference import Data
 from promptpanda.training.learner import Trained
-from promptpanda.training.loop import Fitted
+from promptpanda.training.loop import Fitted, Training
+from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
 
-if TYPE_CHECKING:
-    from promptpanda.transfers.trial import Trial
+
+class MethodContext(Protocol):
+    """What a method has to work with: one target and seed, its sources, and trainings on them.
+
+    Attributes:
+        options: settled ones, with the shape of the source's prompt.
+        distillation: of students.
+        unlabeled: texts of the target without labels; None where there are none.
+        train_data, validation_data: encoded parts of the budget; test data is not within reach.
+        objective: the target's loss and predictions.
+        transferability: what estimators say of the best source; empty without one.
+    """
+
+    @property
+    def backbone(self) -> Backbone: ...
+    @property
+    def task(self) -> Task: ...
+    @property
+    def partition(self) -> Partition: ...
+    @property
+    def options(self) -> TrainingOptions: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def distillation(self) -> DistillationOptions: ...
+    @property
+    def unlabeled(self) -> tuple[Input, ...] | None: ...
+    @property
+    def train_data(self) -> Data: ...
+    @property
+    def validation_data(self) -> Data: ...
+    @property
+    def objective(self) -> Objective: ...
+    @property
+    def transferability(self) -> dict[str, float]: ...
+
+    def sources_of(self, method: Method) -> tuple[SourcePrompt, ...]:
+        """The sources that a method starts from."""
+
+    def weights(self, method: Method) -> np.ndarray:
+        """How much each of them counts. *Shape:* (sources,)."""
+
+    def fused_source(self, method: Method) -> Prompt:
+        """The prompt that they are together; of one source, its prompt."""
+
+    def teachers(self, method: Method) -> tuple[TrainedPrompt, ...]:
+        """The trained teachers of a method, one a source; none for a random teacher."""
+
+    def coefficient_of(self, method: Method) -> float:
+        """The weight of a method's distillation."""
+
+    def training(
+        self,
+        method: Method,
+        *,
+        start: Prompt | None = None,
+        distillation: Distillation | None = None,
+        unlabeled: Unlabeled | None = None,
+        restart: int = 0,
+        epochs: int | None = None,
+    ) -> Training:
+        """A training of the method before its first step; `run()` carries it out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +95,7 @@ class Method:
         reference: where it comes from.
         sources: how many source prompts it starts from: none, one, or several (as many as there are).
         teacher: the method whose outcome it is distilled from (with several sources, the outcomes), or None.
-        run: trains on a trial.
+        run: trains on a target and seed.
         trained: what learns beside the head.
         unlabeled: whether it learns from unlabelled text too.
         trainings: what it takes, in trainings, without its teachers and its unlabelled text.
@@ -35,7 +106,7 @@ class Method:
     reference: str
     sources: Literal["none", "one", "several"]
     teacher: Method | None
-    run: Callable[[Trial], Fitted]
+    run: Callable[[MethodContext], Fitted]
     trained: Trained = "prompt"
     unlabeled: bool = False
     trainings: int = 1

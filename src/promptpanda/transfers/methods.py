@@ -7,21 +7,20 @@ from dataclasses import replace
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.training.loop import Fitted, TrainingDivergedError
-from promptpanda.transfers.method import Method
+from promptpanda.transfers.method import Method, MethodContext
 from promptpanda.transfers.teaching import distil
-from promptpanda.transfers.trial import Trial
 
 
-def _prompt_tuning(trial: Trial) -> Fitted:
-    return trial.training(PROMPT_TUNING).run()
+def _prompt_tuning(context: MethodContext) -> Fitted:
+    return context.training(PROMPT_TUNING).run()
 
 
-def _pot(trial: Trial) -> Fitted:
-    return trial.training(POT, start=trial.fused_source(POT)).run()
+def _pot(context: MethodContext) -> Fitted:
+    return context.training(POT, start=context.fused_source(POT)).run()
 
 
-def _panda(trial: Trial) -> Fitted:
-    return distil(trial, PANDA)
+def _panda(context: MethodContext) -> Fitted:
+    return distil(context, PANDA)
 
 
 PROMPT_TUNING = Method(
@@ -36,12 +35,12 @@ POT = Method("pot", "PoT", "SPoT, arXiv 2110.07904", sources="one", teacher=None
 PANDA = Method("panda", "PANDA", "arXiv 2208.10160", sources="one", teacher=POT, run=_panda)
 
 
-def _head_only(trial: Trial) -> Fitted:
-    return trial.training(HEAD_ONLY).run()
+def _head_only(context: MethodContext) -> Fitted:
+    return context.training(HEAD_ONLY).run()
 
 
-def _model_tuning(trial: Trial) -> Fitted:
-    return trial.training(MODEL_TUNING).run()
+def _model_tuning(context: MethodContext) -> Fitted:
+    return context.training(MODEL_TUNING).run()
 
 
 HEAD_ONLY = Method(
@@ -64,12 +63,12 @@ MODEL_TUNING = Method(
 )
 
 
-def _early_fusion(trial: Trial) -> Fitted:
-    return trial.training(EARLY_FUSION, start=trial.fused_source(EARLY_FUSION)).run()
+def _early_fusion(context: MethodContext) -> Fitted:
+    return context.training(EARLY_FUSION, start=context.fused_source(EARLY_FUSION)).run()
 
 
-def _late_fusion(trial: Trial) -> Fitted:
-    return distil(trial, LATE_FUSION)
+def _late_fusion(context: MethodContext) -> Fitted:
+    return distil(context, LATE_FUSION)
 
 
 EARLY_FUSION = Method(
@@ -90,12 +89,12 @@ LATE_FUSION = Method(
 )
 
 
-def _panda_unlabeled(trial: Trial) -> Fitted:
-    return distil(trial, PANDA_UNLABELED)
+def _panda_unlabeled(context: MethodContext) -> Fitted:
+    return distil(context, PANDA_UNLABELED)
 
 
-def _late_fusion_unlabeled(trial: Trial) -> Fitted:
-    return distil(trial, LATE_FUSION_UNLABELED)
+def _late_fusion_unlabeled(context: MethodContext) -> Fitted:
+    return distil(context, LATE_FUSION_UNLABELED)
 
 
 PANDA_UNLABELED = Method(
@@ -118,19 +117,19 @@ LATE_FUSION_UNLABELED = Method(
 )
 
 
-def _prompt_tuning_twice(trial: Trial) -> Fitted:
-    return trial.training(PROMPT_TUNING_TWICE, epochs=2 * trial.options.epochs).run()
+def _prompt_tuning_twice(context: MethodContext) -> Fitted:
+    return context.training(PROMPT_TUNING_TWICE, epochs=2 * context.options.epochs).run()
 
 
-def _best_of_two(trial: Trial) -> Fitted:
+def _best_of_two(context: MethodContext) -> Fitted:
     tried = []
     for restart in (0, 1):
         try:
-            tried.append(trial.training(BEST_OF_TWO, restart=restart).run())
+            tried.append(context.training(BEST_OF_TWO, restart=restart).run())
         except TrainingDivergedError:
             if restart == 1 and not tried:
                 raise
-    metric = trial.task.spec.metric
+    metric = context.task.spec.metric
     best = max(tried, key=lambda one: (one.diverged is None, one.validation[metric], -one.validation["loss"]))
     return replace(
         best,

@@ -1,0 +1,109 @@
+"""What is asked of a transfer: said once, checked before anything is loaded or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
+from promptpanda.errors import PandaError
+from promptpanda.tasks.protocol import Protocol
+from promptpanda.tasks.reading import Row
+from promptpanda.tasks.task import Task
+from promptpanda.training.distillation import DistillationOptions
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators import Cosine
+from promptpanda.transfers.method import Method
+from promptpanda.transfers.methods import PANDA_UNLABELED, PROMPT_TUNING, check_methods
+from promptpanda.transfers.selection import AUTO, CONTESTANTS, SelectionOptions
+
+DEFAULT_METHODS = ("prompt_tuning", "pot", "panda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferRequest:
+    """One transfer as it was asked for; see `promptpanda.transfer` for what the values mean.
+
+    Attributes:
+        task: the target.
+        source: a prompt, a path, an id, a task's name, `best` or `auto`.
+        methods: names in the registry; None takes those that go with the source.
+        options: of training; what is left open is settled by kind and amount of data.
+        distillation: of PANDA's student.
+        cosine: of PANDA's metric.
+        selection: of `auto`; None takes the default, and is all that other sources allow.
+        protocol: `clean` or `paper`.
+        train_examples: the whole budget, training and validation part together; None takes all.
+        test_examples: test examples at most; None takes all.
+        seeds: each once, from 0.
+        unlabeled: rows of the target without labels.
+        ablation: whether the controls are trained too.
+
+    Raises:
+        PandaError: values that do not go together.
+    """
+
+    task: Task
+    source: str | Path | SourcePrompt | TrainedPrompt = AUTO
+    methods: Sequence[str] | None = None
+    options: TrainingOptions = field(default_factory=TrainingOptions)
+    distillation: DistillationOptions = field(default_factory=DistillationOptions)
+    cosine: Cosine = field(default_factory=Cosine)
+    selection: SelectionOptions | None = None
+    protocol: Protocol = "clean"
+    train_examples: int | None = None
+    test_examples: int | None = None
+    seeds: Sequence[int] = (0,)
+    unlabeled: Sequence[Row] | None = None
+    ablation: bool = False
+
+    def __post_init__(self) -> None:
+        if self.selection is not None and self.source != AUTO:
+            raise PandaError("--survivors, --finalists and --refit are for --source auto; leave them out, or say that.")
+        _ = self.contestants
+        if self.selection is not None and not self.takes_source:
+            raise PandaError(
+                "--survivors, --finalists and --refit are for choosing a source, and none of the methods starts from "
+                "one; leave them out, or add pot or panda to --methods."
+            )
+        object.__setattr__(self, "seeds", check_seeds(self.seeds))
+        self.selection_options.check(self.options, self.protocol)
+
+    @cached_property
+    def _asked(self) -> tuple[Method, ...]:
+        default = CONTESTANTS if self.source == AUTO else DEFAULT_METHODS
+        asked = check_methods(tuple(default if self.methods is None else self.methods))
+        if self.unlabeled is not None and not any(method.unlabeled for method in asked):
+            asked = (*asked, PANDA_UNLABELED)
+        return asked
+
+    @property
+    def takes_source(self) -> bool:
+        """Whether any method starts from a source prompt."""
+        return self.ablation or any(method.needs_source for method in self._asked)
+
+    @property
+    def selects(self) -> bool:
+        """Whether `auto` chooses the source."""
+        return self.source == AUTO and self.takes_source
+
+    @cached_property
+    def contestants(self) -> tuple[Method, ...]:
+        """The methods that are tried; those of `auto` always include prompt tuning."""
+        if not self.selects:
+            return self._asked
+        return check_methods((PROMPT_TUNING.name, *(method.name for method in self._asked)))
+
+    @property
+    def selection_options(self) -> SelectionOptions:
+        """Those of `auto`, the default where none were given."""
+        return self.selection or SelectionOptions()
+
+
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds. Raises PandaError if there is none, one is negative, or one comes twice."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise PandaError(f"Seeds are numbers from 0, at least one, each once; found {list(seeds)}.")
+    return tuple(seeds)

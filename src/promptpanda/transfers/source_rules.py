@@ -1,0 +1,123 @@
+"""Where the sources of a transfer come from: nowhere, from names, from the top of a ranking, or from a selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
+from promptpanda.training.defaults import told
+from promptpanda.transfers.contest import Contest
+from promptpanda.transfers.method import Method
+from promptpanda.transfers.selection import Entrants, Pruned, planned, raced, select, sound
+from promptpanda.transfers.setting import Setting
+from promptpanda.transfers.sources import find_sources, named
+from promptpanda.transfers.trial import Trial
+
+Sources = tuple[SourcePrompt, ...]
+
+
+class SourceRule(Protocol):
+    """Finds the sources of every seed, and holds the contest that goes with them."""
+
+    def find(self, setting: Setting) -> list[Sources]:
+        """The sources of every seed, best first."""
+
+    def able(self, methods: Sequence[Method]) -> tuple[Method, ...]:
+        """The methods that can start from what was found."""
+
+    def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
+        """Train the methods on the trials, and keep what decides among them."""
+
+
+class NoSource:
+    """None of the methods starts from a source."""
+
+    def find(self, setting: Setting) -> list[Sources]:
+        return [()] * len(setting.request.seeds)
+
+    def able(self, methods: Sequence[Method]) -> tuple[Method, ...]:
+        return tuple(methods)
+
+    def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
+        return Contest.held(trials, methods, setting.test)
+
+
+class NamedSource(NoSource):
+    """The source is a prompt, or what a name, a path or `best` means; names with commas are several."""
+
+    def find(self, setting: Setting) -> list[Sources]:
+        request = setting.request
+        source: str | SourcePrompt | TrainedPrompt = (
+            str(request.source) if isinstance(request.source, Path) else request.source
+        )
+        found = [
+            find_sources(
+                one,
+                tuple(request.seeds),
+                request.task,
+                setting.backbone,
+                setting.bank,
+                setting.views[0],
+                request.cosine,
+                setting.progress,
+            )
+            for one in named(source)
+        ]
+        return list(zip(*found, strict=True))
+
+
+class SelectedSource:
+    """`auto`: forward passes prune the bank, a race decides among the survivors (transfers/selection.py)."""
+
+    def __init__(self) -> None:
+        self._pruned: list[Pruned] = []
+        self._plan = 0.0
+
+    def find(self, setting: Setting) -> list[Sources]:
+        """The survivors of every seed; what the selection will take is told first."""
+        request, options = setting.request, setting.request.selection_options
+        entrants = Entrants.of(request.task, setting.backbone, setting.bank, request.options, setting.progress)
+        tasks = [card.task.name for card in entrants.of_seed(request.seeds[0])]
+        self._plan = planned(
+            request.contestants if tasks else _without_source(request.contestants),
+            setting.options,
+            setting.views[0],
+            setting.partitions[0],
+            options,
+            tasks,
+            0 if setting.unlabeled is None else len(setting.unlabeled[0]),
+        )
+        setting.progress.note(
+            f"--source auto will take about {self._plan:.1f} trainings a seed; one is {told(setting.options)}."
+        )
+        self._pruned = entrants.pruned(setting.views, request.seeds, request.cosine, options.survivors)
+        return [one.survivors for one in self._pruned]
+
+    def able(self, methods: Sequence[Method]) -> tuple[Method, ...]:
+        if all(one.survivors for one in self._pruned):
+            return tuple(methods)
+        return _without_source(methods)
+
+    def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
+        options = setting.request.selection_options
+        runs = [raced(trial, one, options) for trial, one in zip(trials, self._pruned, strict=True)]
+        after = [trial for trial, _ in runs]
+        finishing = sound(after, methods)
+        selections = tuple(
+            select(trial, one, result, finishing, self._plan)
+            for (trial, result), one in zip(runs, self._pruned, strict=True)
+        )
+        return Contest.held(after, finishing, setting.test, selections)
+
+
+def source_rule(setting: Setting) -> SourceRule:
+    """The rule that a request asks for."""
+    if setting.request.selects:
+        return SelectedSource()
+    return NamedSource() if setting.request.takes_source else NoSource()
+
+
+def _without_source(methods: Sequence[Method]) -> tuple[Method, ...]:
+    return tuple(method for method in methods if not method.needs_source)
