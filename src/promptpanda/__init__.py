@@ -18,21 +18,28 @@ if TYPE_CHECKING:
     from promptpanda.prompts.prompt import Prompt
     from promptpanda.tasks.catalog import load_task, own_task
     from promptpanda.training.options import TrainingOptions
-    from promptpanda.transfers.predict import predict
+    from promptpanda.transfers.estimators import Estimator
+    from promptpanda.transfers.method import Method
+    from promptpanda.transfers.predict import evaluate, predict
     from promptpanda.transfers.ranking import rank
+    from promptpanda.transfers.registration import register
     from promptpanda.transfers.transfer import train, transfer
 
 _HOMES = {
     "Backbone": "backbone",
     "Bank": "bank.bank",
+    "Estimator": "transfers.estimators",
+    "Method": "transfers.method",
     "PandaError": "errors",
     "Prompt": "prompts.prompt",
     "TrainedPrompt": "bank.folder",
     "TrainingOptions": "training.options",
+    "evaluate": "transfers.predict",
     "load_task": "tasks.catalog",
     "own_task": "tasks.catalog",
     "predict": "transfers.predict",
     "rank": "transfers.ranking",
+    "register": "transfers.registration",
     "train": "transfers.transfer",
     "transfer": "transfers.transfer",
 }
@@ -40,15 +47,19 @@ _HOMES = {
 __all__ = [
     "Backbone",
     "Bank",
+    "Estimator",
+    "Method",
     "PandaError",
     "Prompt",
     "TrainedPrompt",
     "TrainingOptions",
     "__version__",
+    "evaluate",
     "load_task",
     "own_task",
     "predict",
     "rank",
+    "register",
     "train",
     "transfer",
 ]

@@ -83,7 +83,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file. Raises PandaError if it is not one."""
     try:
         with safe_open(path, framework="pt") as file:
-            # Clones start at addresses that torch aligns; in the file they do not, and the last bits of a product follow.
+            # Clones start where torch aligns them; in the file they do not, and a product's last bits follow that.
             return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}
     except FileNotFoundError as error:
         raise PandaError(f"{path} is missing; only safetensors files are read.") from error

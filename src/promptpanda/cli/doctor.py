@@ -86,6 +86,8 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
     from promptpanda.bank.bank import Bank
     from promptpanda.models import EMBEDDED, embedded_model
     from promptpanda.tasks.catalog import catalog_names, load_task
+    from promptpanda.transfers.estimators import ESTIMATORS
+    from promptpanda.transfers.methods import METHODS
 
     embedded = embedded_model()
     tasks = [load_task(name, data_dir=data_dir) for name in catalog_names()]
@@ -104,6 +106,8 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
         "data root": None if data_dir is None else str(data_dir),
         "prompts in the bank": len(cards),
         "damaged prompts": problems,
+        "plugins": [*METHODS.foreign(), *ESTIMATORS.foreign()],
+        "broken plugins": [*METHODS.problems(), *ESTIMATORS.problems()],
     }
     if json:
         output.print_json(facts)

@@ -99,6 +99,7 @@ class Method:
         trained: what learns beside the head.
         unlabeled: whether it learns from unlabelled text too.
         trainings: what it takes, in trainings, without its teachers and its unlabelled text.
+        version: of a method from elsewhere; runs of another version are other runs. Ours go by the package's.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Method:
     trained: Trained = "prompt"
     unlabeled: bool = False
     trainings: int = 1
+    version: str = ""
 
     @property
     def needs_source(self) -> bool:

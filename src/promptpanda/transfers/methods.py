@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from promptpanda.errors import PandaError, suggest
+from promptpanda.plugins import Registry, said
 from promptpanda.training.loop import Fitted, TrainingDivergedError
 from promptpanda.transfers.method import Method, MethodContext
 from promptpanda.transfers.teaching import distil
@@ -158,7 +159,7 @@ BEST_OF_TWO = Method(
     trainings=2,
 )
 
-METHODS: dict[str, Method] = {
+_OWN = {
     method.name: method
     for method in (
         PROMPT_TUNING,
@@ -176,11 +177,33 @@ METHODS: dict[str, Method] = {
 }
 
 
+def _plugin(entry: object, name: str, source: str) -> Method:
+    """A method from elsewhere, whose failures become sentences. Raises PandaError if it is none."""
+    if not isinstance(entry, Method):
+        raise PandaError(f"{name!r} of {source} is a {type(entry).__name__}; a method is a promptpanda.Method.")
+    if entry.name != name:
+        raise PandaError(f"The method {entry.name!r} of {source} is registered as {name!r}; give both one name.")
+
+    def run(context: MethodContext) -> Fitted:
+        try:
+            return entry.run(context)
+        except (PandaError, KeyboardInterrupt):
+            raise
+        except Exception as error:  # a stranger's code may raise anything
+            raise PandaError(f"The method {name} of {source} failed: {said(error)}; leave it out.") from error
+
+    return replace(entry, run=run, version=entry.version or source)
+
+
+METHODS: Registry[Method] = Registry("promptpanda.methods", _OWN, _plugin)
+
+
 def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
     """The methods of these names, each once, in the registry's order. Raises PandaError for an unknown name."""
     for name in names:
         if name not in METHODS:
-            raise PandaError(f"No method '{name}'; known are {', '.join(METHODS)}.{suggest(name, METHODS)}")
+            why = "".join(f" {problem}" for problem in METHODS.problems() if f"'{name}'" in problem)
+            raise PandaError(f"No method '{name}'; known are {', '.join(METHODS)}.{suggest(name, METHODS)}{why}")
     if not names:
         raise PandaError(f"At least one method is needed; known are {', '.join(METHODS)}.")
     return tuple(method for name, method in METHODS.items() if name in names)

@@ -320,6 +320,8 @@ class Trial:
             "source": sorted(one.series for one in sources) if several else sources[0].series if sources else None,
             "threads": torch.get_num_threads(),
         }
+        if method.version:
+            series["method_version"] = method.version
         run = series | {
             "seed": self.seed,
             "train": self.partition.train.fingerprint,

@@ -1,13 +1,21 @@
 """Transferability estimators: scores of (source prompt, target) before the transfer is trained."""
 
 from promptpanda.transfers.estimators.base import COSTS, Cost, Estimator, IncomparableError, Needs
-from promptpanda.transfers.estimators.registry import DEFAULT_ESTIMATOR, PANDA_METRIC, estimates, estimators, preferred
+from promptpanda.transfers.estimators.registry import (
+    DEFAULT_ESTIMATOR,
+    ESTIMATORS,
+    PANDA_METRIC,
+    estimates,
+    estimators,
+    preferred,
+)
 from promptpanda.transfers.estimators.signatures import Cosine
 from promptpanda.transfers.estimators.view import TargetView
 
 __all__ = [
     "COSTS",
     "DEFAULT_ESTIMATOR",
+    "ESTIMATORS",
     "PANDA_METRIC",
     "Cosine",
     "Cost",

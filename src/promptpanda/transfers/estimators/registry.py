@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.transfers.estimators.base import Estimator, IncomparableError
+from promptpanda.errors import PandaError
+from promptpanda.plugins import Registry, said
+from promptpanda.transfers.estimators.base import COSTS, Estimator, IncomparableError, Needs
 from promptpanda.transfers.estimators.formats import SameFormat
 from promptpanda.transfers.estimators.h_score import HScore
 from promptpanda.transfers.estimators.logme import LogME
@@ -16,6 +19,67 @@ from promptpanda.transfers.estimators.view import TargetView
 
 DEFAULT_ESTIMATOR = "probe_r2"  # orders rankings, prunes banks and leads expectations: docs/results says why
 PANDA_METRIC = "cosine"  # governs the adaptive coefficient, as in the paper, and the weights of fusions
+
+
+def _plugin(entry: object, name: str, source: str) -> Estimator:
+    """An estimator from elsewhere: an instance, or a class that needs no arguments. Raises PandaError if it is none."""
+    try:
+        made = entry() if isinstance(entry, type) else entry
+    except Exception as error:  # a stranger's code may raise anything
+        raise PandaError(f"The estimator {name} of {source} cannot be made: {said(error)}; leave it out.") from error
+    if not isinstance(made, Estimator):
+        raise PandaError(f"{name!r} of {source} is a {type(made).__name__}; an estimator is a promptpanda.Estimator.")
+    if made.needs not in COSTS:
+        raise PandaError(f"The estimator {name} of {source} needs {made.needs!r}; known are {', '.join(COSTS)}.")
+    return PluginEstimator(name, source, made)
+
+
+@dataclass(frozen=True)
+class PluginEstimator(Estimator):
+    """An estimator from elsewhere: where its code fails, or what it says is not finite, it has nothing to say."""
+
+    name: str
+    source: str
+    wrapped: Estimator
+
+    @property
+    def reference(self) -> str:  # type: ignore[override]  # of an instance here
+        return f"{getattr(self.wrapped, 'reference', '') or 'no reference'} ({self.source})"
+
+    @property
+    def needs(self) -> Needs:
+        return self.wrapped.needs
+
+    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+        try:
+            found = float(self.wrapped.score(source, target))
+        except PandaError:
+            raise
+        except Exception as error:  # a stranger's code may raise anything
+            problem = f"The estimator {self.name} of {self.source} failed: {said(error)}; it is left out."
+            ESTIMATORS.report(problem)
+            raise IncomparableError(problem) from error
+        if not math.isfinite(found):
+            raise IncomparableError(f"The estimator {self.name} of {self.source} gave {found}.")
+        return found
+
+
+def _own(cosine: Cosine) -> dict[str, Estimator]:
+    return {
+        "same_format": SameFormat(),
+        "cosine": replace(cosine, prompt="source"),
+        "on": ActivatedNeurons(),
+        "logme": LogME(),
+        "h_score": HScore(),
+        "probe": Probe(),
+        "probe_r2": Probe("explained"),
+        "cosine_own": replace(cosine, prompt="own"),
+        "on_own": ActivatedNeurons(prompt="own"),
+        "e_avg": AveragePrompt(),
+    }
+
+
+ESTIMATORS: Registry[Estimator] = Registry("promptpanda.estimators", _own(Cosine()), _plugin)
 
 
 def preferred() -> tuple[str, ...]:
@@ -31,18 +95,7 @@ def estimators(cosine: Cosine | None = None) -> dict[str, Estimator]:
             `cosine_own` each side under its own; likewise `on` and `on_own`.
     """
     cosine = cosine or Cosine()
-    return {
-        "same_format": SameFormat(),
-        "cosine": replace(cosine, prompt="source"),
-        "on": ActivatedNeurons(),
-        "logme": LogME(),
-        "h_score": HScore(),
-        "probe": Probe(),
-        "probe_r2": Probe("explained"),
-        "cosine_own": replace(cosine, prompt="own"),
-        "on_own": ActivatedNeurons(prompt="own"),
-        "e_avg": AveragePrompt(),
-    }
+    return {**ESTIMATORS, **_own(cosine)}
 
 
 def estimates(source: SourcePrompt | None, target: TargetView, cosine: Cosine | None = None) -> dict[str, float]:
