@@ -13,7 +13,7 @@ SHELL := bash
 python := .venv/bin/python
 pip_install := $(python) -m pip install --quiet --disable-pip-version-check $(PIP_ARGS)
 
-.PHONY: demo install test lint bench clean help
+.PHONY: demo install test lint docs bench clean help
 
 demo: .venv/.demo-ready  ## Install what is missing, then run the demo; ARGS="..." goes to `panda demo`
 	@.venv/bin/panda demo $(ARGS)
@@ -29,11 +29,14 @@ lint: .venv/.dev-ready  ## Check style, format and types: ruff and mypy
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 
+docs: .venv/.dev-ready  ## Build the documentation into docs/_build/html; warnings are errors
+	@.venv/bin/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+
 bench: .venv/.dev-ready  ## Measure speed beside PEFT and the machine's limit; ARGS="..." goes to the script
 	@$(python) benchmarks/speed.py $(ARGS)
 
 clean:  ## Remove .venv, caches, build output and panda-demo/; a bank/ and runs/ stay
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist panda-demo
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist docs/_build docs/commands.md panda-demo
 	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## List the targets
