@@ -28,6 +28,24 @@ def shuffled_batches(lengths: np.ndarray, size: int, rng: np.random.Generator) -
     return [batches[index] for index in rng.permutation(len(batches))]
 
 
+def paired_batches(classes: np.ndarray, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """One epoch: every example once, examples of one class in twos, so that few of a class still meet.
+
+    Args:
+        classes: of each example. *Shape:* (examples,).
+        size: examples a batch; an even size keeps all twos together.
+    """
+    order = rng.permutation(len(classes))
+    twos: list[np.ndarray] = []
+    alone: list[np.ndarray] = []
+    for name in np.unique(classes):
+        members = order[classes[order] == name]
+        twos.extend(members[cut : cut + 2] for cut in range(0, len(members) - 1, 2))
+        alone.extend([members[-1:]] if len(members) % 2 else [])
+    drawn = np.concatenate([*(twos[place] for place in rng.permutation(len(twos))), *alone])
+    return [drawn[cut : cut + size] for cut in range(0, len(drawn), size)]
+
+
 class Cycle:
     """Endless draws of examples: all once in random order, then all again in another."""
 

@@ -67,6 +67,14 @@ def fresh_head(hidden_size: int, outputs: int, *, bias: bool, generator: torch.G
     return head
 
 
+def no_head(hidden_size: int) -> nn.Linear:
+    """A head that hands on what it reads, and does not learn."""
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, hidden_size, hidden_size, bias=False)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(hidden_size))
+    return head.requires_grad_(False)
+
+
 def folded(head: nn.Linear, *, scale: float, shift: float, readout: HeadReadout) -> Head:
     """The head with the objective's scale and shift folded into weight and bias.
 

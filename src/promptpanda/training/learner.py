@@ -16,7 +16,7 @@ from promptpanda.prompts.dropout import keep_mask
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
 from promptpanda.tasks.encoding import Layout
-from promptpanda.training.heads import Head, HeadReadout, features, folded, fresh_head
+from promptpanda.training.heads import Head, HeadReadout, features, folded, fresh_head, no_head
 from promptpanda.training.inference import Data, forward
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
@@ -141,7 +141,10 @@ class Learner:
             prompt = _prompt(backbone, options, streams, start).to(backbone.device)
         if trained == "model":
             backbone = backbone.trainable_copy()
-        head = fresh_head(backbone.hidden_size, objective.outputs, bias=readout != "last", generator=streams.head)
+        if objective.headless:
+            head = no_head(backbone.hidden_size)
+        else:
+            head = fresh_head(backbone.hidden_size, objective.outputs, bias=readout != "last", generator=streams.head)
         return cls(backbone, prompt, head.to(backbone.device), readout, options.dropout, streams.dropout)
 
     @property
@@ -168,9 +171,12 @@ class Learner:
         self.seen = Seen.of(rows, self.backbone.device)
 
     def outputs(self, batch: TextBatch, layout: Layout) -> Tensor:
-        """Outputs in training, with dropout. *Shape:* (rows, outputs) or (rows, units, outputs)."""
+        """Outputs in training, with dropout of what a learning head reads.
+
+        *Shape:* (rows, outputs) or (rows, units, outputs).
+        """
         read = self._read(batch, layout)
-        if self.dropout > 0:
+        if self.dropout > 0 and self.head.weight.requires_grad:
             read = read * keep_mask(read.shape, self.dropout, read.device, self.generator) / (1 - self.dropout)
         outputs: Tensor = self.head(read)
         return outputs

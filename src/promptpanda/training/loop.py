@@ -162,6 +162,16 @@ class Training:
         return self._stopped or self._diverged is not None or self.done >= self.total
 
     @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return self._seconds
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """The prompt as it stands, on the CPU; None where none is trained."""
+        return self._learner.frozen(self._objective)[0]
+
+    @property
     def diverged(self) -> str | None:
         """Why it cannot go on, or None."""
         return self._diverged

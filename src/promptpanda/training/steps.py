@@ -11,7 +11,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from promptpanda.tasks.encoding import Encoded, Layout
-from promptpanda.training.batching import Cycle, shuffled_batches
+from promptpanda.training.batching import Cycle
 from promptpanda.training.distillation import Distillation, Unlabeled
 from promptpanda.training.inference import Data
 from promptpanda.training.learner import Learner, Streams
@@ -129,7 +129,8 @@ class Steps:
 
     def _draw(self) -> None:
         self._drawn_from = self._order.bit_generator.state
-        self._batches = shuffled_batches(self._train.encoded.lengths, self._options.batch_size, self._order)
+        lengths, size = self._train.encoded.lengths, self._options.batch_size
+        self._batches = self._objective.batches(lengths, self._targets, size, self._order)
 
     def _step(self, indices: np.ndarray) -> float:
         learner, accelerator, optimizer = self._learner, self._accelerator, self._optimizer

@@ -13,6 +13,7 @@ from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.inputs import Input
 from promptpanda.tasks.protocol import Partition
+from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
 from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled
 from promptpanda.training.inference import Data
@@ -81,8 +82,13 @@ class MethodContext(Protocol):
         unlabeled: Unlabeled | None = None,
         restart: int = 0,
         epochs: int | None = None,
+        objective: Objective | None = None,
     ) -> Training:
-        """A training of the method before its first step; `run()` carries it out."""
+        """A training of the method before its first step; `run()` carries it out.
+
+        Args:
+            epochs, objective: others than the options' and the task's.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +105,7 @@ class Method:
         trained: what learns beside the head.
         unlabeled: whether it learns from unlabelled text too.
         trainings: what it takes, in trainings, without its teachers and its unlabelled text.
+        kinds: of tasks that it is defined for; None: all.
         version: of a method from elsewhere; runs of another version are other runs. Ours go by the package's.
     """
 
@@ -111,7 +118,12 @@ class Method:
     trained: Trained = "prompt"
     unlabeled: bool = False
     trainings: int = 1
+    kinds: tuple[Kind, ...] | None = None
     version: str = ""
+
+    def suits(self, kind: Kind) -> bool:
+        """Whether it is defined for a kind of task."""
+        return self.kinds is None or kind in self.kinds
 
     @property
     def needs_source(self) -> bool:

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.plugins import Registry, said
+from promptpanda.tasks.spec import Kind
 from promptpanda.training.loop import Fitted, TrainingDivergedError
 from promptpanda.transfers.method import Method, MethodContext
 from promptpanda.transfers.teaching import distil
+from promptpanda.transfers.warm_up import warmed_up
 
 
 def _prompt_tuning(context: MethodContext) -> Fitted:
@@ -159,6 +161,37 @@ BEST_OF_TWO = Method(
     trainings=2,
 )
 
+
+def _contrastive(context: MethodContext) -> Fitted:
+    return warmed_up(context, CONTRASTIVE)
+
+
+def _contrastive_pot(context: MethodContext) -> Fitted:
+    return warmed_up(context, CONTRASTIVE_POT)
+
+
+_CLASSES = (Kind.SINGLE_CLASSIFICATION, Kind.PAIR_CLASSIFICATION)
+CONTRASTIVE = Method(
+    "contrastive",
+    "contrastive warm-up",
+    "supervised contrastive learning, arXiv 2004.11362; pairs of few labels as in SetFit, arXiv 2209.11055",
+    sources="none",
+    teacher=None,
+    run=_contrastive,
+    trainings=2,
+    kinds=_CLASSES,
+)
+CONTRASTIVE_POT = Method(
+    "contrastive_pot",
+    "PoT with contrastive warm-up",
+    "SPoT, arXiv 2110.07904, and supervised contrastive learning, arXiv 2004.11362",
+    sources="one",
+    teacher=None,
+    run=_contrastive_pot,
+    trainings=2,
+    kinds=_CLASSES,
+)
+
 _OWN = {
     method.name: method
     for method in (
@@ -171,6 +204,8 @@ _OWN = {
         LATE_FUSION,
         PANDA_UNLABELED,
         LATE_FUSION_UNLABELED,
+        CONTRASTIVE,
+        CONTRASTIVE_POT,
         PROMPT_TUNING_TWICE,
         BEST_OF_TWO,
     )

@@ -109,6 +109,11 @@ class Trial:
     def check(self, method: Method) -> None:
         """Find out what a method lacks before anything is trained. Raises PandaError."""
         sources = self.sources_of(method)
+        if not method.suits(self.task.kind):
+            raise PandaError(
+                f"The method {method.name} is not defined for {self.task.kind.words}, the kind of task "
+                f"'{self.task.name}'; leave it out."
+            )
         if method.needs_source and not sources:
             raise PandaError(f"The method {method.name} starts from a source prompt, and there is none; give --source.")
         if method.unlabeled and not self.unlabeled:
@@ -185,22 +190,25 @@ class Trial:
         unlabeled: Unlabeled | None = None,
         restart: int = 0,
         epochs: int | None = None,
+        objective: Objective | None = None,
     ) -> Training:
         """A training on this trial's data before its first step (for the methods); see `promptpanda.training.loop.fit`.
 
         Args:
-            epochs: others than the options'.
+            epochs, objective: others than the options' and the task's.
         """
         options = self.options
         if method.teacher is not None and options.student_lr is not None:
             options = options.model_copy(update={"lr": options.student_lr})
         if epochs is not None:
             options = options.model_copy(update={"epochs": epochs})
+        if objective is not None:  # the task's metrics do not concern it
+            options = options.model_copy(update={"early_stopping": None})
         return Training(
             self.backbone,
             self.train_data,
             self.validation_data,
-            self.objective,
+            objective or self.objective,
             options,
             seed=self.seed,
             restart=restart,
@@ -208,7 +216,7 @@ class Trial:
             trained=method.trained,
             distillation=distillation,
             unlabeled=unlabeled,
-            best_epoch=self.partition.protocol == "paper",
+            best_epoch=self.partition.protocol == "paper" and objective is None,
             progress=self.progress,
             label=f"{self.task.name} seed {self.seed} {method.name}",
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 from promptpanda.backbone import Backbone
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
+from promptpanda.training.batching import shuffled_batches
 from promptpanda.training.heads import HeadReadout
 
 
@@ -28,6 +29,7 @@ class Objective(ABC):
             into the head that is kept (1 and 0 but for regression).
         threshold: by how much the best answer must beat "no answer"; None but for questions that may have none.
         reads_tokens: whether the head reads tokens one by one; else one vector a row.
+        headless: whether the outputs are what a head would read, with no head in between.
         takes_readout: whether the user's readout concerns it; else the backbone's own (`auto`) serves.
     """
 
@@ -37,6 +39,7 @@ class Objective(ABC):
     threshold: float | None = None
     reads_tokens: ClassVar[bool] = False
     takes_readout: ClassVar[bool] = False
+    headless: ClassVar[bool] = False
 
     def readout(self, backbone: Backbone, asked: str) -> HeadReadout:
         """How the head reads hidden states, if `asked` is what the user said."""
@@ -62,6 +65,15 @@ class Objective(ABC):
     @abstractmethod
     def predictions(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...]) -> Any:
         """What the metrics compare with the labels, one entry an example, from the outputs of a kept head."""
+
+    def batches(self, lengths: np.ndarray, targets: Tensor, size: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """The batches of one epoch.
+
+        Args:
+            lengths: tokens of each example. *Shape:* (examples,).
+            targets: of all examples, as `targets` gives them.
+        """
+        return shuffled_batches(lengths, size, rng)
 
     def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
         """The outputs that are no padding, which a student compares with its teacher's.

@@ -1,0 +1,51 @@
+"""A contrastive warm-up of the prompt on the target's labelled examples, then an ordinary training from there.
+
+Defined for classes of whole texts: examples of one class are what is drawn together. The choices of a question and the
+places of an answer share no class with other texts, a regression has no classes, and nearly all words of a tagger have
+the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from promptpanda.errors import PandaError
+from promptpanda.training.loop import Fitted, TrainingDivergedError
+from promptpanda.training.objectives.contrastive import Contrastive
+from promptpanda.transfers.method import Method, MethodContext
+
+STEPS = 150  # of the warm-up, about as many as most trainings of few labels have
+
+
+def warmed_up(context: MethodContext, method: Method) -> Fitted:
+    """Warm up from the method's source, or from the fresh prompt that prompt tuning starts from, and train from there.
+
+    Raises:
+        PandaError: no class has two training examples.
+        TrainingDivergedError: one of the two trainings diverged.
+    """
+    if np.bincount(context.train_data.split.labels).max() < 2:
+        raise PandaError(
+            f"The method {method.name} needs two training examples of a class, and each class of task "
+            f"'{context.task.name}' has one; give more examples, or leave the method out."
+        )
+    start = context.fused_source(method) if method.needs_source else None
+    steps_an_epoch = -(-len(context.train_data) // context.options.batch_size)
+    warm_up = context.training(
+        method,
+        start=start,
+        epochs=max(1, round(STEPS / steps_an_epoch)),
+        objective=Contrastive(context.backbone.hidden_size),
+    )
+    warm_up.advance()
+    if warm_up.diverged is not None:
+        raise TrainingDivergedError(f"The contrastive warm-up stopped: {warm_up.diverged}; lower --lr.")
+    fitted = context.training(method, start=warm_up.prompt).run()
+    return replace(
+        fitted,
+        example_steps=fitted.example_steps + warm_up.example_steps,
+        forward_examples=fitted.forward_examples + warm_up.forward_examples,
+        seconds=fitted.seconds + warm_up.seconds,
+    )
