@@ -14,7 +14,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.metrics import baseline
-from promptpanda.tasks.protocol import Partition, Protocol, capped, partition
+from promptpanda.tasks.protocol import Partition, Protocol, capped, check_seeds, partition
 from promptpanda.tasks.reading import Row
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
@@ -299,13 +299,6 @@ def _refitted(
         unit = trial.options.epochs * len(one.trial.partition.train)
         costly.append(replace(one, cost=one.cost + sum(card.work for card in trained) / unit))
     return tuple(costly), MethodResult(tuple(outcomes), tuple(scores) or None, automatic.validation, seconds)
-
-
-def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds. Raises PandaError if there is none, one is negative, or one comes twice."""
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise PandaError(f"Seeds are numbers from 0, at least one, each once; found {list(seeds)}.")
-    return tuple(seeds)
 
 
 def _over_seeds(method: Method, trials: Sequence[Trial], test: Split | None) -> MethodResult:

@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from promptpanda.backbone import Backbone
+from promptpanda.names import HeadReadout
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
-from promptpanda.training.heads import HeadReadout
 
 
 @dataclass(frozen=True)
