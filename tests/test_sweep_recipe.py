@@ -203,7 +203,7 @@ def test_the_study_and_its_controls_share_their_runs():
     assert {spec.variant for spec in changed} >= {"random_teacher", "student_from_source", "coefficient_10"}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3000)
 def test_the_smoke_recipe_runs(tmp_path, monkeypatch):
     if embedded_model() is None or not load_task("election_tweets").available():
         pytest.skip("the demo's packages are not installed (make install)")

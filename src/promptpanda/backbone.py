@@ -6,11 +6,9 @@ import copy
 import hashlib
 import inspect
 import json
-import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -28,12 +26,12 @@ from transformers.utils import cached_file
 
 from promptpanda.errors import PandaError
 from promptpanda.models import EMBEDDED, locate, refusal
+from promptpanda.names import Readout
 from promptpanda.prompts import attention
 from promptpanda.prompts.attention import LayerIndex, PromptCall, RecordingCall, cut_last_layer
 from promptpanda.prompts.packing import Packing
 from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
-
-Readout = Literal["pooler", "cls", "mean", "last"]
+from promptpanda.quiet import quiet_loggers
 
 # Refused before anything is downloaded; every other family is probed with a real forward pass.
 _OFF_THE_SEAM = {"deberta", "deberta-v2", "mpnet", "xlnet", "roformer", "big_bird", "gptj", "gpt_neo"}
@@ -416,9 +414,7 @@ def default_device() -> torch.device:
 
 def quiet_libraries() -> None:
     """Keep the libraries' warnings and bars off a user's terminal, and tokenizers from warning about forks."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for library in ("transformers", "huggingface_hub", "datasets"):
-        logging.getLogger(library).setLevel(logging.ERROR)
+    quiet_loggers()
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from promptpanda.backbone import Backbone
-from promptpanda.bank.card import CARD_NAME, Card, TestCard
-from promptpanda.bank.folder import TrainedPrompt, check_files, read_folder, write_folder
-from promptpanda.bank.peft_format import CONFIG_NAME
+from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, Card, TestCard
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
+
+if TYPE_CHECKING:
+    from promptpanda.backbone import Backbone
+    from promptpanda.bank.folder import TrainedPrompt
 
 _ID = re.compile(r".+-s\d+-[0-9a-f]{8}")
 _ID_LIMIT = 150  # a task's name, and seed and hash behind it
@@ -102,6 +104,8 @@ class Bank:
 
     def load(self, reference: str, backbone: Backbone) -> TrainedPrompt:
         """Load a prompt of ours by id, path or task name."""
+        from promptpanda.bank.folder import read_folder
+
         return read_folder(self.resolve(reference), backbone)
 
     def prepare(self) -> None:
@@ -112,6 +116,8 @@ class Bank:
 
     def save(self, trained: TrainedPrompt, backbone: Backbone) -> TrainedPrompt:
         """Save a prompt under its id; returns it as it lies on disk."""
+        from promptpanda.bank.folder import read_folder, write_folder
+
         path = write_folder(trained, self.folder / check_name(trained.card.id, "Prompt id", _ID_LIMIT), backbone)
         return replace(read_folder(path, backbone), backbone=trained.backbone)
 
@@ -129,6 +135,8 @@ class Bank:
 
     def verify(self, prompt_id: str) -> None:
         """Raises PandaError if a file is missing, cut or changed."""
+        from promptpanda.bank.folder import check_files
+
         path = self.path(prompt_id)
         check_files(path, Card.read(path))
 

@@ -6,23 +6,23 @@ import json
 import os
 import platform
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-import transformers
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from promptpanda.backbone import Backbone
 from promptpanda.errors import PandaError
-from promptpanda.prompts.prompt import PromptKind
+from promptpanda.names import HeadReadout, PromptKind
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.spec import TaskSpec
-from promptpanda.training.heads import HeadReadout
 from promptpanda.training.options import TrainingOptions
 from promptpanda.version import __version__
 
+if TYPE_CHECKING:
+    from promptpanda.backbone import Backbone
+
 FORMAT = 1
 CARD_NAME = "card.json"
+CONFIG_NAME = "adapter_config.json"  # of PEFT
 
 PeftForm = Literal["SEQ_CLS", "FEATURE_EXTRACTION", "unsupported"]
 
@@ -200,6 +200,9 @@ class Card(_Frozen):
 
 def environment(backbone: Backbone) -> dict[str, str]:
     """Versions and settings that results depend on."""
+    import torch
+    import transformers
+
     return {
         "promptpanda": __version__,
         "python": platform.python_version(),

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank import peft_format
-from promptpanda.bank.card import CARD_NAME, Card
+from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, Card
 from promptpanda.bank.signature import Signature
 from promptpanda.errors import PandaError
 from promptpanda.files import sha256_file, whole_folder
+from promptpanda.names import HeadReadout
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.spec import TaskSpec
-from promptpanda.training.heads import Head, HeadReadout
+from promptpanda.training.heads import Head
 
 _HEAD_NAME = "head.safetensors"
 _SIGNATURE_NAME = "signature.safetensors"
@@ -87,7 +88,7 @@ def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Pa
             adapter = peft_format.adapter_tensors(backbone, trained.prompt, trained.head, form)
             (staging / peft_format.WEIGHTS_NAME).write_bytes(save(adapter, {"format": "pt"}))
             config = peft_format.adapter_config(backbone, trained.prompt, form)
-            (staging / peft_format.CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            (staging / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             signature = save(trained.signature.tensors(), trained.signature.metadata())
             (staging / _SIGNATURE_NAME).write_bytes(signature)
         if form != "SEQ_CLS":
@@ -129,7 +130,7 @@ def read_source(folder: Path, backbone: Backbone) -> SourcePrompt:
 
 def check_files(folder: Path, card: Card) -> None:
     """Compare every file with its checksum in the card."""
-    needed = {peft_format.CONFIG_NAME, peft_format.WEIGHTS_NAME, _SIGNATURE_NAME}
+    needed = {CONFIG_NAME, peft_format.WEIGHTS_NAME, _SIGNATURE_NAME}
     unnamed = ({_HEAD_NAME} if card.prompt_kind is None else needed) - set(card.files)
     if unnamed:
         raise PandaError(

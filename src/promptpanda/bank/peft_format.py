@@ -15,14 +15,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from promptpanda.backbone import Backbone
-from promptpanda.bank.card import PeftForm
+from promptpanda.bank.card import CONFIG_NAME, PeftForm
 from promptpanda.errors import PandaError
 from promptpanda.models import EMBEDDED
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.heads import Head
 
-CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 
 _NO_PREFIX_TUNING = {"distilbert", "albert", "modernbert"}

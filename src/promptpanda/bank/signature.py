@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
+from promptpanda.names import HeadReadout
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout
-from promptpanda.training.heads import HeadReadout, features, read_hidden
+from promptpanda.training.heads import features, read_hidden
 from promptpanda.training.inference import forward
 
 EXAMPLES = 100

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import typer
+from typer.models import OptionInfo
 
 from promptpanda.errors import PandaError
 
@@ -18,7 +19,8 @@ from promptpanda.errors import PandaError
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Register a function as a command.
 
-    A parameter whose type is a dataclass is an option group: its fields become options of the command, in its place.
+    A parameter whose type is a dataclass is an option group: its fields become options of the command, in its place,
+    and its `panel` heads them in --help.
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted; anything else is our fault and shows a traceback.
     """
 
@@ -29,7 +31,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         for parameter in signature.parameters.values():
             if dataclasses.is_dataclass(parameter.annotation) and isinstance(parameter.annotation, type):
                 groups[parameter.name] = parameter.annotation
-                parameters.extend(inspect.signature(parameter.annotation, eval_str=True).parameters.values())
+                parameters.extend(_options_of(parameter.annotation))
             else:
                 parameters.append(parameter)
         parameters = [item.replace(kind=inspect.Parameter.KEYWORD_ONLY) for item in parameters]
@@ -57,6 +59,16 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
         return run
 
     return register
+
+
+def _options_of(group: type) -> list[inspect.Parameter]:
+    """The parameters of a group, each in its panel of --help: its own, else the group's."""
+    found = list(inspect.signature(group, eval_str=True).parameters.values())
+    for parameter in found:
+        for info in getattr(parameter.annotation, "__metadata__", ()):
+            if isinstance(info, OptionInfo) and info.rich_help_panel is None:
+                info.rich_help_panel = getattr(group, "panel", None)
+    return found
 
 
 def stop(message: str, code: int) -> NoReturn:

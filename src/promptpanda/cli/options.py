@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import typer
 
@@ -20,14 +20,27 @@ if TYPE_CHECKING:
     from promptpanda.training.options import TrainingOptions
     from promptpanda.transfers.estimators import Cosine
 
+# Panels of --help, in the order in which they are shown.
+DATA = "Your data"
+MODEL = "Model and bank"
+TRAINING = "Training"
+PANDA = "PANDA"
+SELECTION = "Source and selection"
+OUTPUT = "Output"
+
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", envvar="PANDA_DATA", help="Data root: one folder a task, with train, validation, test files."
+        "--data-dir",
+        envvar="PANDA_DATA",
+        help="Data root: one folder a task, with train, validation, test files.",
+        rich_help_panel=DATA,
     ),
 ]
-BankFolder = Annotated[Path, typer.Option("--bank", help="Folder of the prompt bank.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+BankFolder = Annotated[Path, typer.Option("--bank", help="Folder of the prompt bank.", rich_help_panel=MODEL)]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)
+]
 ProtocolName = Literal["clean", "paper"]
 
 
@@ -35,21 +48,26 @@ ProtocolName = Literal["clean", "paper"]
 class TaskChoice:
     """A catalog task, a YAML spec, or own files."""
 
+    panel: ClassVar[str] = DATA
+
     task: Annotated[
         str | None,
         typer.Argument(metavar="TASK", help="Catalog name (`panda tasks list`) or YAML spec; left out for own files."),
     ] = None
     train: Annotated[
-        Path | None, typer.Option(help="Own training file: .jsonl, .jsonl.gz, .csv, .parquet; tags also .conll.")
+        Path | None,
+        typer.Option(help="Own training file: .jsonl, .jsonl.gz, .csv, .parquet; tags also .conll."),
     ] = None
     validation: Annotated[Path | None, typer.Option(help="Own validation file.")] = None
     test: Annotated[Path | None, typer.Option(help="Own test file.")] = None
     text: Annotated[str | None, typer.Option(help="Own files: column with the text.")] = None
     text2: Annotated[
-        str | None, typer.Option(help="Own files: column with the second text of a pair, or the context of a question.")
+        str | None,
+        typer.Option(help="Own files: column with the second text of a pair, or the context of a question."),
     ] = None
     choices: Annotated[
-        str | None, typer.Option(help="Own files: columns of the choices, with commas, or one that lists them.")
+        str | None,
+        typer.Option(help="Own files: columns of the choices, with commas, or one that lists them."),
     ] = None
     label: Annotated[str | None, typer.Option(help="Own files: column with the label.")] = None
     kind: Annotated[
@@ -62,12 +80,17 @@ class TaskChoice:
             "extractive_qa",
         ]
         | None,
-        typer.Option(help="Own files: kind of the task; by default classification."),
+        typer.Option(
+            metavar="KIND",
+            help="Own files: kind of the task: single_classification or pair_classification (the defaults), "
+            "regression, multiple_choice, token_classification, extractive_qa.",
+        ),
     ] = None
     name: Annotated[str | None, typer.Option(help="Own files: name of the task; by default the file's.")] = None
-    template: Annotated[str | None, typer.Option(help="Another way to write the task's text (`panda tasks show`).")] = (
-        None
-    )
+    template: Annotated[
+        str | None,
+        typer.Option(help="Another way to write the task's text (`panda tasks show`)."),
+    ] = None
     data_dir: DataDir = None
 
     def load(self) -> Task:
@@ -121,8 +144,11 @@ class TaskChoice:
 class ModelChoice:
     """The backbone and the bank."""
 
+    panel: ClassVar[str] = MODEL
+
     model: Annotated[
-        str | None, typer.Option(help="Hub id or folder of the frozen model; by default the embedded one.")
+        str | None,
+        typer.Option(help="Hub id or folder of the frozen model; by default the embedded one."),
     ] = None
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the hub.")] = None
     bank: BankFolder = Path("bank")
@@ -130,18 +156,19 @@ class ModelChoice:
 
     def load(self, default: str | None = None) -> Backbone:
         """The backbone; `default` is used where the user names none."""
-        from promptpanda.backbone import Backbone, default_device
+        from promptpanda.backbone import Backbone, default_device, quiet_libraries
 
+        quiet_libraries()
         return Backbone.load(self.model or default, revision=self.revision, device=default_device())
 
     def open_bank(self) -> Bank:
         """The bank; `--offline` takes effect here, before any library that could use the network is imported."""
         if self.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
-        from promptpanda.backbone import quiet_libraries
         from promptpanda.bank.bank import Bank
+        from promptpanda.quiet import quiet_loggers
 
-        quiet_libraries()
+        quiet_loggers()
         return Bank(self.bank)
 
 
@@ -149,12 +176,16 @@ class ModelChoice:
 class DataChoice:
     """Which examples count."""
 
+    panel: ClassVar[str] = DATA
+
     train_examples: Annotated[
-        int | None, typer.Option(min=1, help="Budget of labelled examples, train and validation together; default all.")
+        int | None,
+        typer.Option(min=1, help="Budget of labelled examples, train and validation together; default all."),
     ] = None
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2; each draws its own subset, order and head.")] = "0"
     protocol: Annotated[
-        ProtocolName, typer.Option(help="clean: choose on data carved from train; paper: as published, on validation.")
+        ProtocolName,
+        typer.Option(help="clean: choose on data carved from train; paper: as published, on validation."),
     ] = "clean"
 
     def seed_list(self) -> tuple[int, ...]:
@@ -163,7 +194,7 @@ class DataChoice:
             seeds = tuple(int(part) for part in self.seeds.split(","))
         except ValueError as error:
             raise PandaError(f"--seeds must be numbers with commas, such as 0,1,2; found {self.seeds!r}.") from error
-        from promptpanda.transfers.request import check_seeds
+        from promptpanda.tasks.protocol import check_seeds
 
         return check_seeds(seeds)
 
@@ -175,13 +206,20 @@ class DataChoice:
 class TrainingChoice:
     """How prompts are trained; what is left out keeps the default of `TrainingOptions`."""
 
+    panel: ClassVar[str] = TRAINING
+
     recipe: Annotated[
-        str | None, typer.Option(help="Named settings (`panda recipes list`); options given beside it win.")
+        str | None,
+        typer.Option(help="Named settings (`panda recipes list`); options given beside it win."),
     ] = None
     epochs: Annotated[
-        int | None, typer.Option(help="Passes over the training part; by default about 200 steps of it.")
+        int | None,
+        typer.Option(help="Passes over the training part; by default about 200 steps of it."),
     ] = None
-    lr: Annotated[str | None, typer.Option(help="Peak learning rate; auto tries three on validation data.")] = None
+    lr: Annotated[
+        str | None,
+        typer.Option(help="Peak learning rate; auto tries three on validation data."),
+    ] = None
     model_lr: Annotated[float | None, typer.Option(help="Peak learning rate of model tuning.")] = None
     batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None
     prompt_kind: Annotated[Literal["prefix", "shallow"] | None, typer.Option(help="Deep or input-only prompt.")] = None
@@ -191,15 +229,17 @@ class TrainingChoice:
     max_length: Annotated[int | None, typer.Option(help="Tokens of an input, or of a window.")] = None
     readout: Annotated[
         Literal["auto", "pooler", "cls", "mean", "last"] | None,
-        typer.Option(help="How hidden states become one vector."),
+        typer.Option(metavar="NAME", help="How hidden states become one vector: auto, pooler, cls, mean, last."),
     ] = None
     dropout: Annotated[float | None, typer.Option(help="On prompt and head; the backbone has none.")] = None
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None
     early_stopping: Annotated[
-        int | None, typer.Option(help="Stop after so many epochs without a better validation score.")
+        int | None,
+        typer.Option(help="Stop after so many epochs without a better validation score."),
     ] = None
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Save memory by computing layers twice.")
+        bool,
+        typer.Option("--gradient-checkpointing", help="Save memory by computing layers twice."),
     ] = False
     precision: Annotated[Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision.")] = None
 
@@ -232,15 +272,20 @@ class TrainingChoice:
 class DistillationChoice:
     """How a student listens to its teacher."""
 
+    panel: ClassVar[str] = PANDA
+
     coefficient: Annotated[
         str | None,
-        typer.Option(help="PANDA: adaptive (scale x clipped transferability; the default), published, or a number."),
+        typer.Option(
+            help="PANDA: adaptive (scale x clipped transferability; the default), published, or a number.",
+        ),
     ] = None
     coefficient_scale: Annotated[float, typer.Option(min=0.0, help="Scale of the adaptive coefficient.")] = 1.0
     distance: Annotated[Literal["mse", "kl"], typer.Option(help="PANDA: distance between the outputs.")] = "mse"
     temperature: Annotated[float, typer.Option(min=0.01, help="PANDA: temperature of kl.")] = 1.0
     student: Annotated[
-        Literal["fresh", "source"], typer.Option(help="PANDA: what the student starts from; source is a control.")
+        Literal["fresh", "source"],
+        typer.Option(help="PANDA: what the student starts from; source is a control."),
     ] = "fresh"
     teacher: Annotated[
         Literal["trained", "random"],
@@ -250,7 +295,8 @@ class DistillationChoice:
         float, typer.Option(min=0.0, help="--unlabeled: weight of the distance on these texts.")
     ] = 1.0
     confidence: Annotated[
-        bool, typer.Option("--confidence", help="--unlabeled: a text counts by how sure the teacher is of it.")
+        bool,
+        typer.Option("--confidence", help="--unlabeled: a text counts by how sure the teacher is of it."),
     ] = False
 
     def options(self, recipe: str | None) -> DistillationOptions:
@@ -277,9 +323,12 @@ class DistillationChoice:
 class MetricChoice:
     """Options of PANDA's metric, which governs the adaptive coefficient."""
 
+    panel: ClassVar[str] = PANDA
+
     cosine_layer: Annotated[int, typer.Option(help="Estimator cosine: hidden states of this layer; -1 the last.")] = -1
     cosine_pooling: Annotated[
-        Literal["mean", "first"], typer.Option(help="Estimator cosine: mean of tokens, or first position.")
+        Literal["mean", "first"],
+        typer.Option(help="Estimator cosine: mean of tokens, or first position."),
     ] = "mean"
     cosine_examples: Annotated[
         int, typer.Option(min=1, help="Estimator cosine: at most so many texts of the target.")

@@ -10,12 +10,15 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DataDir, Json
+from promptpanda.cli.options import OUTPUT, DataDir, Json
 
 if TYPE_CHECKING:
     from promptpanda.sweep.drive import Outcome
     from promptpanda.sweep.estimate import Forecast
     from promptpanda.sweep.session import Places
+
+_RUNS = "Which runs"
+_RUNNING = "How they run"
 
 
 def register(app: typer.Typer) -> None:
@@ -25,34 +28,55 @@ def register(app: typer.Typer) -> None:
 
 def sweep_command(
     recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Recipe of the sweep (docs/sweeps.md).")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; by default runs/NAME.")] = None,
-    bank: Annotated[Path | None, typer.Option(help="Folder of the prompts; by default the bank in --out.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results; by default runs/NAME.", rich_help_panel=OUTPUT)
+    ] = None,
+    bank: Annotated[
+        Path | None, typer.Option(help="Folder of the prompts; by default the bank in --out.", rich_help_panel=OUTPUT)
+    ] = None,
     data_dir: DataDir = None,
     executor: Annotated[
-        str, typer.Option(help="in-process, processes:N, dask://HOST:PORT (or tcp://), slurm:N.")
+        str,
+        typer.Option(help="in-process, processes:N, dask://HOST:PORT (or tcp://), slurm:N.", rich_help_panel=_RUNNING),
     ] = "in-process",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count runs, estimate time and disk; run and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Count runs, estimate time and disk; run and write nothing.", rich_help_panel=_RUNNING
+        ),
     ] = False,
     only: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Only runs with all of these words: kinds, models, tasks, methods, sources, variants, seeds (s0); "
-            "commas for alternatives, * and ? as in file names. What they start from is run too."
+            "commas for alternatives, * and ? as in file names. Given twice, "
+            "the words of both count. What they start from is run too.",
+            rich_help_panel=_RUNS,
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Begin at most so many runs.")] = None,
+    limit: Annotated[int | None, typer.Option(min=0, help="Begin at most so many runs.", rich_help_panel=_RUNS)] = None,
     time_limit: Annotated[
-        str | None, typer.Option(help="Such as 50m or 1h30m: begin no run that would not end in time.")
+        str | None,
+        typer.Option(help="Such as 50m or 1h30m: begin no run that would not end in time.", rich_help_panel=_RUNS),
     ] = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try failed runs again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try failed runs again.", rich_help_panel=_RUNS)
+    ] = False,
     import_rows: Annotated[
-        Path | None, typer.Option("--import", help="Rows of another store (.parquet, .csv), taken as they are first.")
+        Path | None,
+        typer.Option(
+            "--import", help="Rows of another store (.parquet, .csv), taken as they are first.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     export_rows: Annotated[
-        Path | None, typer.Option("--export", help="Write all rows to a .parquet or .csv file, and run nothing.")
+        Path | None,
+        typer.Option(
+            "--export", help="Write all rows to a .parquet or .csv file, and run nothing.", rich_help_panel=OUTPUT
+        ),
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never use the network.", rich_help_panel=_RUNNING)
+    ] = False,
     json: Json = False,
 ) -> None:
     """Run a whole grid: sources, targets, models, methods and seeds of one recipe.
@@ -77,7 +101,7 @@ def sweep_command(
     read = SweepRecipe.from_yaml(recipe)
     places = Places(out or Path("runs") / read.name, bank, data_dir, recipe.parent)
     seconds = None if time_limit is None else seconds_of(time_limit)
-    wishes = Wishes(only, limit, seconds, retry_failed, began)
+    wishes = Wishes(" ".join(only) if only else None, limit, seconds, retry_failed, began)
     if dry_run:
         found = look_ahead(read, places, workers=workers_named(executor), wishes=wishes, imported=import_rows)
         _show_forecast(read.name, found, json)

@@ -10,6 +10,9 @@ import typer
 from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import (
+    DATA,
+    OUTPUT,
+    SELECTION,
     DataChoice,
     DistillationChoice,
     Json,
@@ -85,7 +88,11 @@ def rank_command(
     metric: MetricChoice,
     with_target_prompt: Annotated[
         bool,
-        typer.Option("--with-target-prompt", help="Train a prompt on the target first, for estimators that need it."),
+        typer.Option(
+            "--with-target-prompt",
+            help="Train a prompt on the target first, for estimators that need it.",
+            rich_help_panel=SELECTION,
+        ),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -145,13 +152,14 @@ def transfer_command(
     model: ModelChoice,
     data: DataChoice,
     training: TrainingChoice,
-    metric: MetricChoice,
     distillation: DistillationChoice,
+    metric: MetricChoice,
     source: Annotated[
         str,
         typer.Option(
             help="Prompt to start from: id, path (also of a PEFT prefix), task name; several with commas, for fusions; "
-            "best: the top of the ranking; auto: a race among the best of it, and no transfer."
+            "best: the top of the ranking; auto: a race among the best of it, and no transfer.",
+            rich_help_panel=SELECTION,
         ),
     ] = "auto",
     methods: Annotated[
@@ -159,30 +167,45 @@ def transfer_command(
         typer.Option(
             help="Methods to try, with commas: prompt_tuning, pot, panda, head_only, model_tuning, early_fusion, "
             "late_fusion, panda_unlabeled, late_fusion_unlabeled, prompt_tuning_twice, best_of_two; by default the "
-            "first three, with --source auto four."
+            "first three, with --source auto four.",
+            rich_help_panel=SELECTION,
         ),
     ] = None,
     survivors: Annotated[
-        int | None, typer.Option(help="--source auto: source prompts that race, at most; by default 4.")
+        int | None,
+        typer.Option(help="--source auto: source prompts that race, at most; by default 4.", rich_help_panel=SELECTION),
     ] = None,
     finalists: Annotated[
-        int | None, typer.Option(help="--source auto: of them, trained to the end; by default 2.")
+        int | None,
+        typer.Option(help="--source auto: of them, trained to the end; by default 2.", rich_help_panel=SELECTION),
     ] = None,
     refit: Annotated[
-        bool, typer.Option("--refit", help="--source auto: train the chosen method again on all labelled examples.")
+        bool,
+        typer.Option(
+            "--refit",
+            help="--source auto: train the chosen method again on all labelled examples.",
+            rich_help_panel=SELECTION,
+        ),
     ] = False,
     unlabeled: Annotated[
         Path | None,
         typer.Option(
             help="Texts without labels that panda_unlabeled learns from: .txt, one a line, or rows with the task's "
-            "text columns."
+            "text columns.",
+            rich_help_panel=DATA,
         ),
     ] = None,
     ablate: Annotated[
-        bool, typer.Option("--ablate", help="Train the controls around PANDA's default too, and print their table.")
+        bool,
+        typer.Option(
+            "--ablate",
+            help="Train the controls around PANDA's default too, and print their table.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     test_examples: Annotated[
-        int | None, typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.")
+        int | None,
+        typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.", rich_help_panel=DATA),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import Json, ModelChoice, TaskChoice
+from promptpanda.cli.options import DATA, Json, ModelChoice, TaskChoice
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def evaluate_command(
     task: TaskChoice,
     model: ModelChoice,
     test_examples: Annotated[
-        int | None, typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.")
+        int | None,
+        typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.", rich_help_panel=DATA),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -40,12 +41,13 @@ def evaluate_command(
     from promptpanda.bank.card import Card
     from promptpanda.tasks.protocol import capped
     from promptpanda.tasks.task import Task, data_root
-    from promptpanda.transfers.predict import evaluate, with_labels_of
 
     path = bank.resolve(prompt)
     card = Card.read(path)
-    own = task.task is None and not task.own
-    loaded = with_labels_of(card, Task(card.task, data_root(task.data_dir)) if own else task.load())
+    given = None if task.task is None and not task.own else task.load()
+    from promptpanda.transfers.predict import evaluate, with_labels_of
+
+    loaded = with_labels_of(card, given or Task(card.task, data_root(task.data_dir)))
     test = loaded.test()
     if test is None:
         raise PandaError(f"Task '{loaded.name}' has no labelled test data; give --test FILE with --text and --label.")
@@ -77,7 +79,6 @@ def predict_command(
     from promptpanda.bank.card import Card
     from promptpanda.tasks.reading import read_rows
     from promptpanda.tasks.unlabeled import read_inputs
-    from promptpanda.transfers.predict import predict
 
     path = bank.resolve(prompt)
     card = Card.read(path)
@@ -87,6 +88,8 @@ def predict_command(
     else:
         rows, origin = read_rows(file, spec.columns), str(file)
     inputs = read_inputs(spec, rows, origin)
+    from promptpanda.transfers.predict import predict
+
     backbone = model.load(card.backbone.name)
     for prediction in predict(bank.load(str(path), backbone), backbone, inputs):
         sys.stdout.write(json_module.dumps(prediction, ensure_ascii=False) + "\n")

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from promptpanda.errors import PandaError
+from promptpanda.names import PromptKind
 from promptpanda.prompts.dropout import keep_mask
-
-PromptKind = Literal["prefix", "shallow"]
 
 
 @dataclass(frozen=True)

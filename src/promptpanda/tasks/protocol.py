@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,13 @@ from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
 
 Protocol = Literal["clean", "paper"]
+
+
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """The seeds. Raises PandaError if there is none, one is negative, or one comes twice."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise PandaError(f"Seeds are numbers from 0, at least one, each once; found {list(seeds)}.")
+    return tuple(seeds)
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from promptpanda.backbone import Backbone, Readout, TextBatch
+from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.names import HeadReadout
 from promptpanda.prompts.prompt import PromptStack
 from promptpanda.tasks.encoding import Layout
-
-HeadReadout = Readout | Literal["token"]
 
 
 def features(

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.names import HeadReadout
 from promptpanda.prompts.dropout import keep_mask
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
 from promptpanda.tasks.encoding import Layout
-from promptpanda.training.heads import Head, HeadReadout, features, folded, fresh_head, no_head
+from promptpanda.training.heads import Head, features, folded, fresh_head, no_head
 from promptpanda.training.inference import Data, forward
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions

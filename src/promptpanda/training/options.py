@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptpanda.errors import PandaError
-from promptpanda.prompts.prompt import PromptKind
+from promptpanda.names import PromptKind
 
 
 class TrainingOptions(BaseModel):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.errors import PandaError
-from promptpanda.tasks.protocol import Protocol
+from promptpanda.tasks.protocol import Protocol, check_seeds
 from promptpanda.tasks.reading import Row
 from promptpanda.tasks.task import Task
 from promptpanda.training.distillation import DistillationOptions
@@ -100,10 +100,3 @@ class TransferRequest:
     def selection_options(self) -> SelectionOptions:
         """Those of `auto`, the default where none were given."""
         return self.selection or SelectionOptions()
-
-
-def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
-    """The seeds. Raises PandaError if there is none, one is negative, or one comes twice."""
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise PandaError(f"Seeds are numbers from 0, at least one, each once; found {list(seeds)}.")
-    return tuple(seeds)

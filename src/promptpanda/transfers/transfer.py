@@ -11,7 +11,7 @@ from promptpanda.bank.bank import Bank
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.metrics import baseline
-from promptpanda.tasks.protocol import Protocol, partition
+from promptpanda.tasks.protocol import Protocol, check_seeds, partition
 from promptpanda.tasks.reading import Row
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
@@ -24,7 +24,7 @@ from promptpanda.transfers.estimators import Cosine, estimates
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PANDA, PROMPT_TUNING
 from promptpanda.transfers.rates import best_rate
-from promptpanda.transfers.request import TransferRequest, check_seeds
+from promptpanda.transfers.request import TransferRequest
 from promptpanda.transfers.result import TransferResult
 from promptpanda.transfers.selection import AUTO, SelectionOptions
 from promptpanda.transfers.setting import Setting

@@ -10,10 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from promptpanda.backbone import Backbone
+from promptpanda.names import HeadReadout
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
 from promptpanda.training.batching import shuffled_batches
-from promptpanda.training.heads import HeadReadout
 
 
 @dataclass(frozen=True)

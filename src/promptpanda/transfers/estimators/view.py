@@ -15,13 +15,14 @@ from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.bank.signature import EXAMPLES, Signature, look
 from promptpanda.errors import PandaError
+from promptpanda.names import HeadReadout
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout, encode
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.tasks.task import Task
-from promptpanda.training.heads import HeadReadout, features
+from promptpanda.training.heads import features
 from promptpanda.training.inference import Data, forward
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions

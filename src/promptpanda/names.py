@@ -1,0 +1,9 @@
+"""Names that settings and cards keep, apart from the code that acts on them, which needs torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+PromptKind = Literal["prefix", "shallow"]
+Readout = Literal["pooler", "cls", "mean", "last"]
+HeadReadout = Readout | Literal["token"]
