@@ -34,9 +34,9 @@ def predict(
             question and context.
 
     Returns:
-        For each input `{"label": name, "probabilities": {name: p}}` (classes, choices), `{"value": number}`, `{"spans":
-        [{"start", "end", "label", "text"}], "tags": [...]}` (places in words, end exclusive), or `{"answer", "start",
-        "score", "nbest"}` (place in characters, -1 for no answer).
+        A dictionary for each input, with the keys `label` and `probabilities` ({name: p}) for classes and choices,
+        `value` for a regression, `spans` (each start, end, label and text; places in words, end exclusive) and `tags`
+        for words, `answer`, `start` (place in characters, -1 for no answer), `score` and `nbest` for questions.
     """
     ready = [_checked(trained.card, one, number) for number, one in enumerate(inputs, 1)]
     if not ready:
