@@ -25,7 +25,7 @@ from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.training.heads import features
 from promptpanda.training.inference import Data
-from promptpanda.training.loop import fit
+from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 
@@ -75,7 +75,7 @@ def training(backbone: Backbone, *, batch_size: int, length: int, prompt_length:
 
     def run() -> float:
         began = time.perf_counter()
-        fit(backbone, data, two, objective_for(SPEC, 2), options, seed=0)
+        Training(backbone, data, two, objective_for(SPEC, 2), options, seed=0).run()
         return examples / (time.perf_counter() - began)
 
     return run
@@ -158,7 +158,9 @@ def ranking(backbone: Backbone) -> dict[str, float]:
     # Four of the forty epochs: they are all alike.
     options = TrainingOptions(epochs=4, max_length=STANDARD["length"], readout=readout)
     train = data_of(backbone, 80, STANDARD["length"])
-    fitted = fit(backbone, train, data_of(backbone, 20, STANDARD["length"]), objective_for(SPEC, 2), options, seed=0)
+    fitted = Training(
+        backbone, train, data_of(backbone, 20, STANDARD["length"]), objective_for(SPEC, 2), options, seed=0
+    ).run()
     return {"seconds": ranked, "training_seconds": 10 * fitted.seconds, "ratio": ranked / (10 * fitted.seconds)}
 
 

@@ -28,7 +28,7 @@ from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.training.distillation import Distillation
 from promptpanda.training.inference import Data, predict_outputs
-from promptpanda.training.loop import fit
+from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 
@@ -90,7 +90,7 @@ class Ours:
 
     def _fit(self, distillation: Distillation | None, data: Data | None = None, epochs: int | None = None) -> Any:
         options = self.options if epochs is None else self.options.model_copy(update={"epochs": epochs})
-        return fit(
+        return Training(
             self.backbone,
             self.train if data is None else data,
             self.validation,
@@ -98,7 +98,7 @@ class Ours:
             options,
             seed=0,
             distillation=distillation,
-        )
+        ).run()
 
 
 class Peft:

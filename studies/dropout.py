@@ -23,7 +23,7 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split
 from promptpanda.training.defaults import settled
 from promptpanda.training.inference import Data, predict_outputs, scores_of
-from promptpanda.training.loop import fit
+from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,7 +56,7 @@ for name in arguments.tasks.split(","):
         for mode in ("off", "on"):
             torch.manual_seed(seed)  # the backbone's dropout draws from torch's own stream
             backbone.model.train(mode == "on")
-            fitted = fit(backbone, data(train), data(held_out), objective, options, seed=seed)
+            fitted = Training(backbone, data(train), data(held_out), objective, options, seed=seed).run()
             backbone.model.eval()
             outputs = predict_outputs(backbone, fitted.prompt, fitted.head, data(held_out).encoded)
             scores[mode] = scores_of(outputs, data(held_out), objective)[task.spec.metric]

@@ -20,7 +20,7 @@ from promptpanda.progress import Silent
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.inference import predict_outputs
-from promptpanda.training.loop import fit
+from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetView
@@ -197,7 +197,7 @@ def test_model_tuning_learns_and_leaves_the_callers_backbone_alone(tiny_backbone
 def test_model_tuning_trains_every_weight_that_matters(tiny_backbone, sentiment):
     task = sentiment()
     data, objective = data_of(tiny_backbone, task, max_length=24), objective_for(task.spec, 2)
-    fitted = fit(tiny_backbone, data, data, objective, OPTIONS, seed=0, trained="model")
+    fitted = Training(tiny_backbone, data, data, objective, OPTIONS, seed=0, trained="model").run()
     before, after = weights(tiny_backbone), weights(fitted.backbone)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert not {name for name in set(before) - changed if "pooler" not in name and "position_ids" not in name}
@@ -212,7 +212,7 @@ def test_model_tuning_trains_every_weight_that_matters(tiny_backbone, sentiment)
 def tuned(backbone, task, seed=0, **changes):
     data, objective = data_of(backbone, task, max_length=24), objective_for(task.spec, 2)
     options = TrainingOptions(**FAST | changes)
-    return weights(fit(backbone, data, data, objective, options, seed=seed, trained="model").backbone)
+    return weights(Training(backbone, data, data, objective, options, seed=seed, trained="model").run().backbone)
 
 
 @pytest.mark.parametrize("family", ["bert", "gpt2", "albert"])
@@ -244,10 +244,12 @@ def test_model_tuning_has_the_models_dropout(tiny_backbone, sentiment):
         if isinstance(module, torch.nn.Dropout)
     ]
     try:
-        fit(tiny_backbone, data, data, objective, TrainingOptions(**FAST | {"epochs": 1}), seed=0)
+        Training(tiny_backbone, data, data, objective, TrainingOptions(**FAST | {"epochs": 1}), seed=0).run()
         assert not any(seen), "a frozen backbone has none"
         seen.clear()
-        fit(tiny_backbone, data, data, objective, TrainingOptions(**FAST | {"epochs": 1}), seed=0, trained="model")
+        Training(
+            tiny_backbone, data, data, objective, TrainingOptions(**FAST | {"epochs": 1}), seed=0, trained="model"
+        ).run()
     finally:
         for handle in handles:
             handle.remove()
@@ -265,7 +267,7 @@ def test_gradient_checkpointing_computes_layers_twice_and_changes_nothing(traine
         for saved in (False, True):
             calls.clear()
             options = TrainingOptions(**FAST | {"epochs": 2, "gradient_checkpointing": saved, "dropout": 0.0})
-            fitted = fit(tiny_backbone, data, data, objective, options, seed=0, trained=trained)
+            fitted = Training(tiny_backbone, data, data, objective, options, seed=0, trained=trained).run()
             found.append((len(calls), fitted))
     finally:
         handle.remove()
@@ -418,7 +420,7 @@ def test_a_head_that_read_its_examples_once_learns_what_it_would_by_reading_them
     objective = objective_for(task.spec, len(task.labels), part.train.labels)
 
     def trained():
-        return fit(tiny_backbone, *data, objective, OPTIONS, seed=0, trained="head")
+        return Training(tiny_backbone, *data, objective, OPTIONS, seed=0, trained="head").run()
 
     once = trained()
     assert (once.example_steps, once.forward_examples) == (0, len(data[0]) + len(data[1]))

@@ -17,7 +17,7 @@ from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.distillation import Distillation
 from promptpanda.training.inference import predict_outputs
-from promptpanda.training.loop import fit
+from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 
@@ -41,7 +41,7 @@ def test_a_training_reaches_the_same_tensors_and_scores(kind, prompt_kind, tiny_
     options = TrainingOptions(
         epochs=2, prompt_length=4, max_length=32, lr=3e-3, prompt_kind=prompt_kind, readout=readout
     )
-    teacher = fit(tiny_backbone, data, data, objective, options, seed=1)
+    teacher = Training(tiny_backbone, data, data, objective, options, seed=1).run()
     outputs = [
         predict_outputs(b, teacher.prompt, teacher.head, data.encoded) for b in (tiny_backbone, padded(tiny_backbone))
     ]
@@ -49,7 +49,9 @@ def test_a_training_reaches_the_same_tensors_and_scores(kind, prompt_kind, tiny_
     distillation = Distillation(torch.from_numpy(objective.unfold(outputs[0])).float(), 0.5)
 
     def trained(backbone):
-        return fit(backbone, data, data, objective, options, seed=0, distillation=distillation, best_epoch=True)
+        return Training(
+            backbone, data, data, objective, options, seed=0, distillation=distillation, best_epoch=True
+        ).run()
 
     fast, plain = trained(tiny_backbone), trained(padded(tiny_backbone))
     torch.testing.assert_close(fast.prompt.tensor, plain.prompt.tensor, atol=2e-4, rtol=1e-3)
@@ -57,7 +59,7 @@ def test_a_training_reaches_the_same_tensors_and_scores(kind, prompt_kind, tiny_
     for one, other in zip(fast.curve, plain.curve, strict=True):
         assert one.train_loss == pytest.approx(other.train_loss, rel=1e-3, abs=1e-4)
         assert one.validation == pytest.approx(other.validation, rel=1e-3, abs=1e-3)
-    start = fit(tiny_backbone, data, data, objective, options.model_copy(update={"lr": 1e-9}), seed=0)
+    start = Training(tiny_backbone, data, data, objective, options.model_copy(update={"lr": 1e-9}), seed=0).run()
     assert (fast.prompt.tensor - start.prompt.tensor).abs().max() > 3e-3  # far beyond what they differ by
 
 

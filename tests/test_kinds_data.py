@@ -23,7 +23,7 @@ from promptpanda.tasks.inputs import Choices, Passage, Words
 from promptpanda.tasks.task import Task
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import score
-from promptpanda.training.loop import fit
+from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.predict import evaluate, predict, with_labels_of
@@ -159,7 +159,7 @@ def test_a_shared_set_trains_for_a_step(name, tiny_backbone):
     part = sample(task.train())
     data = data_of(tiny_backbone, task, part, max_length=STEP.max_length)
     objective = objective_for(task.spec, len(task.labels), part.labels)
-    fitted = fit(tiny_backbone, data, data, objective, STEP, seed=0)
+    fitted = Training(tiny_backbone, data, data, objective, STEP, seed=0).run()
     assert fitted.diverged is None
     assert fitted.example_steps == 16
     assert list(fitted.validation) == [*task.spec.metrics, "loss"]

@@ -19,7 +19,7 @@ from promptpanda.tasks.tags import span_scores
 from promptpanda.training.distillation import Distillation
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import predict_outputs, scores_of
-from promptpanda.training.loop import fit
+from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.predict import evaluate, predict, with_labels_of
@@ -125,10 +125,10 @@ def test_predictions_have_a_tag_a_word_and_answers_out_of_their_context(prompt_k
 def test_a_seed_repeats_to_the_bit_and_another_differs(kind, tiny_backbone, parts):
     training, validation, objective = parts(kind)
     options = TrainingOptions(**FAST)
-    first = fit(tiny_backbone, training, validation, objective, options, seed=3)
+    first = Training(tiny_backbone, training, validation, objective, options, seed=3).run()
     torch.rand(5)  # the global generator plays no part
-    assert equal(first, fit(tiny_backbone, training, validation, objective, options, seed=3))
-    assert not equal(first, fit(tiny_backbone, training, validation, objective, options, seed=4))
+    assert equal(first, Training(tiny_backbone, training, validation, objective, options, seed=3).run())
+    assert not equal(first, Training(tiny_backbone, training, validation, objective, options, seed=4).run())
 
 
 def strange_teacher(data, objective, seed=0):
@@ -147,9 +147,9 @@ def test_coefficient_zero_is_no_distillation_to_the_bit(kind, distance, tiny_bac
 
     def distilled(coefficient):
         term = Distillation(teacher, coefficient, distance)
-        return fit(tiny_backbone, training, validation, objective, options, seed=0, distillation=term)
+        return Training(tiny_backbone, training, validation, objective, options, seed=0, distillation=term).run()
 
-    plain = fit(tiny_backbone, training, validation, objective, options, seed=0)
+    plain = Training(tiny_backbone, training, validation, objective, options, seed=0).run()
     assert equal(plain, distilled(0.0))
     assert not equal(plain, distilled(0.5))
 
@@ -179,7 +179,7 @@ def test_a_strong_wrong_teacher_is_followed_example_by_example(kind, distance, t
     teacher = wrong_teacher(kind, training, objective)
     options = TrainingOptions(**FAST | {"epochs": 40 if kind == "token_classification" else 15})
     distillation = Distillation(teacher, 10.0, distance)
-    fitted = fit(tiny_backbone, training, validation, objective, options, seed=0, distillation=distillation)
+    fitted = Training(tiny_backbone, training, validation, objective, options, seed=0, distillation=distillation).run()
     outputs = predict_outputs(tiny_backbone, fitted.prompt, fitted.head, training.encoded)
     found = objective.predictions(outputs, training.encoded, training.split.texts)
     wanted = objective.predictions(teacher.numpy(), training.encoded, training.split.texts)
@@ -256,7 +256,7 @@ def test_tags_are_scored_alike_whatever_the_order_of_their_types(tiny_backbone, 
 
 def test_tags_are_learnt(tiny_backbone, parts):
     training, test, objective = parts("token_classification", train=100)
-    fitted = fit(tiny_backbone, training, test, objective, TrainingOptions(**FAST | {"epochs": 15}), seed=0)
+    fitted = Training(tiny_backbone, training, test, objective, TrainingOptions(**FAST | {"epochs": 15}), seed=0).run()
     assert fitted.validation["span_f1"] > 0.9
     assert not fitted.warnings
 
@@ -266,7 +266,7 @@ def test_choices_are_learnt(load_tiny, tmp_path):
     backbone, task = load_tiny("modernbert"), kind_task("multiple_choice", tmp_path, train=60)
     training, test = (data_of(backbone, task, split, max_length=16) for split in (task.train(), task.test()))
     objective = objective_for(task.spec, 0)
-    fitted = fit(backbone, training, test, objective, TrainingOptions(**FAST | {"epochs": 25}), seed=0)
+    fitted = Training(backbone, training, test, objective, TrainingOptions(**FAST | {"epochs": 25}), seed=0).run()
     assert fitted.head.readout == "mean"
     assert fitted.validation["accuracy"] > 0.9 > 0.6 > np.mean([gold == (0,) for gold in test.split.labels])
 
@@ -278,7 +278,7 @@ def test_the_readout_concerns_none_of_them(kind, tiny_backbone, parts):
 
     def with_readout(readout):
         options = TrainingOptions(**FAST | {"epochs": 1, "readout": readout})
-        return fit(tiny_backbone, training, validation, objective, options, seed=0)
+        return Training(tiny_backbone, training, validation, objective, options, seed=0).run()
 
     assert equal(with_readout("mean"), with_readout("auto"))
     assert with_readout("cls").head.readout == ("pooler" if kind == "multiple_choice" else "token")
@@ -286,7 +286,7 @@ def test_the_readout_concerns_none_of_them(kind, tiny_backbone, parts):
 
 def test_answers_are_learnt(tiny_backbone, parts):
     training, test, objective = parts("extractive_qa", train=80)
-    fitted = fit(tiny_backbone, training, test, objective, TrainingOptions(**FAST | {"epochs": 25}), seed=0)
+    fitted = Training(tiny_backbone, training, test, objective, TrainingOptions(**FAST | {"epochs": 25}), seed=0).run()
     assert fitted.validation["squad_f1"] > 0.9
     assert fitted.objective.threshold is None
 
@@ -316,7 +316,9 @@ def test_no_answer_is_learnt_with_a_threshold_from_validation(tiny_backbone, tmp
 def test_the_threshold_is_the_best_on_the_validation_part(tiny_backbone, parts):
     """Any other gives no better F1 there."""
     training, validation, objective = parts("extractive_qa", no_answer=True)
-    fitted = fit(tiny_backbone, training, validation, objective, TrainingOptions(**FAST | {"epochs": 2}), seed=0)
+    fitted = Training(
+        tiny_backbone, training, validation, objective, TrainingOptions(**FAST | {"epochs": 2}), seed=0
+    ).run()
     outputs = predict_outputs(tiny_backbone, fitted.prompt, fitted.head, validation.encoded)
     best = scores_of(outputs, validation, fitted.objective)["squad_f1"]
     assert fitted.validation["squad_f1"] == best

@@ -18,7 +18,7 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.distillation import Distillation
 from promptpanda.training.inference import Data
-from promptpanda.training.loop import Training, TrainingState, fit
+from promptpanda.training.loop import Training, TrainingState
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import Contestant, Resamples, posteriors, prior_of
@@ -105,7 +105,7 @@ def test_a_training_in_pieces_equals_the_whole_to_the_bit(variant, tiny_backbone
     """Cut within epochs and at their ends, looked at in between, put down and taken up by another object."""
     options = OPTIONS.model_copy(update=VARIANTS[variant])
     taught = Distillation(torch.randn(len(data[0]), 2, generator=torch.Generator().manual_seed(0)), 0.5)
-    whole = fit(tiny_backbone, *data, options, seed=3, distillation=taught)
+    whole = Training(tiny_backbone, *data, options, seed=3, distillation=taught).run()
 
     def fresh():
         return Training(tiny_backbone, *data, options, seed=3, distillation=taught)
@@ -135,7 +135,7 @@ def test_a_training_in_pieces_equals_the_whole_to_the_bit(variant, tiny_backbone
 def test_a_models_training_in_pieces_equals_the_whole_too(tiny_backbone, data):
     """Its layers draw from torch's own stream."""
     options = OPTIONS.model_copy(update={"epochs": 2})
-    whole = fit(tiny_backbone, *data, options, seed=3, trained="model")
+    whole = Training(tiny_backbone, *data, options, seed=3, trained="model").run()
     training = Training(tiny_backbone, *data, options, seed=3, trained="model")
     for step in (1, 4, 6):
         training.advance(step)

@@ -19,7 +19,7 @@ from promptpanda.training.batching import shuffled_batches
 from promptpanda.training.distillation import Distillation, check_distance, coefficient_value
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import Data, predict_outputs, score
-from promptpanda.training.loop import fit
+from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.sequence import Classification
 from promptpanda.training.options import TrainingOptions
@@ -45,16 +45,18 @@ def equal(a, b):
 def test_a_seed_repeats_to_the_bit_and_another_differs(tiny_backbone, data):
     train, validation, objective = data
     options = TrainingOptions(**FAST)
-    first = fit(tiny_backbone, train, validation, objective, options, seed=3)
+    first = Training(tiny_backbone, train, validation, objective, options, seed=3).run()
     torch.rand(5)  # the global generator plays no part
-    assert equal(first, fit(tiny_backbone, train, validation, objective, options, seed=3))
-    assert not equal(first, fit(tiny_backbone, train, validation, objective, options, seed=4))
+    assert equal(first, Training(tiny_backbone, train, validation, objective, options, seed=3).run())
+    assert not equal(first, Training(tiny_backbone, train, validation, objective, options, seed=4).run())
 
 
 def test_it_learns_and_the_backbone_does_not_change(tiny_backbone, data):
     train, validation, objective = data
     before = {name: tensor.clone() for name, tensor in tiny_backbone.model.state_dict().items()}
-    fitted = fit(tiny_backbone, train, validation, objective, TrainingOptions(**FAST | {"epochs": 20}), seed=0)
+    fitted = Training(
+        tiny_backbone, train, validation, objective, TrainingOptions(**FAST | {"epochs": 20}), seed=0
+    ).run()
     after = tiny_backbone.model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert fitted.curve[-1].train_loss < 0.5 * fitted.curve[0].train_loss
@@ -64,10 +66,10 @@ def test_it_learns_and_the_backbone_does_not_change(tiny_backbone, data):
 
 def test_gradient_checkpointing_trains_to_the_same_bits(tiny_backbone, data):
     train, validation, objective = data
-    plain = fit(tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0)
-    saved = fit(
+    plain = Training(tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0).run()
+    saved = Training(
         tiny_backbone, train, validation, objective, TrainingOptions(**FAST, gradient_checkpointing=True), seed=0
-    )
+    ).run()
     tiny_backbone.set_gradient_checkpointing(False)
     assert equal(plain, saved)
 
@@ -75,7 +77,7 @@ def test_gradient_checkpointing_trains_to_the_same_bits(tiny_backbone, data):
 def test_gradient_checkpointing_leaves_the_model_as_it_was(tiny_folder, data):
     train, validation, objective = data
     backbone = Backbone.load(str(tiny_folder("bert")))
-    fit(backbone, train, validation, objective, TrainingOptions(**FAST, gradient_checkpointing=True), seed=0)
+    Training(backbone, train, validation, objective, TrainingOptions(**FAST, gradient_checkpointing=True), seed=0).run()
     assert not backbone.model.get_input_embeddings()(torch.ones(1, 2, dtype=torch.long)).requires_grad
     assert not any(module.training for module in backbone.model.modules())
 
@@ -83,9 +85,9 @@ def test_gradient_checkpointing_leaves_the_model_as_it_was(tiny_folder, data):
 def test_bf16_trains_close_to_full_precision(tiny_backbone, data):
     train, validation, objective = data
     options = TrainingOptions(**FAST, dropout=0.0)
-    full = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    full = Training(tiny_backbone, train, validation, objective, options, seed=0).run()
     options = TrainingOptions(**FAST, dropout=0.0, precision="bf16")
-    half = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    half = Training(tiny_backbone, train, validation, objective, options, seed=0).run()
     assert not equal(full, half)
     assert half.curve[-1].train_loss == pytest.approx(full.curve[-1].train_loss, abs=0.1)
 
@@ -94,7 +96,7 @@ def test_bf16_trains_close_to_full_precision(tiny_backbone, data):
 def test_a_reparameterised_prompt_folds_to_the_same_outputs(kind, tiny_backbone, data):
     train, validation, objective = data
     options = TrainingOptions(**FAST, reparameterize=16, prompt_kind=kind)
-    fitted = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    fitted = Training(tiny_backbone, train, validation, objective, options, seed=0).run()
     assert fitted.prompt.fits(tiny_backbone.shape)
     assert fitted.curve[-1].train_loss < fitted.curve[0].train_loss
     start = Prompt.fresh(kind, tiny_backbone.shape, 4, 1.0, torch.Generator().manual_seed(0))
@@ -115,7 +117,7 @@ def test_init_std_scales_the_fresh_prompt(tiny_backbone):
 def test_early_stopping_keeps_the_best_epoch(tiny_backbone, data):
     train, validation, objective = data
     options = TrainingOptions(**FAST | {"epochs": 30}, early_stopping=3)
-    fitted = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    fitted = Training(tiny_backbone, train, validation, objective, options, seed=0).run()
     scores = [epoch.validation["accuracy"] for epoch in fitted.curve]
     assert len(scores) < 30
     assert scores.index(max(scores)) == len(scores) - 4
@@ -124,7 +126,9 @@ def test_early_stopping_keeps_the_best_epoch(tiny_backbone, data):
 
 def test_best_epoch_runs_to_the_end(tiny_backbone, data):
     train, validation, objective = data
-    fitted = fit(tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0, best_epoch=True)
+    fitted = Training(
+        tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0, best_epoch=True
+    ).run()
     assert len(fitted.curve) == 3
     assert fitted.validation["accuracy"] == max(epoch.validation["accuracy"] for epoch in fitted.curve)
 
@@ -133,9 +137,13 @@ def test_coefficient_zero_is_no_distillation_to_the_bit(tiny_backbone, data):
     train, validation, objective = data
     options = TrainingOptions(**FAST)
     teacher = torch.randn(len(train), 2)
-    plain = fit(tiny_backbone, train, validation, objective, options, seed=0)
-    zero = fit(tiny_backbone, train, validation, objective, options, seed=0, distillation=Distillation(teacher, 0.0))
-    half = fit(tiny_backbone, train, validation, objective, options, seed=0, distillation=Distillation(teacher, 0.5))
+    plain = Training(tiny_backbone, train, validation, objective, options, seed=0).run()
+    zero = Training(
+        tiny_backbone, train, validation, objective, options, seed=0, distillation=Distillation(teacher, 0.0)
+    ).run()
+    half = Training(
+        tiny_backbone, train, validation, objective, options, seed=0, distillation=Distillation(teacher, 0.5)
+    ).run()
     assert equal(plain, zero)
     assert not equal(plain, half)
 
@@ -146,7 +154,7 @@ def test_a_strong_teacher_is_followed_example_by_example(tiny_backbone, data):
     flipped = torch.nn.functional.one_hot(torch.from_numpy(1 - train.split.labels), 2).float() * 8 - 4
     options = TrainingOptions(**FAST | {"epochs": 20})
     distillation = Distillation(flipped, coefficient=10.0)
-    fitted = fit(tiny_backbone, train, validation, objective, options, seed=0, distillation=distillation)
+    fitted = Training(tiny_backbone, train, validation, objective, options, seed=0, distillation=distillation).run()
     assert score(tiny_backbone, fitted.prompt, fitted.head, train, objective)["accuracy"] < 0.1
 
 
@@ -197,7 +205,7 @@ def test_regression_learns_in_any_unit_and_predicts_in_it(tiny_backbone, tmp_pat
     split = task.train()
     objective = objective_for(task.spec, 0, split.labels)
     data = Data(encode(tiny_backbone, split.texts, 24), split, task.spec, ())
-    fitted = fit(tiny_backbone, data, data, objective, TrainingOptions(**FAST | {"epochs": 20}), seed=0)
+    fitted = Training(tiny_backbone, data, data, objective, TrainingOptions(**FAST | {"epochs": 20}), seed=0).run()
     values = predict_outputs(tiny_backbone, fitted.prompt, fitted.head, data.encoded)[:, 0]
     assert np.abs(values - split.labels).mean() < 40
     assert fitted.validation["pearson_spearman"] > 0.9
@@ -210,20 +218,25 @@ def test_a_loss_that_is_never_finite_keeps_nothing_and_says_what_to_change(tiny_
     train, validation, objective = data
     broken = Distillation(torch.full((len(train), 2), float("nan")), 1.0)
     with pytest.raises(PandaError, match="loss became nan in epoch 1 of 3.*lower --lr"):
-        fit(tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0, distillation=broken)
+        Training(
+            tiny_backbone, train, validation, objective, TrainingOptions(**FAST), seed=0, distillation=broken
+        ).run()
 
 
 def test_a_training_that_breaks_later_keeps_the_last_sound_prompt(tiny_backbone, data):
     """Steps of an absurd length: the first leaves huge but finite numbers, of the second nothing is left."""
     train, validation, objective = data
     absurd = FAST | {"lr": 1e14, "batch_size": 64}
-    fitted = fit(tiny_backbone, train, validation, objective, TrainingOptions(**absurd | {"epochs": 6}), seed=0)
+    fitted = Training(
+        tiny_backbone, train, validation, objective, TrainingOptions(**absurd | {"epochs": 6}), seed=0
+    ).run()
     assert "no longer finite in epoch 2 of 6" in fitted.diverged
     assert len(fitted.curve) == 1
     assert all(np.isfinite(value) for value in fitted.validation.values())
     # The first step's learning rate does not depend on the number of epochs, so this is the prompt after epoch 1.
     assert equal(
-        fitted, fit(tiny_backbone, train, validation, objective, TrainingOptions(**absurd | {"epochs": 1}), seed=0)
+        fitted,
+        Training(tiny_backbone, train, validation, objective, TrainingOptions(**absurd | {"epochs": 1}), seed=0).run(),
     )
 
 
@@ -256,7 +269,7 @@ def test_a_learning_rate_that_breaks_the_first_epoch_names_lr(tiny_backbone, dat
     train, validation, objective = data
     options = TrainingOptions(**FAST | {"lr": 1e30})
     with pytest.raises(PandaError, match=r"nan in epoch 1 of 3 .*with no sound epoch before it; lower --lr .*1e\+30"):
-        fit(tiny_backbone, train, validation, objective, options, seed=0)
+        Training(tiny_backbone, train, validation, objective, options, seed=0).run()
 
 
 def test_a_finite_prompt_with_outputs_that_are_not_is_diverged_too(tiny_backbone, data):
@@ -264,13 +277,13 @@ def test_a_finite_prompt_with_outputs_that_are_not_is_diverged_too(tiny_backbone
     train, validation, objective = data
     options = TrainingOptions(**FAST | {"epochs": 1, "lr": 1e20, "batch_size": 64})
     with pytest.raises(PandaError, match="lower --lr"):
-        fit(tiny_backbone, train, validation, objective, options, seed=0)
+        Training(tiny_backbone, train, validation, objective, options, seed=0).run()
 
 
 def test_a_separable_task_is_learnt_by_heart(tiny_backbone, data):
     train, validation, objective = data
     options = TrainingOptions(**FAST | {"epochs": 40, "dropout": 0.0})
-    fitted = fit(tiny_backbone, train, validation, objective, options, seed=0)
+    fitted = Training(tiny_backbone, train, validation, objective, options, seed=0).run()
     majority = max(np.bincount(train.split.labels)) / len(train)
     assert score(tiny_backbone, fitted.prompt, fitted.head, train, objective)["accuracy"] == 1.0 > majority
 
@@ -279,7 +292,7 @@ def test_the_best_epochs_prompt_is_the_one_that_is_returned(tiny_backbone, data)
     """Scored again from its tensors, it has the highest validation score of the curve."""
     train, validation, objective = data
     options = TrainingOptions(**FAST | {"epochs": 8, "lr": 0.3})
-    fitted = fit(tiny_backbone, train, validation, objective, options, seed=1, best_epoch=True)
+    fitted = Training(tiny_backbone, train, validation, objective, options, seed=1, best_epoch=True).run()
     scores = [epoch.validation["accuracy"] for epoch in fitted.curve]
     assert min(scores) < max(scores), "all epochs are alike, so this shows nothing"
     assert score(tiny_backbone, fitted.prompt, fitted.head, validation, objective) == fitted.validation

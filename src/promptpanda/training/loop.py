@@ -1,4 +1,4 @@
-"""The one training loop, taken step by step: `fit` goes through it, a race stops in between and goes on."""
+"""The one training loop, taken step by step: `run` goes through it, a race stops in between and goes on."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Training:
     """A training that can be stopped after any step, looked at, put down and taken up again.
 
     Learning rate and batch order are those of the full run from step 1. However it is cut into pieces, the outcome is
-    that of `fit`, bit for bit.
+    that of `run`, bit for bit.
     """
 
     def __init__(
@@ -108,7 +108,21 @@ class Training:
         progress: Progress | None = None,
         label: str = "train",
     ) -> None:
-        """See `fit`."""
+        """A training before its first step; see `run`.
+
+        Args:
+            trained: what learns beside the head. A model learns at `options.model_lr`, with its own dropout.
+            start: the prompt to start from; None draws a fresh one.
+            distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
+            unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
+            restart: 0, or another number for other draws of the same seed.
+            best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
+                else the last.
+            seed: fixes order, head, fresh prompt and dropout, each by a stream of its own.
+
+        Raises:
+            PandaError: max length and prompt do not fit the model.
+        """
         self._seconds = 0.0
         with self._timed():
             if trained == "prompt":
@@ -177,7 +191,11 @@ class Training:
         return self._diverged
 
     def run(self) -> Fitted:
-        """Train to the end; see `finish`."""
+        """Train to the end.
+
+        Raises:
+            TrainingDivergedError: see `finish`.
+        """
         self.advance()
         return self.finish()
 
@@ -331,57 +349,6 @@ class Training:
             yield
         finally:
             self._seconds += time.perf_counter() - began
-
-
-def fit(
-    backbone: Backbone,
-    train: Data,
-    validation: Data,
-    objective: Objective,
-    options: TrainingOptions,
-    *,
-    seed: int,
-    start: Prompt | None = None,
-    trained: Trained = "prompt",
-    distillation: Distillation | None = None,
-    unlabeled: Unlabeled | None = None,
-    restart: int = 0,
-    best_epoch: bool = False,
-    progress: Progress | None = None,
-    label: str = "train",
-) -> Fitted:
-    """Train a prompt and a head; or, as baselines, the head alone, or the head and a copy of the whole model.
-
-    Args:
-        trained: what learns beside the head. A model learns at `options.model_lr`, with its own dropout.
-        start: the prompt to start from; None draws a fresh one.
-        distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
-        unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
-        restart: 0, or another number for other draws of the same seed.
-        best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
-            else the last.
-        seed: fixes order, head, fresh prompt and dropout, each by a stream of its own.
-
-    Raises:
-        PandaError: max length and prompt do not fit the model; or the loss was not finite in the first epoch, so that
-            there is nothing to keep.
-    """
-    return Training(
-        backbone,
-        train,
-        validation,
-        objective,
-        options,
-        seed=seed,
-        start=start,
-        trained=trained,
-        distillation=distillation,
-        unlabeled=unlabeled,
-        restart=restart,
-        best_epoch=best_epoch,
-        progress=progress,
-        label=label,
-    ).run()
 
 
 def _warnings(train: Data, validation: Data, scores: dict[str, float], curve: list[Epoch]) -> tuple[str, ...]:

@@ -192,7 +192,7 @@ class Trial:
         epochs: int | None = None,
         objective: Objective | None = None,
     ) -> Training:
-        """A training on this trial's data before its first step (for the methods); see `promptpanda.training.loop.fit`.
+        """A training on this trial's data before its first step (for the methods); see `Training`.
 
         Args:
             epochs, objective: others than the options' and the task's.
