@@ -6,7 +6,7 @@ import datetime
 import errno
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,69 +132,90 @@ def _execute(order: Order, scratch: Path) -> Result:
     task = MATERIAL.expected(order.task, order.data_dir, spec.protocol, order.facts)
     began = time.perf_counter()
     part = partition(task, protocol=spec.protocol, train_examples=spec.budget, seed=spec.seed)
-    handed = {role: _read(files, scratch, backbone) for role, files in order.prompts.items()}
-    sources = [SourcePrompt.of(one) for role, one in handed.items() if role.startswith("source")]
+    prompts = {role: _read(files, scratch, backbone) for role, files in order.prompts.items()}
+    trial = _trial(spec, backbone, task, part, prompts)
+    if spec.method is None:
+        return _estimate(order, trial, prompts.get("own"), began)
+    trial, method, selection, spent = _prepared(order, trial, prompts, scratch)
+    trained = trial.outcome(method)
+    test = _test_of(task, part, spec)
+    scores: dict[str, Any] = {}
+    if test is not None:
+        trained, scores = _tested(trial, method, test)
+    fresh = trained.path is None
+    folder = write_folder(trained, scratch / "new" / trained.card.id, backbone) if fresh else trained.path
+    assert folder is not None
+    card = Card.read(folder)
+    example_steps, forward_examples = _work(card, selection, trial)
+    row = Row(
+        **_asked(order),
+        **_of_data(part, task),
+        **_of_card(card),
+        **scores,
+        status="finished",
+        example_steps=example_steps,
+        forward_examples=forward_examples,
+        selection=None if selection is None else selection.to_json(),
+        seconds=spent + time.perf_counter() - began,
+        finished=now(),
+    )
+    return Result(row, None if test is None else answers_of(task, test), PromptFiles.of(folder) if fresh else None)
+
+
+def _trial(
+    spec: RunSpec, backbone: Backbone, task: Task, part: Partition, prompts: Mapping[str, TrainedPrompt]
+) -> Trial:
     unlabeled = None
     if spec.unlabeled is not None:
         unlabeled = rest_of_train(task, part, spec.unlabeled, seed=spec.seed)
-    trial = Trial(
+    return Trial(
         backbone,
         task,
         part,
         settled(spec.training_options(), task.kind, part.train, backbone),
         spec.seed,
-        sources=tuple(sources),
+        sources=tuple(SourcePrompt.of(one) for role, one in prompts.items() if role.startswith("source")),
         distillation=spec.distillation_options(),
         unlabeled=unlabeled,
     )
-    if spec.method is None:
-        return _estimate(order, trial, handed.get("own"), began)
-    selection, spent = None, 0.0
-    if spec.method == AUTO:
+
+
+def _prepared(
+    order: Order, trial: Trial, prompts: Mapping[str, TrainedPrompt], scratch: Path
+) -> tuple[Trial, Method, Selection | None, float]:
+    """The trial with all that is there already, the method, what `auto` did, and seconds spent before this run."""
+    assert order.spec.method is not None
+    if order.spec.method == AUTO:
         selection = choose(trial, check_methods(CONTESTANTS), SelectionOptions())
-        trial, method = selection.trial, METHODS[selection.chosen]
-    else:
-        method = METHODS[spec.method]
-        _hand_in_teachers(trial, method, [one for role, one in handed.items() if role.startswith("teacher")])
-        spent = _take_up(trial, method, order, scratch)
-    trained = trial.outcome(method)
-    test = _test_of(task, part, spec)
-    scores: dict[str, Any] = {}
-    answers = None
-    if test is not None:
-        trained, card, predictions = trial.judge(method, test)
-        trained = _with_card(trained, trained.card.model_copy(update={"test": card}))
-        answers = answers_of(task, test)
-        floor = baseline(task.spec, task.labels, part.train, test)
-        scores = {
-            "test_fingerprint": card.data_fingerprint,
-            "n_test": card.n_test,
-            "test": card.scores,
-            "predictions": plain(predictions),
-            "constant": floor[task.spec.metric],
-        }
-    fresh = trained.path is None
-    folder = write_folder(trained, scratch / "new" / trained.card.id, backbone) if fresh else trained.path
-    assert folder is not None
-    card_kept = Card.read(folder)
-    steps, read = _work(card_kept, selection, trial)
-    row = Row(
-        **_asked(order),
-        **_of_data(part, task),
-        **scores,
-        status="finished",
-        prompt=card_kept.id,
-        checksum=tensors_checksum(card_kept),
-        validation=card_kept.validation,
-        curve=tuple(Curve(train_loss=epoch.train_loss, validation=epoch.validation) for epoch in card_kept.curve),
-        example_steps=steps,
-        forward_examples=read,
-        selection=None if selection is None else selection.to_json(),
-        seconds=spent + time.perf_counter() - began,
-        environment=card_kept.environment,
-        finished=now(),
-    )
-    return Result(row, answers, PromptFiles.of(folder) if fresh else None)
+        return selection.trial, METHODS[selection.chosen], selection, 0.0
+    method = METHODS[order.spec.method]
+    _hand_in_teachers(trial, method, [one for role, one in prompts.items() if role.startswith("teacher")])
+    return trial, method, None, _take_up(trial, method, order, scratch)
+
+
+def _tested(trial: Trial, method: Method, test: Split) -> tuple[TrainedPrompt, dict[str, Any]]:
+    """The outcome with its test scores on its card, and what the row says of them."""
+    task = trial.task
+    trained, card, predictions = trial.judge(method, test)
+    floor = baseline(task.spec, task.labels, trial.partition.train, test)
+    scores = {
+        "test_fingerprint": card.data_fingerprint,
+        "n_test": card.n_test,
+        "test": card.scores,
+        "predictions": plain(predictions),
+        "constant": floor[task.spec.metric],
+    }
+    return _with_card(trained, trained.card.model_copy(update={"test": card})), scores
+
+
+def _of_card(card: Card) -> dict[str, Any]:
+    return {
+        "prompt": card.id,
+        "checksum": tensors_checksum(card),
+        "validation": card.validation,
+        "curve": tuple(Curve(train_loss=epoch.train_loss, validation=epoch.validation) for epoch in card.curve),
+        "environment": card.environment,
+    }
 
 
 def _work(card: Card, selection: Selection | None, trial: Trial) -> tuple[int, int]:
