@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 def card_of(
     trial: Trial, method: Method, fitted: Fitted, signature: Signature | None, *, id: str, run: str, series: str
 ) -> Card:
-    """The card of a method's outcome on a trial.
+    """The card of a method's outcome on a trial. Raises PandaError if a card cannot hold it.
 
     Args:
         signature: of its prompt; making it counts as forward passes.
         id, run, series: see `Card`.
     """
-    return Card(
+    return Card.made(
+        f"The outcome of {method.name} on {trial.task.name}",
         id=id,
         run=run,
         series=series,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from promptpanda.backbone import Backbone, default_device
 from promptpanda.bank.bank import Bank
@@ -80,7 +81,7 @@ def train(
 
 def transfer(
     task: Task,
-    source: str | SourcePrompt | TrainedPrompt = AUTO,
+    source: str | Path | SourcePrompt | TrainedPrompt = AUTO,
     backbone: Backbone | None = None,
     *,
     bank: Bank | None = None,
@@ -100,7 +101,7 @@ def transfer(
     """Try methods on a target and choose among them on validation data.
 
     Args:
-        source: a trained prompt; or, with a bank, an id, a path, a task's name, `best`: the top of the default
+        source: a trained prompt; a path; or, with a bank, an id, a task's name, `best`: the top of the default
             estimator, or `auto`: the full selection (transfers/selection.py). Of a task's name and of `best`, seed s
             uses the prompt of seed s if the bank has one; `auto` selects for each seed by itself. Names with commas are
             several sources, of which methods without fusion take the first.
