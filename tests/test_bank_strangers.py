@@ -28,6 +28,7 @@ from promptpanda.progress import Silent
 from promptpanda.tasks.catalog import own_task
 from promptpanda.tasks.protocol import partition
 from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.predict import predict
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.transfer import train, transfer
 
@@ -211,6 +212,12 @@ def test_a_prompt_under_which_the_model_overflows_is_left_out_of_rankings(bank, 
     found, notes = ranked(bank, tiny_backbone, tmp_path)
     assert [name[:5] for name in found] == ["films"]
     assert any(books.name in note and "not finite" in note for note in notes)
+
+
+def test_outputs_that_overflow_are_no_predictions(books, tiny_backbone):
+    forge(books, HEAD, lambda tensors: tensors["weight"].mul_(1e38).mul_(100).clamp_(-3e38, 3e38))
+    with pytest.raises(PandaError, match=f"outputs of {books.name} are not finite"):
+        predict(read_folder(books, tiny_backbone), tiny_backbone, ["good food"])
 
 
 def test_half_precision_is_read_as_single(bank, books, tiny_backbone):

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from promptpanda.backbone import Backbone
-from promptpanda.bank.card import Card, TestCard, check_id, is_id
+from promptpanda.bank.card import ID_LIMIT, Card, TestCard, check_id, is_id
 from promptpanda.bank.folder import (
     TrainedPrompt,
     is_incomplete,
@@ -19,7 +19,7 @@ from promptpanda.bank.folder import (
     write_folder,
 )
 from promptpanda.errors import PandaError, suggest
-from promptpanda.files import remove_folder, sweep_staging
+from promptpanda.files import check_name, remove_folder, sweep_staging
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Bank:
         if not self.folder.is_dir():
             if self.folder.exists():
                 raise PandaError(f"The bank {self.folder} is a file, not a folder; choose another place (--bank).")
+            self.check_there()
             return []
         self._seen[:] = [True]
         return sorted(path.name for path in self.folder.iterdir() if is_id(path.name) and path.is_dir())
@@ -68,7 +69,7 @@ class Bank:
 
     def path(self, prompt_id: str) -> Path:
         """The folder of an id. Raises PandaError if the bank has no such prompt."""
-        check_id(prompt_id)
+        check_name(prompt_id, "Prompt id", ID_LIMIT)
         if prompt_id not in self.ids():
             raise PandaError(f"No prompt '{prompt_id}' in the bank {self.folder}.{suggest(prompt_id, self.ids())}")
         return self.folder / prompt_id

@@ -202,11 +202,11 @@ class Card(_Frozen):
         return self
 
     def _check_scores(self) -> None:
-        sides = {"validation": self.validation, "test": None if self.test is None else self.test.scores}
-        for side, scores in sides.items():
-            missing = [] if scores is None else [name for name in (*self.task.metrics, "loss") if name not in scores]
-            if missing:
-                raise ValueError(f"the {side} scores lack {missing[0]}")
+        for name in (self.task.metric, "loss"):
+            if name not in self.validation:
+                raise ValueError(f"the validation scores lack {name}")
+        if self.test is not None and self.task.metric not in self.test.scores:
+            raise ValueError(f"the test scores lack {self.task.metric}")
 
     def _check_labels(self) -> None:
         kind = self.task.kind
