@@ -44,7 +44,8 @@ def _numbers(tensor: Tensor, name: str, path: Path) -> Tensor:
             f"The tensor '{name[:80]}' of {path} is of type {str(tensor.dtype).removeprefix('torch.')}; expected one "
             f"of {known}."
         )
-    numbers = tensor.float()  # of float64, the largest become infinite
+    # A copy: arithmetic on a file in memory differs in the last bits by where its tensors happen to begin.
+    numbers = tensor.to(torch.float32, copy=True)  # of float64, the largest become infinite
     if not bool(torch.isfinite(numbers).all()):
         raise PandaError(
             f"The tensor '{name[:80]}' of {path} holds values that are not finite; train the prompt again."
