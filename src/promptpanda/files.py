@@ -51,18 +51,21 @@ def digest(value: Any) -> str:
 def whole_folder(target: Path) -> Iterator[Path]:
     """Fill a staging folder beside `target`; on success it is renamed into place, on any failure it is removed.
 
-    If `target` came into being meanwhile (another process saved the same thing), theirs is kept.
+    What stands in place afterwards is on the disk, also after a loss of power. If `target` came into being meanwhile
+    (another process saved the same thing), theirs is kept.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep_staging(target.parent)
-    staging = target.parent / f"{_STAGING}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    staging = _staging_beside(target)
     staging.mkdir()
     try:
         yield staging
         for path in staging.iterdir():
-            _sync(path)
+            sync(path)
+        sync(staging)
         try:
             staging.rename(target)
+            sync(target.parent)
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
@@ -70,6 +73,23 @@ def whole_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def remove_folder(target: Path) -> None:
+    """Delete a folder with all that it holds, or a link to one (the link alone).
+
+    It goes out of sight first, by one rename: whoever is stopped midway leaves a staging folder, which is swept.
+    """
+    if target.is_symlink():
+        target.unlink()
+        return
+    aside = _staging_beside(target)
+    target.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _staging_beside(target: Path) -> Path:
+    return target.parent / f"{_STAGING}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 def sweep_staging(folder: Path) -> None:
@@ -90,7 +110,10 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folder
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, Card, TestCard
+from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, ID_LIMIT, Card, TestCard, check_id, is_id
 from promptpanda.errors import PandaError, suggest
-from promptpanda.files import check_name
+from promptpanda.files import check_name, remove_folder, sweep_staging
 
 if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
     from promptpanda.bank.folder import TrainedPrompt
 
-_ID = re.compile(r".+-s\d+-[0-9a-f]{8}")
-_ID_LIMIT = 150  # a task's name, and seed and hash behind it
-
 
 @dataclass(frozen=True)
 class Bank:
-    """A folder of prompt folders, each named by its id. It need not exist before the first prompt is saved."""
+    """A folder of prompt folders, each named by its id. It need not exist before the first prompt is saved.
+
+    Whoever works with a bank that is deleted meanwhile is told so by a PandaError; it is not made again in part.
+    """
 
     folder: Path
+    _seen: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __init__(self, folder: Path | str) -> None:
         object.__setattr__(self, "folder", Path(folder))
+        object.__setattr__(self, "_seen", [])
 
     def ids(self) -> list[str]:
         """Ids of all prompts, sorted; other folders are not the bank's business."""
         if not self.folder.is_dir():
             if self.folder.exists():
                 raise PandaError(f"The bank {self.folder} is a file, not a folder; choose another place (--bank).")
+            self.check_there()
             return []
-        return sorted(path.name for path in self.folder.iterdir() if _ID.fullmatch(path.name) and path.is_dir())
+        self._seen[:] = [True]
+        return sorted(path.name for path in self.folder.iterdir() if is_id(path.name) and path.is_dir())
 
     def cards(self) -> Iterator[Card]:
         """Cards of all prompts, by id. A damaged card raises PandaError when its turn comes."""
@@ -62,7 +65,7 @@ class Bank:
 
     def path(self, prompt_id: str) -> Path:
         """The folder of an id. Raises PandaError if the bank has no such prompt."""
-        check_name(prompt_id, "Prompt id", _ID_LIMIT)
+        check_name(prompt_id, "Prompt id", ID_LIMIT)
         if prompt_id not in self.ids():
             raise PandaError(f"No prompt '{prompt_id}' in the bank {self.folder}.{suggest(prompt_id, self.ids())}")
         return self.folder / prompt_id
@@ -75,7 +78,7 @@ class Bank:
         if reference in self.ids():
             return self.folder / reference
         path = Path(reference)
-        if (path / CARD_NAME).is_file() or (path / CONFIG_NAME).is_file():
+        if any((path / name).is_file() for name in (CARD_NAME, CONFIG_NAME)):
             return path
         cards = [
             card
@@ -94,9 +97,11 @@ class Bank:
         )
 
     def find(self, prompt_id: str, run: str) -> Path | None:
-        """The folder of a run that is done already, or None."""
+        """The folder of a run that is done already, or None. An incomplete one is not done: `save` replaces it."""
+        from promptpanda.bank.folder import is_incomplete
+
         path = self.folder / prompt_id
-        if not path.exists():
+        if not path.exists() or is_incomplete(path):
             return None
         if Card.read(path).run != run:
             raise PandaError(f"{path} holds another run of the same name; remove it (panda bank rm {prompt_id}).")
@@ -110,23 +115,48 @@ class Bank:
 
     def prepare(self) -> None:
         """Make sure that a prompt can be written: better found out before a training than after it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".staging-", dir=self.folder):
-            pass
+        with self._still_there():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._seen[:] = [True]
+            sweep_staging(self.folder)
+            with TemporaryDirectory(prefix=".staging-", dir=self.folder):
+                pass
 
     def save(self, trained: TrainedPrompt, backbone: Backbone) -> TrainedPrompt:
-        """Save a prompt under its id; returns it as it lies on disk."""
-        from promptpanda.bank.folder import read_folder, write_folder
+        """Save a prompt under its id, also in place of an incomplete folder; returns it as it lies on disk."""
+        from promptpanda.bank.folder import is_incomplete, read_folder, write_folder
 
-        path = write_folder(trained, self.folder / check_name(trained.card.id, "Prompt id", _ID_LIMIT), backbone)
-        return replace(read_folder(path, backbone), backbone=trained.backbone)
+        path = self.folder / check_id(trained.card.id)
+        with self._still_there():
+            if is_incomplete(path):
+                remove_folder(path)
+            write_folder(trained, path, backbone)
+            return replace(read_folder(path, backbone), backbone=trained.backbone)
 
     def record_test(self, trained: TrainedPrompt, test: TestCard) -> TrainedPrompt:
         """Add test scores to a saved prompt's card."""
         assert trained.path is not None
         card = trained.card.model_copy(update={"test": test})
-        card.write(trained.path)
+        with self._still_there():
+            card.write(trained.path)
         return replace(trained, card=card)
+
+    def check_there(self) -> None:
+        """Raises PandaError if the bank was there, and is gone."""
+        if self._seen and not self.folder.is_dir():
+            raise PandaError(
+                f"The bank {self.folder} is gone: it was deleted or moved while this run worked with it; run the "
+                "command again, which makes a new one."
+            )
+
+    @contextmanager
+    def _still_there(self) -> Iterator[None]:
+        self.check_there()
+        try:
+            yield
+        except (FileNotFoundError, PandaError):
+            self.check_there()
+            raise
 
     def sibling(self, card: Card, seed: int) -> str:
         """The id of the prompt of the same series with this seed, else with the lowest."""
@@ -134,12 +164,13 @@ class Bank:
         return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
 
     def verify(self, prompt_id: str) -> None:
-        """Raises PandaError if a file is missing, cut or changed."""
-        from promptpanda.bank.folder import check_files
+        """Raises PandaError if a file is missing, cut or changed, or the files do not go together."""
+        from promptpanda.bank.folder import read_contents
 
-        path = self.path(prompt_id)
-        check_files(path, Card.read(path))
+        self._card(prompt_id)
+        read_contents(self.path(prompt_id))
 
     def remove(self, prompt_id: str) -> None:
-        """Delete a prompt for good."""
-        shutil.rmtree(self.path(prompt_id))
+        """Delete a prompt for good; of a link to one, the link."""
+        remove_folder(self.path(prompt_id))
+        sweep_staging(self.folder)

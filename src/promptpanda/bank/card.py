@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticSerializationError
 
+from promptpanda.bank.outside import MOST_BYTES, read_object
 from promptpanda.errors import PandaError
+from promptpanda.files import check_name, sync
 from promptpanda.names import HeadReadout, PromptKind
 from promptpanda.tasks.protocol import Protocol
-from promptpanda.tasks.spec import TaskSpec
+from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.training.options import TrainingOptions
 from promptpanda.version import __version__
 
@@ -23,12 +26,42 @@ if TYPE_CHECKING:
 FORMAT = 1
 CARD_NAME = "card.json"
 CONFIG_NAME = "adapter_config.json"  # of PEFT
+ID_LIMIT = 150  # a task's name, and seed and hash behind it
+_MOST_TOKENS = 2**31 - 1  # what tokenizers can count
+_ID = re.compile(r".+-s\d+-[0-9a-f]{8}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 PeftForm = Literal["SEQ_CLS", "FEATURE_EXTRACTION", "unsupported"]
 
 
+def check_id(prompt_id: str) -> str:
+    """Return `prompt_id` if it is formed as ids are, `TASK-sSEED-HASH8`, else raise PandaError."""
+    if not is_id(check_name(prompt_id, "Prompt id", ID_LIMIT)):
+        raise PandaError(f"{prompt_id!r} is no prompt's id: those end in a seed and eight digits, TASK-sSEED-HASH8.")
+    return prompt_id
+
+
+def is_id(name: str) -> bool:
+    """Whether a name is formed as ids are."""
+    return _ID.fullmatch(name) is not None
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """JSON knows no infinite number and no NaN, so that no card holds one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @classmethod
+    def made(cls, what: str, **values: Any) -> Self:
+        """A card of a result. Raises PandaError, which names `what`, if the result is none that a card can hold."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            where, message, value = _first(error)
+            raise PandaError(
+                f"{what} cannot be kept: {where} is {value} ({message}); look for labels that are far from all others, "
+                "or lower --lr."
+            ) from error
 
 
 class BackboneCard(_Frozen):
@@ -84,7 +117,7 @@ class TestCard(_Frozen):
     """Scores on test data, and on how much of which."""
 
     scores: dict[str, float]
-    n_test: int
+    n_test: int = Field(ge=0)
     data_fingerprint: str
 
 
@@ -126,22 +159,22 @@ class Card(_Frozen):
     transferability: dict[str, float] = {}
     backbone: BackboneCard
     prompt_kind: PromptKind | None
-    prompt_length: int
+    prompt_length: int = Field(ge=0)
     readout: HeadReadout
     weights_kept: bool = True
     threshold: float | None = None
     options: TrainingOptions
     protocol: Protocol
-    seed: int
-    n_train: int
-    n_val: int
+    seed: int = Field(ge=0)
+    n_train: int = Field(ge=0)
+    n_val: int = Field(ge=0)
     data_fingerprint: str
     validation: dict[str, float]
     validation_seen: bool = False
     test: TestCard | None = None
     curve: tuple[EpochCard, ...]
-    example_steps: int
-    forward_examples: int
+    example_steps: int = Field(ge=0)
+    forward_examples: int = Field(ge=0)
     seconds: float
     diverged: str | None = None
     warnings: tuple[str, ...] = ()
@@ -149,6 +182,46 @@ class Card(_Frozen):
     environment: dict[str, str]
     created: str
     files: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        """All that later code relies on, whoever wrote the card. `ValueError` becomes one sentence."""
+        check_id(self.id)
+        if (self.prompt_kind is None) != (self.prompt_length == 0):
+            raise ValueError(f"a prompt of kind {self.prompt_kind} and length {self.prompt_length}")
+        if self.options.max_length > _MOST_TOKENS:
+            raise ValueError(f"a max_length of more than {_MOST_TOKENS} tokens")
+        self._check_scores()
+        self._check_labels()
+        for name, checksum in self.files.items():
+            if re.fullmatch(r"[\w-][\w.-]*", name) is None:
+                raise ValueError(f"names a file outside its folder, {name[:80]!r}")
+            if _SHA256.fullmatch(checksum) is None:
+                raise ValueError(f"the checksum of {name[:80]} is no SHA-256")
+        return self
+
+    def _check_scores(self) -> None:
+        for name in (self.task.metric, "loss"):
+            if name not in self.validation:
+                raise ValueError(f"the validation scores lack {name}")
+        if self.test is not None and self.task.metric not in self.test.scores:
+            raise ValueError(f"the test scores lack {self.task.metric}")
+
+    def _check_labels(self) -> None:
+        kind = self.task.kind
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("a label is there twice")
+        if (kind.classifies or kind == Kind.TOKEN_CLASSIFICATION) and not self.labels:
+            raise ValueError(f"a task of kind {kind} needs labels")
+        if kind.classifies and self.task.positive is not None and self.task.positive not in self.labels:
+            raise ValueError(f"the positive class {self.task.positive[:80]!r} is not among the labels")
+        if kind.reads_tokens != (self.readout == "token"):
+            raise ValueError(f"readout {self.readout} does not go with kind {kind}")
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the head has."""
+        return self.task.kind.outputs(len(self.labels))
 
     @property
     def score(self) -> float:
@@ -164,8 +237,16 @@ class Card(_Frozen):
         """Write or replace the card of a folder, whole or not at all."""
         staging = folder / f".{CARD_NAME}.{os.getpid()}"
         try:
-            staging.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            content = (self.model_dump_json(indent=2) + "\n").encode()
+        except (PydanticSerializationError, UnicodeError) as error:
+            raise PandaError(f"{self.id} cannot be kept: a name in it is no valid Unicode ({error}).") from error
+        if len(content) > MOST_BYTES:
+            raise PandaError(f"{self.id} cannot be kept: its card has more than {MOST_BYTES // 1_000_000} MB.")
+        try:
+            staging.write_bytes(content)
+            sync(staging)
             staging.replace(folder / CARD_NAME)
+            sync(folder)
         except BaseException:
             staging.unlink(missing_ok=True)
             raise
@@ -175,27 +256,30 @@ class Card(_Frozen):
         """Raises PandaError if the folder has no card, or one that cannot be read."""
         path = folder / CARD_NAME
         try:
-            content: Any = json.loads(path.read_text(encoding="utf-8"))
+            content = read_object(path)
         except FileNotFoundError as error:
             raise PandaError(
                 f"{folder} is not a prompt of promptpanda: it has no {CARD_NAME} (a foreign PEFT prompt brings no "
                 "head; it can be a --source)."
             ) from error
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        if content.get("format") != FORMAT:
             raise PandaError(
-                f"{path} is damaged (not valid JSON); remove the folder and train the prompt again."
-            ) from error
-        if isinstance(content, dict) and content.get("format") != FORMAT:
-            raise PandaError(
-                f"{path} has format {content.get('format')!r}, this version reads format {FORMAT}; use the promptpanda "
-                "version that wrote it."
+                f"{path} has format {str(content.get('format'))[:80]}, this version reads format {FORMAT}; use the "
+                "promptpanda version that wrote it."
             )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise PandaError(f"{path} is damaged ({where}: {first['msg'].lower()}); train the prompt again.") from error
+            where, message, _ = _first(error)
+            raise PandaError(f"{path} is damaged ({where}: {message}); train the prompt again.") from error
+
+
+def _first(error: ValidationError) -> tuple[str, str, str]:
+    """Where the first fault is, what it is, and the value, each short enough for a sentence."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "card"
+    message = first["msg"].removeprefix("Value error, ").rstrip(".")
+    return where[:80], (message[:1].lower() + message[1:])[:200], str(first["input"])[:40]
 
 
 def environment(backbone: Backbone) -> dict[str, str]:

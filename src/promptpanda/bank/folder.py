@@ -6,16 +6,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank import peft_format
 from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, Card
-from promptpanda.bank.signature import Signature
+from promptpanda.bank.signature import POOLINGS, Signature
+from promptpanda.bank.tensors import check_shapes, read_tensors
 from promptpanda.errors import PandaError
 from promptpanda.files import sha256_file, whole_folder
-from promptpanda.names import HeadReadout
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.training.heads import Head
@@ -81,7 +82,16 @@ class SourcePrompt:
 
 
 def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Path:
-    """Save a prompt as a folder; if the folder exists, it is left as it is."""
+    """Save a prompt as a folder; if the folder exists, it is left as it is.
+
+    Raises:
+        PandaError: it holds numbers that are not finite, so that it could not be read again.
+    """
+    for tensor in _numbers(trained):
+        if not bool(torch.isfinite(tensor).all()):
+            raise PandaError(
+                f"The outcome {trained.card.id} cannot be kept: it holds numbers that are not finite; lower --lr."
+            )
     form = trained.card.peft
     with whole_folder(target) as staging:
         if trained.prompt is not None and trained.signature is not None:
@@ -101,21 +111,60 @@ def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Pa
     return target
 
 
+def _numbers(trained: TrainedPrompt) -> list[Tensor]:
+    """All tensors of numbers that are saved."""
+    found = [trained.head.weight, trained.head.bias, None if trained.prompt is None else trained.prompt.tensor]
+    if trained.signature is not None:
+        found += [trained.signature.embeddings, trained.signature.pooled_prompt]
+    return [tensor for tensor in found if tensor is not None]
+
+
 def read_folder(folder: Path, backbone: Backbone) -> TrainedPrompt:
     """Load a prompt of ours. Raises PandaError if it is damaged or belongs to another backbone."""
-    card = Card.read(folder)
-    check_files(folder, card)
+    trained = read_contents(folder)
+    card = trained.card
     if card.backbone.fingerprint != backbone.fingerprint:
         raise PandaError(
             f"Prompt {card.id} was trained on {card.backbone.name} (weights {card.backbone.fingerprint[:8]}), not on "
             f"{backbone.name} (weights {backbone.fingerprint[:8]}); give --model {card.backbone.name}."
         )
+    if trained.prompt is not None:
+        backbone.check_prompt(trained.prompt, f"The prompt {card.id}")
+    width = trained.head.weight.shape[1]
+    if width != backbone.hidden_size:
+        raise PandaError(
+            f"The head of {card.id} reads {width} numbers, but {backbone.name} gives {backbone.hidden_size}; it was "
+            "changed, so remove the prompt (panda bank rm) and train it again."
+        )
+    backbone.check_length(card.options.max_length, card.prompt_length)
+    if card.readout != "token":
+        backbone.resolve_readout(card.readout)
+    return trained
+
+
+def read_contents(folder: Path) -> TrainedPrompt:
+    """Load a prompt of ours as far as it can be judged without its backbone.
+
+    Raises:
+        PandaError: a file is missing, cut or changed, or they do not go together.
+    """
+    card = Card.read(folder)
+    check_files(folder, card)
     if card.prompt_kind is None:
-        return TrainedPrompt(None, _head(folder, card.readout, {}), None, card, folder)
-    prompt, rest = peft_format.read_adapter(folder, backbone)
-    head = _head(folder, card.readout, rest)
-    signature = Signature.from_tensors(*peft_format.read_tensors(folder / _SIGNATURE_NAME))
-    return TrainedPrompt(prompt, head, signature, card, folder)
+        return TrainedPrompt(None, _head(folder, card, {}), None, card, folder)
+    prompt, rest = peft_format.read_adapter(folder)
+    if (prompt.kind, prompt.length) != (card.prompt_kind, card.prompt_length):
+        raise PandaError(
+            f"The prompt in {folder} is a {prompt.kind} of {prompt.length} virtual tokens, but its card tells of a "
+            f"{card.prompt_kind} of {card.prompt_length}; one of the two was changed."
+        )
+    head = _head(folder, card, rest)
+    return TrainedPrompt(prompt, head, _signature(folder, prompt, head), card, folder)
+
+
+def is_prompt_folder(folder: Path) -> bool:
+    """Whether a folder holds a prompt: ours, or one of PEFT's."""
+    return any((folder / name).is_file() for name in (CARD_NAME, CONFIG_NAME))
 
 
 def read_source(folder: Path, backbone: Backbone) -> SourcePrompt:
@@ -126,6 +175,24 @@ def read_source(folder: Path, backbone: Backbone) -> SourcePrompt:
     peft_format.check_base_model(folder, backbone)
     checksum = sha256_file(folder / peft_format.WEIGHTS_NAME)
     return SourcePrompt(prompt, str(folder), folder.resolve().name, checksum, series=checksum)
+
+
+def is_incomplete(folder: Path) -> bool:
+    """Whether a folder holds nothing but files of a prompt, and not all of them, as an interrupted removal leaves it.
+
+    What is damaged in another way, or holds other files, is not: that is for its owner to remove.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(f".{CARD_NAME}.")}
+    if not names <= {CARD_NAME, _HEAD_NAME, _SIGNATURE_NAME, CONFIG_NAME, peft_format.WEIGHTS_NAME}:
+        return False
+    if CARD_NAME not in names:
+        return True
+    try:
+        return not set(Card.read(folder).files) <= names
+    except PandaError:
+        return False
 
 
 def check_files(folder: Path, card: Card) -> None:
@@ -139,8 +206,6 @@ def check_files(folder: Path, card: Card) -> None:
         )
     for name, expected in card.files.items():
         path = folder / name
-        if Path(name).name != name:
-            raise PandaError(f"The card of {folder} names a file outside its folder: {name!r}; do not use it.")
         if not path.is_file():
             raise PandaError(
                 f"Prompt {card.id} is incomplete: {name} is missing; remove it (panda bank rm) and train it again."
@@ -152,8 +217,33 @@ def check_files(folder: Path, card: Card) -> None:
             )
 
 
-def _head(folder: Path, readout: HeadReadout, rest: dict[str, Tensor]) -> Head:
-    tensors = {key.rsplit(".", 1)[-1]: value for key, value in rest.items()}
+def _head(folder: Path, card: Card, rest: dict[str, Tensor]) -> Head:
+    tensors, where = {key.rsplit(".", 1)[-1]: value for key, value in rest.items()}, folder / peft_format.WEIGHTS_NAME
+    if len(tensors) < len(rest):
+        raise PandaError(f"{where} holds more than one head; it was changed.")
     if not tensors:
-        tensors, _ = peft_format.read_tensors(folder / _HEAD_NAME)
-    return Head(tensors["weight"], tensors.get("bias"), readout)
+        where = folder / _HEAD_NAME
+        tensors, _ = read_tensors(where)
+    expected: dict[str, tuple[int | None, ...]] = {"weight": (card.outputs, None), "bias": (card.outputs,)}
+    if "bias" not in tensors:
+        del expected["bias"]
+    check_shapes(tensors, expected, where)
+    return Head(tensors["weight"], tensors.get("bias"), card.readout)
+
+
+def _signature(folder: Path, prompt: Prompt, head: Head) -> Signature:
+    where = folder / _SIGNATURE_NAME
+    tensors, metadata = read_tensors(where)
+    expected: dict[str, tuple[int | None, ...]] = {
+        "embeddings": (None, len(POOLINGS), head.weight.shape[1]),
+        "activated_neurons": (None,),
+        "pooled_prompt": (prompt.tensor.numel() // prompt.length,),
+    }
+    check_shapes(tensors, expected, where)
+    try:
+        return Signature.from_tensors(tensors, metadata)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise PandaError(
+            f"The header of {where} does not tell of how many texts it is; remove the prompt (panda bank rm) and train "
+            "it again."
+        ) from error

@@ -6,24 +6,24 @@ of all layers in a row: (V, layers x 2 x heads x head_dim).
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.card import CONFIG_NAME, PeftForm
+from promptpanda.bank.outside import read_object
+from promptpanda.bank.tensors import read_tensors
 from promptpanda.errors import PandaError
 from promptpanda.models import EMBEDDED
-from promptpanda.prompts.prompt import Prompt
+from promptpanda.prompts.prompt import Prompt, PromptShape
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.heads import Head
 
 WEIGHTS_NAME = "adapter_model.safetensors"
 
+_MOST_SIZE = 2**31
 _NO_PREFIX_TUNING = {"distilbert", "albert", "modernbert"}
 _DECODERS = {"gpt2", "llama", "qwen3"}
 _EMBEDDED_ALIASES = {EMBEDDED, "all-minilm-l6-v2"}
@@ -78,49 +78,57 @@ def adapter_tensors(backbone: Backbone, prompt: Prompt, head: Head, form: PeftFo
     return tensors
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises PandaError if it is not one."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            # Clones start where torch aligns them; in the file they do not, and a product's last bits follow that.
-            return {key: file.get_tensor(key).clone() for key in file.keys()}, file.metadata() or {}
-    except FileNotFoundError as error:
-        raise PandaError(f"{path} is missing; only safetensors files are read.") from error
-    except (SafetensorError, OSError) as error:
-        raise PandaError(f"{path} is not a whole safetensors file ({error}); it was cut or changed.") from error
+def read_adapter(folder: Path, backbone: Backbone | None = None) -> tuple[Prompt, dict[str, Tensor]]:
+    """The prompt of a PEFT folder, and the remaining tensors.
 
-
-def read_adapter(folder: Path, backbone: Backbone) -> tuple[Prompt, dict[str, Tensor]]:
-    """The prompt of a PEFT folder, ours or foreign, and the remaining tensors.
+    Args:
+        backbone: what a foreign prompt is for, since its configuration may leave its shape open; None: the
+            configuration tells the shape, as ours do.
 
     Raises:
         PandaError: not a prefix or prompt tuning adapter, damaged, or of another backbone.
     """
-    config = _config(folder)
+    config, path = _config(folder), folder / WEIGHTS_NAME
     kind = config.get("peft_type")
     if kind not in ("PREFIX_TUNING", "PROMPT_TUNING"):
-        raise PandaError(f"{folder} holds a PEFT adapter of type {kind}; expected PREFIX_TUNING or PROMPT_TUNING.")
-    tensors, _ = read_tensors(folder / WEIGHTS_NAME)
-    flat = tensors.pop("prompt_embeddings", None)
-    if flat is None or flat.ndim != 2:
-        raise PandaError(f"{folder / WEIGHTS_NAME} has no tensor 'prompt_embeddings' of two dimensions.")
-    if not bool(torch.isfinite(flat).all()):
-        raise PandaError(f"The prompt in {folder} holds values that are not finite; train it again.")
-    length = flat.shape[0]
-    shape = backbone.shape
-    expected = (length, shape.embedding_dim)
-    if kind == "PREFIX_TUNING":
-        expected = (length, shape.layers * 2 * shape.heads * shape.head_dim)
-    if tuple(flat.shape) != expected or config.get("num_virtual_tokens", length) != length:
         raise PandaError(
-            f"The prompt in {folder} is of shape {tuple(flat.shape)}, but {backbone.name} takes {expected}; use the "
-            f"backbone it was trained on ({config.get('base_model_name_or_path') or 'not named'})."
+            f"{folder} holds a PEFT adapter of type {str(kind)[:80]}; expected PREFIX_TUNING or PROMPT_TUNING."
         )
-    flat = flat.float()
+    tensors, _ = read_tensors(path)
+    flat = tensors.pop("prompt_embeddings", None)
+    if flat is None or flat.ndim != 2 or 0 in flat.shape or not flat.is_floating_point():
+        raise PandaError(f"{path} has no tensor 'prompt_embeddings' of numbers in two dimensions.")
+    length = flat.shape[0]
+    counted = config.get("num_virtual_tokens", length)
+    if counted != length:
+        raise PandaError(
+            f"The prompt in {folder} has {length} virtual tokens, but its {CONFIG_NAME} says {str(counted)[:80]}; one "
+            "of the two was changed."
+        )
+    shape = _shape(config, folder) if backbone is None else backbone.shape
+    width = shape.layers * 2 * shape.heads * shape.head_dim if kind == "PREFIX_TUNING" else shape.embedding_dim
+    if flat.shape[1] != width:
+        taker = f"its {CONFIG_NAME} tells of" if backbone is None else f"{backbone.name} takes"
+        raise PandaError(
+            f"The prompt in {folder} is of shape {tuple(flat.shape)}, but {taker} {(length, width)}; use the backbone "
+            f"it was trained on ({str(config.get('base_model_name_or_path') or 'not named')[:200]})."
+        )
     if kind == "PROMPT_TUNING":
         return Prompt("shallow", flat), tensors
     folded = flat.view(length, shape.layers, 2, shape.heads, shape.head_dim)
     return Prompt("prefix", folded.permute(1, 2, 3, 0, 4).contiguous()), tensors
+
+
+def _shape(config: dict[str, Any], folder: Path) -> PromptShape:
+    """What the configuration of one of our prompts tells of its shape."""
+    sizes = [config.get(name) for name in ("num_layers", "num_attention_heads", "token_dim")]
+    if not all(type(size) is int and 0 < size < _MOST_SIZE for size in sizes):
+        raise PandaError(
+            f"{folder / CONFIG_NAME} does not tell num_layers, num_attention_heads and token_dim as positive numbers; "
+            "it was changed."
+        )
+    layers, heads, width = cast(list[int], sizes)
+    return PromptShape(layers, heads, width // heads, width)
 
 
 def check_base_model(folder: Path, backbone: Backbone) -> None:
@@ -143,13 +151,7 @@ def _same_model(base: str, backbone: Backbone) -> bool:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_NAME
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(folder / CONFIG_NAME)
     except FileNotFoundError as error:
         raise PandaError(f"{folder} is not a prompt folder: it has no {CONFIG_NAME}.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise PandaError(f"{path} is not valid JSON; the folder is damaged.") from error
-    if not isinstance(config, dict):
-        raise PandaError(f"{path} is not a PEFT configuration: expected a JSON object.")
-    return config

@@ -113,7 +113,7 @@ def remove_prompts(
     """Delete prompts for good."""
     from promptpanda.bank.bank import Bank
 
-    store = Bank(bank)
+    store, prompts = Bank(bank), list(dict.fromkeys(prompts))
     for name in prompts:
         store.path(name)  # all must exist before the first is deleted
     for name in prompts:

@@ -62,9 +62,9 @@ def load_task(name: str | Path, *, data_dir: Path | str | None = None, template:
 
 def own_task(
     *,
-    train: Path | None = None,
-    validation: Path | None = None,
-    test: Path | None = None,
+    train: Path | str | None = None,
+    validation: Path | str | None = None,
+    test: Path | str | None = None,
     text: str,
     text2: str | None = None,
     choices: Sequence[str] = (),
@@ -85,6 +85,7 @@ def own_task(
             single-sentence classification.
         name: by default the name of the first file, without its ending.
     """
+    train, validation, test = (None if path is None else Path(path) for path in (train, validation, test))
     first = next((path for path in (train, validation, test) if path is not None), None)
     if first is None:
         raise PandaError("Own data needs at least one file; give --train FILE (or --test FILE to evaluate).")

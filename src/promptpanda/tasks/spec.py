@@ -33,6 +33,16 @@ class Kind(StrEnum):
         return self in (Kind.SINGLE_CLASSIFICATION, Kind.PAIR_CLASSIFICATION)
 
     @property
+    def reads_tokens(self) -> bool:
+        """Whether a head reads tokens one by one; else one vector a row."""
+        return self in (Kind.TOKEN_CLASSIFICATION, Kind.EXTRACTIVE_QA)
+
+    def outputs(self, labels: int) -> int:
+        """How many outputs a head has, for so many classes or tags."""
+        fixed = {Kind.REGRESSION: 1, Kind.MULTIPLE_CHOICE: 1, Kind.EXTRACTIVE_QA: 2}
+        return fixed.get(self, labels)
+
+    @property
     def words(self) -> str:
         """For tables and sentences."""
         return {"single_classification": "single sentence", "pair_classification": "sentence pair"}.get(

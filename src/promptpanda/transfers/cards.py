@@ -22,13 +22,14 @@ def card_of(
     run: str,
     series: str,
 ) -> Card:
-    """The card of a method's outcome on a context.
+    """The card of a method's outcome . Raises PandaError if a card cannot hold it.
 
     Args:
         signature: of its prompt; making it counts as forward passes.
         id, run, series: see `Card`.
     """
-    return Card(
+    return Card.made(
+        f"The outcome of {method.name} on {context.task.name}",
         id=id,
         run=run,
         series=series,

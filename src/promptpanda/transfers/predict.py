@@ -42,7 +42,7 @@ def predict(
     if not ready:
         return []
     encoded = encode(backbone, ready, trained.card.options.max_length)
-    outputs = predict_outputs(backbone, trained.prompt, _usable(trained).head, encoded)
+    outputs = _finite_outputs(trained, backbone, encoded)
     objective = _objective(trained.card)
     kind = trained.card.task.kind
     if kind == Kind.REGRESSION:
@@ -89,12 +89,22 @@ def with_labels_of(card: Card, task: Task) -> Task:
 def evaluate(trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split) -> dict[str, float]:
     """Metrics of a trained prompt on examples of a task with the same classes, in whatever order."""
     encoded = encode(backbone, split.texts, trained.card.options.max_length)
-    outputs = predict_outputs(backbone, trained.prompt, _usable(trained).head, encoded)
+    outputs = _finite_outputs(trained, backbone, encoded)
     if trained.card.labels:
         order = [trained.card.labels.index(name) for name in task.labels]
         outputs = outputs[..., order]
     predictions = _objective(trained.card).predictions(outputs, encoded, split.texts)
     return compute_metrics(task.spec, task.labels, split, predictions)
+
+
+def _finite_outputs(trained: TrainedPrompt, backbone: Backbone, encoded: Encoded) -> np.ndarray:
+    outputs = predict_outputs(backbone, trained.prompt, _usable(trained).head, encoded)
+    if not np.isfinite(outputs).all():
+        raise PandaError(
+            f"The outputs of {trained.card.id} are not finite: its numbers are too large for {backbone.name}; train it "
+            "again with a lower --lr."
+        )
+    return outputs
 
 
 def _usable(trained: TrainedPrompt) -> TrainedPrompt:

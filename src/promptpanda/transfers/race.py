@@ -176,7 +176,8 @@ def race(trial: Trial, leads: Mapping[str, float] | None = None, *, finalists: i
             one.training.advance(stop.step)
         running, standings = _ranked(running, stop, scale)
         history.append(standings)
-        if kept is not None:
+        if kept is not None and trial.bank is not None:
+            trial.bank.check_there()
             states = {one.number: one.training.state() for one in on_the_way if one is none or one in running}
             kept.put_down(place, history, states)
         if not all(at.goes_on for at in standings):

@@ -50,7 +50,9 @@ def rank(
     progress = progress or Silent()
     sources = candidate_sources(task, backbone, bank, progress)
     progress.begin(f"rank for {task.name}", len(sources))
-    target.look(sources, progress=progress)
+    sources = seen_sources(sources, target, progress)
+    if not sources:
+        raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]
     by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
     return sorted(ranking, key=lambda entry: (-entry.scores[by], entry.prompt))
@@ -116,6 +118,18 @@ def _ancestry(card: Card, by_id: dict[str, Card]) -> set[str]:
         found |= {one.task.name} | {source.task for source in one.sources}
         ahead += [by_id[source.id] for source in one.sources if source.id in by_id and source.id not in seen]
     return found
+
+
+def seen_sources(sources: Sequence[SourcePrompt], target: TargetView, progress: Progress) -> list[SourcePrompt]:
+    """Run the target under every prompt; those under which the model overflows are told, and left out."""
+    target.look(sources, progress=progress)
+    kept = []
+    for source in sources:
+        if target.shows_finite(source):
+            kept.append(source)
+        else:
+            progress.note(f"{source.id} is left out: under it the model's hidden states are not finite.")
+    return kept
 
 
 def sound_sources(cards: Sequence[Card], backbone: Backbone, bank: Bank, progress: Progress) -> list[SourcePrompt]:

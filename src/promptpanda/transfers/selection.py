@@ -37,7 +37,7 @@ from promptpanda.transfers.estimators import (
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING, check_methods
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
-from promptpanda.transfers.ranking import fitting_cards, sound_sources
+from promptpanda.transfers.ranking import fitting_cards, seen_sources, sound_sources
 from promptpanda.transfers.trial import Trial
 
 AUTO = "auto"
@@ -216,7 +216,10 @@ def prune(sources: Sequence[SourcePrompt], view: TargetView, cosine: Cosine, cou
     if not sources:
         return Pruned()
     progress.begin(f"{len(sources)} prompts, one forward pass each", len(sources))
-    view.look(sources, progress=progress)
+    passes = len(sources)
+    sources = seen_sources(sources, view, progress)
+    if not sources:
+        return Pruned(work=passes * len(view.texts) / 3)
     known = estimators(cosine)
     for name in preferred():
         if known[name].needs == "target_prompt":
@@ -226,7 +229,6 @@ def prune(sources: Sequence[SourcePrompt], view: TargetView, cosine: Cosine, cou
             break
     else:
         raise AssertionError("one estimator looks at the bank alone, so that it can always compare")
-    passes = len(sources)
     no_transfer = None
     with suppress(IncomparableError):
         no_transfer = known[name].score(None, view)

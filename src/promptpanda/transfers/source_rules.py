@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
-from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
+from promptpanda.bank.folder import SourcePrompt
 from promptpanda.training.defaults import told
 from promptpanda.transfers.contest import Contest
 from promptpanda.transfers.method import Method
@@ -49,9 +48,6 @@ class NamedSource(NoSource):
 
     def find(self, setting: Setting) -> list[Sources]:
         request = setting.request
-        source: str | SourcePrompt | TrainedPrompt = (
-            str(request.source) if isinstance(request.source, Path) else request.source
-        )
         found = [
             find_sources(
                 one,
@@ -63,7 +59,7 @@ class NamedSource(NoSource):
                 request.cosine,
                 setting.progress,
             )
-            for one in named(source)
+            for one in named(request.source)
         ]
         return list(zip(*found, strict=True))
 

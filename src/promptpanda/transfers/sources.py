@@ -7,7 +7,7 @@ from pathlib import Path
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import Card
-from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_source
+from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, is_prompt_folder, read_source
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.tasks.shared_text import share_text
@@ -20,7 +20,7 @@ BEST = "best"
 
 
 def find_sources(
-    source: str | SourcePrompt | TrainedPrompt,
+    source: str | Path | SourcePrompt | TrainedPrompt,
     seeds: tuple[int, ...],
     task: Task,
     backbone: Backbone,
@@ -34,6 +34,7 @@ def find_sources(
     Args:
         source: a prompt, an id or a path serve all seeds; a task's name and `best` mean a series of prompts, of which
             seed s takes that of seed s, else that of the lowest seed.
+        bank: where names are looked up; a path needs none.
         target, cosine: what the estimators see when `best` ranks the bank.
 
     Raises:
@@ -43,13 +44,17 @@ def find_sources(
         source = SourcePrompt.of(source)
     if isinstance(source, SourcePrompt):
         return [source] * len(seeds)
+    if isinstance(source, Path) or (bank is None and is_prompt_folder(Path(source))):
+        return [read_source(Path(source), backbone)] * len(seeds)
     if bank is None:
-        raise PandaError(f"Source '{source}' is a name, and without a bank there is nowhere to look it up.")
+        raise PandaError(
+            f"Source '{source}' is no prompt folder, and without a bank there is nowhere to look up a name."
+        )
     if source == BEST:
         path = bank.folder / rank(task, backbone, bank, target, cosine=cosine, progress=progress)[0].prompt
     else:
         path = bank.resolve(source)
-        if source in bank.ids() or str(path) == source.rstrip("/"):
+        if source in bank.ids() or path == Path(source):
             return [read_source(path, backbone)] * len(seeds)
     card = Card.read(path)
     if card.task.name == task.name:
@@ -62,7 +67,7 @@ def find_sources(
     return [prompts[bank.sibling(card, seed)] for seed in seeds]
 
 
-def named(source: str | SourcePrompt | TrainedPrompt) -> list[str | SourcePrompt | TrainedPrompt]:
+def named(source: str | Path | SourcePrompt | TrainedPrompt) -> list[str | Path | SourcePrompt | TrainedPrompt]:
     """The sources that are meant: names with commas are several."""
     if isinstance(source, str) and "," in source and not Path(source).exists():
         names = [name.strip() for name in source.split(",") if name.strip()]

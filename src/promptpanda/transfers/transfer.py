@@ -87,7 +87,7 @@ def transfer(
     """Try methods on a target and choose among them on validation data.
 
     Args:
-        source: a trained prompt; or, with a bank, an id, a path, a task's name, `best`: the top of the default
+        source: a trained prompt; a path; or, with a bank, an id, a task's name, `best`: the top of the default
             estimator, or `auto`: the full selection (transfers/selection.py). Of a task's name and of `best`, seed s
             uses the prompt of seed s if the bank has one; `auto` selects for each seed by itself. Names with commas are
             several sources, of which methods without fusion take the first.

@@ -144,7 +144,9 @@ class Trial:
 
     @cached_property
     def validation_data(self) -> Data:
-        return self.data(self.partition.validation)
+        data = self.data(self.partition.validation)
+        self.objective.targets(data.encoded, data.split.labels)  # outliers must not be found out at the end
+        return data
 
     @cached_property
     def objective(self) -> Objective:
@@ -282,6 +284,11 @@ class Trial:
         """What the estimators that need no prompt of the target predict; empty without a source or its signature."""
         if self.source is None or self.source.signature is None:
             return {}
+        if not self.target.shows_finite(self.source):
+            self.progress.note(
+                f"Under {self.source.id} the model's hidden states are not finite; estimators that see them say "
+                "nothing."
+            )
         return estimates(self.source, replace(self.target, own=None), self.cosine)
 
     def test(self, method: Method, split: Split) -> tuple[TrainedPrompt, TestCard]:
@@ -304,7 +311,8 @@ class Trial:
         outputs = predict_outputs(trained.backbone or self.backbone, trained.prompt, trained.head, data.encoded)
         predictions = objective.predictions(outputs, data.encoded, split.texts)
         scores = scores_of(outputs, data, objective)
-        test = TestCard(scores=scores, n_test=len(split), data_fingerprint=split.fingerprint)
+        what = f"The test scores of {trained.card.id}"
+        test = TestCard.made(what, scores=scores, n_test=len(split), data_fingerprint=split.fingerprint)
         if self.bank is not None:
             trained = self.bank.record_test(trained, test)
         self.known[method.name] = replace(trained, backbone=None)  # a tuned model has done its work

@@ -26,7 +26,8 @@ def objective_for(
     if spec.kind == Kind.REGRESSION:
         if train_labels is None:
             return Regression()
-        spread = float(train_labels.std())
+        with np.errstate(over="ignore"):  # the objective refuses what becomes infinite
+            spread = float(train_labels.std())
         return Regression(scale=spread if spread > 0 else 1.0, shift=float(train_labels.mean()))
     if spec.kind == Kind.MULTIPLE_CHOICE:
         return MultipleChoice()

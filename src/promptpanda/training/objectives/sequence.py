@@ -10,9 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from promptpanda.errors import PandaError
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
 from promptpanda.training.objectives.objective import Objective
+
+_LARGEST = 1e30  # of mean and standard deviation, which become part of the head
+_FARTHEST = 1e15  # standard deviations, whose square single precision holds with room for a sum
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,20 @@ class Regression(Objective):
     takes_readout: ClassVar[bool] = True
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
-        return torch.from_numpy((labels - self.shift) / self.scale).float()
+        """Raises PandaError if single precision cannot hold the values, or their squared errors."""
+        if not (1 / _LARGEST < self.scale < _LARGEST and abs(self.shift) < _LARGEST):
+            raise PandaError(
+                f"The values to predict have a mean of {self.shift:g} and a standard deviation of {self.scale:g}, "
+                "which single precision cannot compute with; give them in another unit."
+            )
+        standardised = (labels - self.shift) / self.scale
+        if len(labels) and np.abs(standardised).max() > _FARTHEST:
+            raise PandaError(
+                f"The value {labels[np.abs(standardised).argmax()]:g} is too far from those of the training part "
+                f"(mean {self.shift:g}, standard deviation {self.scale:g}) to compute a loss; correct that row or "
+                "leave it out."
+            )
+        return torch.from_numpy(standardised).float()
 
     def loss(self, outputs: Tensor, targets: Tensor, layout: Layout) -> Tensor:
         return F.mse_loss(outputs.float()[:, 0], targets[layout.examples])

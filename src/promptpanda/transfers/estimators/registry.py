@@ -101,7 +101,7 @@ def estimators(cosine: Cosine | None = None) -> dict[str, Estimator]:
 def estimates(source: SourcePrompt | None, target: TargetView, cosine: Cosine | None = None) -> dict[str, float]:
     """What every estimator that can run says of a source, or of no transfer.
 
-    Those that need a prompt trained on the target run where the view has one.
+    Those that need a prompt trained on the target run where the view has one. A value that is not finite is left out.
 
     Raises:
         PandaError: the source has no signature.
@@ -111,4 +111,4 @@ def estimates(source: SourcePrompt | None, target: TargetView, cosine: Cosine | 
         if estimator.needs != "target_prompt" or target.own is not None:
             with suppress(IncomparableError):
                 found[name] = estimator.score(source, target)
-    return found
+    return {name: value for name, value in found.items() if math.isfinite(value)}

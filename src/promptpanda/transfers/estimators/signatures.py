@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -88,4 +89,9 @@ def _signature(source: SourcePrompt | None) -> tuple[SourcePrompt, Signature]:
 
 
 def _similarity(a: Tensor, b: Tensor) -> float:
-    return float(F.cosine_similarity(a.double(), b.double(), dim=0).clamp(-1.0, 1.0))
+    if a.shape != b.shape:
+        raise IncomparableError(f"Signatures of shapes {tuple(a.shape)} and {tuple(b.shape)} cannot be compared.")
+    found = float(F.cosine_similarity(a.double(), b.double(), dim=0).clamp(-1.0, 1.0))
+    if not math.isfinite(found):
+        raise IncomparableError("Under this prompt the model's hidden states are not finite.")
+    return found

@@ -98,6 +98,13 @@ class TargetView:
         self.look([source], examples)
         return self._under[source.checksum, examples]
 
+    def shows_finite(self, source: SourcePrompt) -> bool:
+        """Whether all that the model shows under a prompt is finite; huge values of a prompt overflow in it."""
+        self.look([source])
+        found = [signature.embeddings for (one, _), signature in self._under.items() if one == source.checksum]
+        finite = all(bool(torch.isfinite(embeddings).all()) for embeddings in found)
+        return finite and bool(np.isfinite(self._vectors.get(source.checksum, np.zeros(0))).all())
+
     def vectors(self, source: SourcePrompt | None) -> np.ndarray:
         """The features that `readings` tells of, under a source's prompt, or of the bare backbone.
 
