@@ -14,6 +14,7 @@ from promptpanda.tasks.columns import ColumnData
 from promptpanda.tasks.reading import COLUMN_SUFFIXES
 from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
 from promptpanda.tasks.task import Task, data_root
+from promptpanda.tasks.text import check_file
 
 _OWN_METRICS = {
     Kind.REGRESSION: ["pearson_spearman"],
@@ -62,9 +63,9 @@ def load_task(name: str | Path, *, data_dir: Path | str | None = None, template:
 
 def own_task(
     *,
-    train: Path | None = None,
-    validation: Path | None = None,
-    test: Path | None = None,
+    train: Path | str | None = None,
+    validation: Path | str | None = None,
+    test: Path | str | None = None,
     text: str,
     text2: str | None = None,
     choices: Sequence[str] = (),
@@ -85,12 +86,13 @@ def own_task(
             single-sentence classification.
         name: by default the name of the first file, without its ending.
     """
+    train, validation, test = (None if path is None else Path(path) for path in (train, validation, test))
     first = next((path for path in (train, validation, test) if path is not None), None)
     if first is None:
         raise PandaError("Own data needs at least one file; give --train FILE (or --test FILE to evaluate).")
     for path in (train, validation, test):
-        if path is not None and not path.is_file():
-            raise PandaError(f"No file {path}; check the path.")
+        if path is not None:
+            check_file(path)
     if kind is None:
         kind = Kind.SINGLE_CLASSIFICATION if text2 is None else Kind.PAIR_CLASSIFICATION
         kind = Kind.MULTIPLE_CHOICE if choices else kind
@@ -101,8 +103,10 @@ def own_task(
         raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
     if kind == Kind.EXTRACTIVE_QA and text2 is None:
         raise PandaError("Extractive QA needs the column of the context beside that of the question (--text2).")
-    for column in (text, text2, *choices):
-        if column is not None and ("{" in column or "}" in column):
+    for column in (text, text2, label, *choices):
+        if column == "":
+            raise PandaError("A column was given without a name; name the columns as the file's first row does.")
+        if column is not None and column != label and ("{" in column or "}" in column):
             raise PandaError(f"Column {column!r} has braces in its name, which mark fields in templates; rename it.")
     if label in (text, text2, *choices):
         raise PandaError(f"The column '{label}' is given as text and as label; a model would read the answer.")
