@@ -41,9 +41,9 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
                 "labels": len(task.spec.labels),
                 "local": task.available(),
                 "sizes": sizes[task.name],
-                "problem": problems.get(task.name),
                 "hub": None if task.spec.hub is None else task.spec.hub.path,
             }
+            | ({"problem": problems[task.name]} if task.name in problems else {})
             for task in tasks
         ]
         output.print_json({"tasks": rows})
