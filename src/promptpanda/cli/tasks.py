@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import DataDir, Json
+from promptpanda.errors import PandaError
+
+if TYPE_CHECKING:
+    from promptpanda.tasks.spec import SplitName
+    from promptpanda.tasks.task import Task
 
 app = typer.Typer(help="The tasks that promptpanda knows.", no_args_is_help=True)
 
@@ -20,6 +25,13 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
     from promptpanda.tasks.task import SPLITS
 
     tasks = [load_task(name, data_dir=data_dir) for name in catalog_names()]
+    sizes: dict[str, dict[SplitName, int]] = {}
+    problems: dict[str, str] = {}
+    for task in tasks:
+        try:
+            sizes[task.name] = task.sizes()
+        except PandaError as error:
+            sizes[task.name], problems[task.name] = {}, str(error)
     if json:
         rows = [
             {
@@ -28,9 +40,10 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
                 "metric": task.spec.metric,
                 "labels": len(task.spec.labels),
                 "local": task.available(),
-                "sizes": task.sizes(),
+                "sizes": sizes[task.name],
                 "hub": None if task.spec.hub is None else task.spec.hub.path,
             }
+            | ({"problem": problems[task.name]} if task.name in problems else {})
             for task in tasks
         ]
         output.print_json({"tasks": rows})
@@ -41,15 +54,20 @@ def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
             task.kind.words,
             task.spec.metric,
             str(len(task.spec.labels) or "-"),
-            "/".join(str(sizes.get(split, "-")) for split in SPLITS),
-            "here" if task.available() else ("hub" if task.spec.hub is not None else "--data-dir"),
+            "/".join(str(sizes[task.name].get(split, "-")) for split in SPLITS),
+            "broken" if task.name in problems else _place(task),
             task.spec.title,
         ]
         for task in tasks
-        for sizes in [task.sizes()]
     ]
     columns = ["task", "kind", "metric", "classes", "/".join(SPLITS), "data", "what"]
     output.print_table(None, columns, lines, (3, 4), optional=(3, 2, 6))
+    for name, problem in problems.items():
+        typer.echo(f"{name}: {problem}", err=True)
+
+
+def _place(task: Task) -> str:
+    return "here" if task.available() else ("hub" if task.spec.hub is not None else "--data-dir")
 
 
 @command(app, "show")

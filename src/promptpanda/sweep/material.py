@@ -14,7 +14,7 @@ from promptpanda.sweep.spec import RunSpec
 from promptpanda.tasks.catalog import load_task
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import Protocol
-from promptpanda.tasks.task import Task
+from promptpanda.tasks.task import Task, data_root
 
 _TASKS_KEPT = 6  # the large ones take hundreds of megabytes
 _NOT_IN_DATA = {"title", "templates", "hub", "package", "files"}  # of a spec: they change no example
@@ -157,7 +157,7 @@ class Planned:
 
 def identify(plan: Plan, protocol: Protocol, data_dir: Path | str | None, material: Material = MATERIAL) -> Planned:
     """Load what the runs need and key every run. Raises PandaError if a model or a task's data is not there."""
-    place = None if data_dir is None else str(Path(data_dir).resolve())
+    place = None if data_dir is None or (root := data_root(data_dir)) is None else str(root.resolve())
     facts = {}
     for name, location in plan.tasks.items():
         facts[name] = material.facts(location, place, protocol)

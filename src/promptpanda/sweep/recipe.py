@@ -12,16 +12,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
 from promptpanda.tasks.protocol import Protocol
+from promptpanda.tasks.text import read_text
 from promptpanda.training.distillation import DistanceName, DistillationOptions, Start, Teacher
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.ablation import CONTROLS
 from promptpanda.transfers.estimators import estimators
 from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.selection import AUTO
+from promptpanda.yaml_input import read_yaml
 
 Options = dict[str, Any]  # fields of TrainingOptions; those left out keep their defaults
 DEFAULT = "default"  # the variant that every method has
 ABLATION = "ablation"  # in the place of variants: all controls
+_MOST = 1_000  # entries of a list: more are a slip, and their product would never be run
+_MOST_EXAMPLES = 10**9
 _SHAPE = ("prompt_kind", "prompt_length")
 
 
@@ -55,7 +59,7 @@ class _Tasks(_Strict):
         per_task: options that differ for a task.
     """
 
-    tasks: tuple[str, ...]
+    tasks: Annotated[tuple[str, ...], Field(max_length=_MOST)]
     options: Options = {}
     per_task: dict[str, Options] = {}
 
@@ -83,8 +87,8 @@ class Sources(_Tasks):
             lowest.
     """
 
-    examples: Annotated[int | None, Field(ge=1)] = None
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    examples: Annotated[int | None, Field(ge=1, le=_MOST_EXAMPLES)] = None
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=_MOST)] = (0,)
 
     @model_validator(mode="after")
     def _check_seeds(self) -> Self:
@@ -102,9 +106,13 @@ class Targets(_Tasks):
             unlabelled text see without their labels.
     """
 
-    budgets: Annotated[tuple[Annotated[int | None, Field(ge=1)], ...], BeforeValidator(_listed)] = (None,)
-    test_examples: Annotated[int | None, Field(ge=1)] = None
-    unlabeled: Annotated[int | None, Field(ge=1)] = None
+    budgets: Annotated[
+        tuple[Annotated[int | None, Field(ge=1, le=_MOST_EXAMPLES)], ...],
+        Field(max_length=_MOST),
+        BeforeValidator(_listed),
+    ] = (None,)
+    test_examples: Annotated[int | None, Field(ge=1, le=_MOST_EXAMPLES)] = None
+    unlabeled: Annotated[int | None, Field(ge=1, le=_MOST_EXAMPLES)] = None
 
     @model_validator(mode="after")
     def _check_budgets(self) -> Self:
@@ -176,11 +184,11 @@ class SweepRecipe(_Strict):
 
     name: str
     protocol: Protocol = "clean"
-    models: Annotated[tuple[str, ...], BeforeValidator(_listed)]
+    models: Annotated[tuple[str, ...], Field(max_length=_MOST), BeforeValidator(_listed)]
     sources: Sources | None = None
     targets: Targets
-    methods: tuple[str, ...]
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    methods: Annotated[tuple[str, ...], Field(max_length=_MOST)]
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=_MOST)] = (0,)
     distillation: DistillationSettings = DistillationSettings()
     variants: dict[str, Variant] = {}
     estimators: bool | tuple[str, ...] = True
@@ -191,15 +199,11 @@ class SweepRecipe(_Strict):
     def from_yaml(cls, path: Path | str) -> SweepRecipe:
         """Read a recipe. Raises PandaError with one sentence that names the file and the field."""
         path = Path(path)
-        try:
-            content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise PandaError(f"No recipe at {path}; check the path.") from error
-        except IsADirectoryError as error:
-            raise PandaError(f"{path} is a folder; name the recipe in it.") from error
-        except (ValueError, yaml.YAMLError) as error:  # PyYAML lets an impossible date raise a plain ValueError
-            first = " ".join(str(error).split())[:160].rstrip(".")
-            raise PandaError(f"{path} is not valid YAML: {first}.") from error
+        if path.is_dir():
+            raise PandaError(f"{path} is a folder; name the recipe in it.")
+        if not path.is_file():
+            raise PandaError(f"No recipe at {path}; check the path.")
+        content: Any = read_yaml(read_text(path), str(path))
         return cls.parse(content, str(path))
 
     @classmethod

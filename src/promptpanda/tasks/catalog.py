@@ -14,6 +14,7 @@ from promptpanda.tasks.columns import ColumnData
 from promptpanda.tasks.reading import COLUMN_SUFFIXES
 from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
 from promptpanda.tasks.task import Task, data_root
+from promptpanda.tasks.text import check_file
 
 _OWN_METRICS = {
     Kind.REGRESSION: ["pearson_spearman"],
@@ -90,8 +91,8 @@ def own_task(
     if first is None:
         raise PandaError("Own data needs at least one file; give --train FILE (or --test FILE to evaluate).")
     for path in (train, validation, test):
-        if path is not None and not path.is_file():
-            raise PandaError(f"No file {path}; check the path.")
+        if path is not None:
+            check_file(path)
     if kind is None:
         kind = Kind.SINGLE_CLASSIFICATION if text2 is None else Kind.PAIR_CLASSIFICATION
         kind = Kind.MULTIPLE_CHOICE if choices else kind
@@ -102,8 +103,10 @@ def own_task(
         raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
     if kind == Kind.EXTRACTIVE_QA and text2 is None:
         raise PandaError("Extractive QA needs the column of the context beside that of the question (--text2).")
-    for column in (text, text2, *choices):
-        if column is not None and ("{" in column or "}" in column):
+    for column in (text, text2, label, *choices):
+        if column == "":
+            raise PandaError("A column was given without a name; name the columns as the file's first row does.")
+        if column is not None and column != label and ("{" in column or "}" in column):
             raise PandaError(f"Column {column!r} has braces in its name, which mark fields in templates; rename it.")
     if label in (text, text2, *choices):
         raise PandaError(f"The column '{label}' is given as text and as label; a model would read the answer.")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.text import read_text
+from promptpanda.tasks.text import check_file, read_text
 
 # Whole first words and not "#end": hashtags are words too.
 _SKIPPED = ("-DOCSTART-", "#begin document", "#end document")
@@ -73,8 +73,7 @@ def read_columns(path: Path, layout: ColumnData) -> list[dict[str, Any]]:
     Raises:
         PandaError: names the file and the line that does not fit the layout.
     """
-    if not path.is_file():
-        raise PandaError(f"No file {path}; check the path.")
+    check_file(path)
     rows: list[dict[str, Any]] = []
     sentence = None
     for sentence in _sentences(path):

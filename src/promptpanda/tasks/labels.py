@@ -31,7 +31,7 @@ class LabelSpace:
         if name in self._index:
             return self._index[name]
         # The hub's integers count the classes of the spec in order; labels taken from own files have no such order.
-        if self.spec.labels and name.isdecimal() and int(name) < len(self.names):
+        if self.spec.labels and name.isdecimal() and len(name) < 10 and int(name) < len(self.names):
             return int(name)
         return None
 
@@ -58,6 +58,6 @@ def as_number(value: object) -> float | None:
     """A finite number, or None."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None

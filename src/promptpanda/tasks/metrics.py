@@ -72,13 +72,17 @@ def _all_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, pre
         return span_scores(gold, found)
     if spec.kind == Kind.EXTRACTIVE_QA:
         return squad_scores(predictions, [[answer.text for answer in answers] for answers in split.labels])
-    positive = class_names.index(spec.positive) if spec.positive is not None else len(class_names) - 1
+    positive = _positive(spec, class_names)
     simple = [name for name in spec.metrics if name in METRICS]
     scores: dict[str, float] = {name: METRICS[name](split.labels, predictions, positive) for name in simple}
     if len(simple) < len(spec.metrics):
         groups = split.groups if split.groups is not None else np.arange(len(split))
         scores |= multirc_scores(split.labels == positive, predictions == positive, groups)
     return scores
+
+
+def _positive(spec: TaskSpec, class_names: tuple[str, ...]) -> int:
+    return class_names.index(spec.positive) if spec.positive is not None else len(class_names) - 1
 
 
 def _choice_metrics(split: Split, predictions: np.ndarray) -> dict[str, float]:
@@ -114,5 +118,8 @@ def baseline(spec: TaskSpec, class_names: tuple[str, ...], train: Split, split: 
             scores = compute_metrics(spec, class_names, train, np.full(len(train), label))
             return scores[spec.metric], int(counts[label])
 
-        predictions = np.full(len(split), max(range(len(class_names)), key=on_train))
+        # Every metric depends on whether the class is the positive one, and beside that grows with its count.
+        positive = _positive(spec, class_names)
+        others = np.where(np.arange(len(counts)) == positive, -1, counts)
+        predictions = np.full(len(split), max(sorted({positive, int(others.argmax())}), key=on_train))
     return compute_metrics(spec, class_names, split, predictions)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from promptpanda.errors import PandaError, suggest
+from promptpanda.json_input import read_json
 from promptpanda.tasks.columns import ColumnData, read_columns
-from promptpanda.tasks.text import read_text
+from promptpanda.tasks.text import check_file, read_bytes, read_text
 
 Row = dict[str, Any]
 NumberedRows = list[tuple[int, Row]]  # rows with their number in the file, from 1
@@ -20,21 +19,21 @@ COLUMN_SUFFIXES = (".conll", ".conll.gz", ".txt", ".txt.gz")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet", *COLUMN_SUFFIXES)
 
 
-def read_rows(path: Path, columns: ColumnData | None = None) -> list[Row]:
+def read_rows(path: Path, columns: ColumnData | None = None, fields: Sequence[str] | None = None) -> list[Row]:
     """All rows of a file, in order. Raises PandaError with the line where one is broken.
 
     Args:
         columns: the layout of column files (.conll, .txt); of the others none is needed.
+        fields: those that are needed: others of a Parquet file are not read. None reads all.
     """
-    if not path.is_file():
-        raise PandaError(f"No file {path}; check the path.")
+    check_file(path)
     name = path.name.lower()
     if name.endswith((".jsonl", ".jsonl.gz")):
         rows = json_lines(read_text(path), path)
     elif name.endswith(".csv"):
         rows = _csv(read_text(path), path)
     elif name.endswith(".parquet"):
-        rows = _parquet(path)
+        rows = _parquet(path, fields)
     elif name.endswith(COLUMN_SUFFIXES) and columns is not None:
         rows = read_columns(path, columns)
     else:
@@ -50,16 +49,14 @@ def read_rows(path: Path, columns: ColumnData | None = None) -> list[Row]:
 
 
 def count_rows(path: Path, columns: ColumnData | None = None) -> int:
-    """The number of rows of a file, for tables: its lines, where the format has a row a line."""
+    """The number of rows of a file, for tables: its lines, where the format has a row a line. Raises PandaError."""
+    check_file(path)
     name = path.name.lower()
     if name.endswith(".parquet"):
-        import pyarrow.parquet
-
-        return int(pyarrow.parquet.read_metadata(path).num_rows)
+        return int(_parquet_file(path).metadata.num_rows)
     if columns is not None and name.endswith(COLUMN_SUFFIXES):
         return len(read_columns(path, columns))
-    data = path.read_bytes()
-    data = gzip.decompress(data) if name.endswith(".gz") else data
+    data = read_bytes(path)
     lines = data.count(b"\n") + (not data.endswith(b"\n"))
     return lines - {".csv": 1, ".tab": 3}.get(path.suffix.lower(), 0)
 
@@ -89,21 +86,7 @@ def json_lines(text: str, path: Path | str) -> list[Row]:
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise PandaError(
-                f"Line {number} of {path} is not valid JSON ({error.msg} at column {error.colno}); mend or remove it."
-            ) from error
-        except RecursionError as error:
-            raise PandaError(
-                f"Line {number} of {path} is nested too deeply; expected an object of plain fields."
-            ) from error
-        if "\\ud" in line.lower() and not _encodable(row):
-            raise PandaError(
-                f"Line {number} of {path} holds half a surrogate pair (a cut emoji), which is no text; mend the "
-                "line or leave it out."
-            )
+        row = read_json(line, f"Line {number} of {path}", nan=True)
         if not isinstance(row, dict):
             raise PandaError(f"Line {number} of {path} is not a JSON object with fields, found {type(row).__name__}.")
         rows.append(row)
@@ -113,14 +96,6 @@ def json_lines(text: str, path: Path | str) -> list[Row]:
 def _csv(text: str, path: Path) -> list[Row]:
     csv.field_size_limit(2**31 - 1)
     return _named(csv.reader(io.StringIO(text, newline=""), strict=True), path)
-
-
-def _encodable(value: Any) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _named(lines: Iterable[list[str]], path: Path, *, ragged: bool = False) -> list[Row]:
@@ -149,14 +124,61 @@ def _named(lines: Iterable[list[str]], path: Path, *, ragged: bool = False) -> l
     return rows
 
 
-def _parquet(path: Path) -> list[Row]:
+def _parquet_file(path: Path) -> Any:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowInvalid, OSError) as error:
+        return pyarrow.parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _broken_parquet(path, error) from error
+
+
+def _parquet(path: Path, fields: Sequence[str] | None) -> list[Row]:
+    import pyarrow
+
+    file = _parquet_file(path)
+    names = file.schema_arrow.names
+    if len(set(names)) < len(names):
+        raise PandaError(f"{path} names a column twice: {', '.join(names)}; rename one.")
+    needed = list(dict.fromkeys(fields)) if fields is not None and set(fields) <= set(names) else names
+    try:
+        table = file.read(columns=needed)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _broken_parquet(path, error) from error
+    cells = [_cells(table.column(name), f"The column '{name}' of {path}") for name in needed]
+    return [dict(zip(needed, row, strict=True)) for row in zip(*cells, strict=True)]
+
+
+def _cells(values: Any, what: str) -> list[Any]:
+    """A column of Arrow as Python values, bytes as the text that they are."""
+    import pyarrow
+
+    try:
+        cells: list[Any] = values.to_pylist()
+        return [_decoded(cell) for cell in cells] if "binary" in str(values.type) else cells
+    except UnicodeDecodeError as error:
+        raise PandaError(f"{what} holds bytes that are not UTF-8 text; write it as text, or leave it out.") from error
+    except (OverflowError, ValueError, KeyError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split())[:100].rstrip(".")
         raise PandaError(
-            f"{path} is not a readable Parquet file ({str(error).splitlines()[0]}); write it again."
+            f"{what} has the type {values.type} and a value that Python cannot hold ({reason}); write it as text, or "
+            "leave it out."
         ) from error
-    return rows
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if isinstance(value, list):
+        return [_decoded(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(_decoded(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _decoded(item) for key, item in value.items()}
+    return value
+
+
+def _broken_parquet(path: Path, error: Exception) -> PandaError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return PandaError(f"{path} is not a readable Parquet file ({reason}); write it again.")

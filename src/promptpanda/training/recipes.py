@@ -7,11 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.training.options import TrainingOptions
+from promptpanda.yaml_input import read_yaml
 
 _FOLDER = Path(str(files("promptpanda"))) / "recipes"
 
@@ -49,7 +49,7 @@ def recipe(name: str) -> Recipe:
     """A recipe by its name. Raises PandaError for an unknown one."""
     if name not in recipe_names():
         raise PandaError(f"No recipe '{name}'; known are {', '.join(recipe_names())}.{suggest(name, recipe_names())}")
-    content: Any = yaml.safe_load((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    content: Any = read_yaml((_FOLDER / f"{name}.yaml").read_text(encoding="utf-8"), f"The recipe '{name}'")
     try:
         return Recipe.model_validate({"name": name, **content})
     except ValidationError as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from promptpanda.errors import PandaError
+from promptpanda.json_input import read_json
 from promptpanda.tasks.inputs import Split, Words, ragged
 from promptpanda.tasks.labels import LabelSpace, as_name
 from promptpanda.tasks.reading import NumberedRows, Row
@@ -80,8 +80,8 @@ def _listed(value: Any) -> list[Any] | None:
     """A list, also as JSON in a cell of a CSV file; None if it is neither."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
+            value = read_json(value, "The cell")
+        except PandaError:
             return None
     return value if isinstance(value, list) else None
 
