@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, ID_LIMIT, Card, TestCard, check_id, is_id
 from promptpanda.errors import PandaError, suggest
@@ -174,3 +174,12 @@ class Bank:
         """Delete a prompt for good; of a link to one, the link."""
         remove_folder(self.path(prompt_id))
         sweep_staging(self.folder)
+
+
+@overload
+def as_bank(bank: Bank | Path | str) -> Bank: ...
+@overload
+def as_bank(bank: None) -> None: ...
+def as_bank(bank: Bank | Path | str | None) -> Bank | None:
+    """A bank, from a bank or its folder."""
+    return Bank(bank) if isinstance(bank, (str, Path)) else bank

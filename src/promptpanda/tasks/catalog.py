@@ -48,6 +48,9 @@ def load_task(name: str | Path, *, data_dir: Path | str | None = None, template:
         name: such as `rte`, or `my/task.yaml`.
         data_dir: data root with a folder of the task's name; by default what PANDA_DATA names.
         template: one of the spec's other ways to write the text.
+
+    Raises:
+        PandaError: no such task or file, or a spec that cannot be read.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
@@ -85,22 +88,52 @@ def own_task(
         kind: by default multiple choice if there are `choices`, pair classification if `text2` is given, else
             single-sentence classification.
         name: by default the name of the first file, without its ending.
+
+    Raises:
+        PandaError: a file that is not there, or columns and kind that do not go together.
     """
-    train, validation, test = (None if path is None else Path(path) for path in (train, validation, test))
-    first = next((path for path in (train, validation, test) if path is not None), None)
-    if first is None:
+    given = {"train": train, "validation": validation, "test": test}
+    files = {split: Path(path) for split, path in given.items() if path is not None}
+    if not files:
         raise PandaError("Own data needs at least one file; give --train FILE (or --test FILE to evaluate).")
-    for path in (train, validation, test):
-        if path is not None:
-            check_file(path)
+    for path in files.values():
+        check_file(path)
+    first = next(iter(files.values()))
     if kind is None:
         kind = Kind.SINGLE_CLASSIFICATION if text2 is None else Kind.PAIR_CLASSIFICATION
         kind = Kind.MULTIPLE_CHOICE if choices else kind
+    _check_columns(kind, text, text2, choices, label)
+    segments = [f"{{{column}}}" for column in (text, text2) if column is not None]
+    own: dict[str, Any] = {}
+    if kind == Kind.TOKEN_CLASSIFICATION and first.name.lower().endswith(COLUMN_SUFFIXES):
+        own = {"columns": ColumnData()}  # as CoNLL-2003 has them: the word first, its tag last
+    if kind == Kind.MULTIPLE_CHOICE:
+        segments = [" ".join(segments), f"{{{CHOICE}}}"]
+        own = {"choice_list": choices[0]} if len(choices) == 1 else {"choices": tuple(choices)}
+    spec = TaskSpec.parse(
+        {
+            "name": _own_name(name, first),
+            "kind": kind,
+            "segments": segments,
+            "label": label,
+            "metrics": _OWN_METRICS.get(kind, ["accuracy", "macro_f1"]),
+            **own,
+            "files": FileData(**{split: str(path) for split, path in files.items()}),
+        },
+        "the options",
+    )
+    return Task(spec)
+
+
+def _own_name(name: str | None, first: Path) -> str:
     name = name if name is not None else first.name.split(".")[0]
     try:
-        check_name(name, "Task name")
+        return check_name(name, "Task name")
     except PandaError as error:
         raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
+
+
+def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[str], label: str) -> None:
     if kind == Kind.EXTRACTIVE_QA and text2 is None:
         raise PandaError("Extractive QA needs the column of the context beside that of the question (--text2).")
     for column in (text, text2, label, *choices):
@@ -110,32 +143,8 @@ def own_task(
             raise PandaError(f"Column {column!r} has braces in its name, which mark fields in templates; rename it.")
     if label in (text, text2, *choices):
         raise PandaError(f"The column '{label}' is given as text and as label; a model would read the answer.")
-    segments = [f"{{{column}}}" for column in (text, text2) if column is not None]
-    own: dict[str, Any] = {}
-    if kind == Kind.TOKEN_CLASSIFICATION and first.name.lower().endswith(COLUMN_SUFFIXES):
-        own = {"columns": ColumnData()}  # as CoNLL-2003 has them: the word first, its tag last
-    if kind == Kind.MULTIPLE_CHOICE:
-        if not choices:
-            raise PandaError("Multiple choice needs --choices: the columns of the choices, or one that lists them.")
-        segments = [" ".join(segments), f"{{{CHOICE}}}"]
-        own = {"choice_list": choices[0]} if len(choices) == 1 else {"choices": tuple(choices)}
-    spec = TaskSpec.parse(
-        {
-            "name": name,
-            "kind": kind,
-            "segments": segments,
-            "label": label,
-            "metrics": _OWN_METRICS.get(kind, ["accuracy", "macro_f1"]),
-            **own,
-            "files": FileData(
-                train=None if train is None else str(train),
-                validation=None if validation is None else str(validation),
-                test=None if test is None else str(test),
-            ),
-        },
-        "the options",
-    )
-    return Task(spec)
+    if kind == Kind.MULTIPLE_CHOICE and not choices:
+        raise PandaError("Multiple choice needs --choices: the columns of the choices, or one that lists them.")
 
 
 def _beside(given: FileData, folder: Path) -> FileData:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from promptpanda.backbone import Backbone
-from promptpanda.bank.bank import Bank
+from promptpanda.bank.bank import Bank, as_bank
 from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, read_source
+from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
+from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.shared_text import share_text
 from promptpanda.tasks.task import Task
+from promptpanda.training.defaults import settled
+from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetView, estimates, preferred
 
 
@@ -28,9 +33,12 @@ class Ranked:
 def rank(
     task: Task,
     backbone: Backbone,
-    bank: Bank,
-    target: TargetView,
+    bank: Bank | Path | str,
+    target: TargetView | None = None,
     *,
+    train_examples: int | None = None,
+    seed: int = 0,
+    options: TrainingOptions | None = None,
     cosine: Cosine | None = None,
     progress: Progress | None = None,
 ) -> list[Ranked]:
@@ -41,13 +49,25 @@ def rank(
     Prompts trained on the target itself, of another backbone, or left by a training that diverged are left out.
 
     Args:
+        task: the target.
+        backbone: the frozen model.
+        bank: the bank, or its folder.
         target: the target as estimators may see it, with the signature of a prompt trained on it where there is one.
+            None makes it of the labelled examples that the next three say; given, they are not used.
+        train_examples: the whole budget of labelled examples; None takes all.
+        seed: fixes which examples these are.
+        options: of training, for max length and readout; what is left open is settled by the data.
         cosine: options of PANDA's metric.
+        progress: told what is under way, and what is left out.
 
     Raises:
         PandaError: the bank holds no prompt that could serve.
     """
-    progress = progress or Silent()
+    progress, cosine, bank = progress or Silent(), cosine or Cosine(), as_bank(bank)
+    if target is None:
+        part = partition(task, train_examples=train_examples, seed=seed)
+        settings = settled(options or TrainingOptions(), task.kind, part.train, backbone)
+        target = TargetView.of(backbone, task, part, settings, examples=max(EXAMPLES, cosine.examples))
     sources = candidate_sources(task, backbone, bank, progress)
     progress.begin(f"rank for {task.name}", len(sources))
     sources = seen_sources(sources, target, progress)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.task import Task
 from promptpanda.transfers.ablation import Ablated
 from promptpanda.transfers.selection import Selection
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,23 @@ class TransferResult:
     selection: tuple[Selection, ...] | None = None
     auto: MethodResult | None = None
     ablation: dict[str, Ablated] | None = None
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row a method and seed: method, seed, score (missing without test data), validation, prompt (its id)."""
+        import pandas
+
+        rows = [
+            {
+                "method": name,
+                "seed": seed,
+                "score": None if result.scores is None else result.scores[place],
+                "validation": result.validation[place],
+                "prompt": result.outcomes[place].card.id,
+            }
+            for name, result in self.methods.items()
+            for place, seed in enumerate(self.seeds)
+        ]
+        return pandas.DataFrame(rows).astype({"score": float})
 
     def to_json(self) -> dict[str, Any]:
         """The object that `panda transfer --json` prints (contract: command line)."""

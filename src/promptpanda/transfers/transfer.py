@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promptpanda.backbone import Backbone, default_device
-from promptpanda.bank.bank import Bank
+from promptpanda.bank.bank import Bank, as_bank
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.metrics import baseline
@@ -36,7 +36,7 @@ def train(
     task: Task,
     backbone: Backbone,
     *,
-    bank: Bank | None = None,
+    bank: Bank | Path | str | None = None,
     options: TrainingOptions | None = None,
     protocol: Protocol = "clean",
     train_examples: int | None = None,
@@ -46,9 +46,18 @@ def train(
     """Train a prompt for a task by prompt tuning. Test data is not read.
 
     Args:
-        bank: where to save it; a prompt that the bank has already is not trained again.
+        task: what to train on; its test data is not read.
+        backbone: the frozen model.
+        bank: the bank, or its folder, where to save it; None keeps it in memory. A prompt that the bank has already is
+            not trained again.
         options: what is left open in them is settled by kind and amount of data (training/defaults.py).
+        protocol: `clean`, or `paper`: best epoch on the official validation set.
         train_examples: the whole budget, train and validation together; None takes all of train.
+        seed: fixes subset, carve, order, head, fresh prompt and dropout.
+        progress: told what is under way; None is silent.
+
+    Raises:
+        PandaError: anything that the caller can mend: data, settings, a training that diverged.
     """
     check_seeds([seed])
     progress = progress or Silent()
@@ -56,7 +65,7 @@ def train(
     options = settled(options or TrainingOptions(), task.kind, part.train, backbone)
 
     def trial_of(options: TrainingOptions) -> Trial:
-        return Trial(backbone, task, part, options, seed, bank=bank, progress=progress)
+        return Trial(backbone, task, part, options, seed, bank=as_bank(bank), progress=progress)
 
     if options.lr == "auto":
         options, _ = best_rate(options, trial_of, progress)
@@ -70,7 +79,7 @@ def transfer(
     source: str | Path | SourcePrompt | TrainedPrompt = AUTO,
     backbone: Backbone | None = None,
     *,
-    bank: Bank | None = None,
+    bank: Bank | Path | str | None = None,
     options: TrainingOptions | None = None,
     methods: Sequence[str] | None = None,
     distillation: DistillationOptions | None = None,
@@ -87,19 +96,28 @@ def transfer(
     """Try methods on a target and choose among them on validation data.
 
     Args:
-        source: a trained prompt; a path; or, with a bank, an id, a task's name, `best`: the top of the default
-            estimator, or `auto`: the full selection (transfers/selection.py). Of a task's name and of `best`, seed s
-            uses the prompt of seed s if the bank has one; `auto` selects for each seed by itself. Names with commas are
-            several sources, of which methods without fusion take the first.
-        backbone: None loads the embedded model.
+        task: the target.
+        source: a trained prompt; the path of a prompt's folder, also of a PEFT prefix; or, with a bank, an id, a task's
+            name, `best`: the top of the default estimator, or `auto`: the full selection (transfers/selection.py). Of a
+            task's name and of `best`, seed s uses the prompt of seed s if the bank has one; `auto` selects for each
+            seed by itself. Names with commas are several sources, of which methods without fusion take the first.
+        backbone: the frozen model; None loads the embedded one.
+        bank: the bank, or its folder: where sources are looked up and outcomes are saved. None keeps them in memory.
+        options: of training, shared by all methods; what is left open is settled by kind and amount of data.
         methods: names in the registry (transfers/methods.py). None: prompt_tuning, pot and panda, and head_only too
             with `auto`, whose contestants always include prompt_tuning.
+        distillation: of PANDA's student: coefficient, distance, temperature, start.
         cosine: options of PANDA's metric, which governs the adaptive coefficient.
         selection: of `auto`.
+        protocol: `clean`: nothing is chosen by test data; `paper`: best epoch on the official validation set, which is
+            reported.
+        train_examples: the whole budget, training and validation part together; None takes all of train.
         test_examples: at most so many test examples, drawn with a fixed seed; None takes all.
+        seeds: numbers from 0, each once; every seed draws its own subset, carve, order and first values.
         unlabeled: rows of the target without labels (others' fields are ignored), which `panda_unlabeled`, then among
             the methods, learns from; texts of test and validation data are left out.
         ablation: whether the controls around the default are trained too (transfers/ablation.py).
+        progress: told what is under way; None is silent.
 
     Raises:
         PandaError: anything that the caller can mend; what was trained before is in the bank.
@@ -123,14 +141,18 @@ def transfer(
 
 
 def run_transfer(
-    request: TransferRequest, backbone: Backbone, *, bank: Bank | None = None, progress: Progress | None = None
+    request: TransferRequest,
+    backbone: Backbone,
+    *,
+    bank: Bank | Path | str | None = None,
+    progress: Progress | None = None,
 ) -> TransferResult:
     """Carry out a request: find the sources, train every method on every seed, choose on validation data.
 
     Raises:
         PandaError: anything that the caller can mend; what was trained before is in the bank.
     """
-    setting = Setting.of(request, backbone, bank, progress or Silent())
+    setting = Setting.of(request, backbone, as_bank(bank), progress or Silent())
     rule = source_rule(setting)
     sources = rule.find(setting)
     methods = rule.able(request.contestants)
