@@ -176,6 +176,22 @@ class Bank:
         sweep_staging(self.folder)
 
 
+def as_trained(
+    prompt: TrainedPrompt | Path | str, backbone: Backbone, bank: Bank | Path | str | None = None
+) -> TrainedPrompt:
+    """A trained prompt, from itself, its folder, or what the bank knows it by (an id, or a task's name).
+
+    Raises:
+        PandaError: there is none, it is damaged, or it belongs to another backbone.
+    """
+    if not isinstance(prompt, (str, Path)):
+        return prompt
+    from promptpanda.bank.folder import read_folder
+
+    found = as_bank(bank)
+    return read_folder(Path(prompt) if found is None else found.resolve(str(prompt)), backbone)
+
+
 @overload
 def as_bank(bank: Bank | Path | str) -> Bank: ...
 @overload

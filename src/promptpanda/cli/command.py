@@ -21,7 +21,8 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
 
     A parameter whose type is a dataclass is an option group: its fields become options of the command, in its place,
     and its `panel` heads them in --help.
-    Exit codes: 0 done, 2 the user can mend it, 130 interrupted; anything else is our fault and shows a traceback.
+    Exit codes: 0 done, 2 the user can mend it, 130 interrupted, 1 without a word where nobody reads the output any more
+    (`| head`); anything else is our fault and shows a traceback.
     """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:

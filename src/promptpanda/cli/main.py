@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -34,6 +35,11 @@ doctor.register(app)
 
 def main() -> None:
     """Entry point of the `panda` script."""
+    if sys.stderr is None:  # closed by whoever started us; notes go nowhere then
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        typer.echo("panda: Standard output is closed; let it go to a file or to /dev/null.", err=True)
+        sys.exit(2)
     try:
         code = app(standalone_mode=False)
     except _USAGE_ERROR as error:

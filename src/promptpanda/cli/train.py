@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -256,4 +257,4 @@ def transfer_command(
     print_ablation(result)
     typer.echo(f"Chosen on validation data: {result.chosen}. Prompt: {result.prompt.path}")
     if result.prompt.card.weights_kept:
-        typer.echo(f"Next: panda predict {result.prompt.path} FILE")
+        typer.echo(f"Next: panda predict {shlex.quote(str(result.prompt.path))} FILE")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json as json_module
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,9 +11,6 @@ from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import DATA, Json, ModelChoice, TaskChoice
 from promptpanda.errors import PandaError
-
-if TYPE_CHECKING:
-    from promptpanda.tasks.spec import TaskSpec
 
 PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id, path, or task name.")]
 
@@ -74,7 +69,10 @@ def predict_command(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Predict labels or values; one JSON line each, whatever --json says."""
+    """Predict labels or values; one JSON line each, whatever --json says.
+
+    Lines are written as they are computed, in the order of the rows.
+    """
     bank = model.open_bank()
     from promptpanda.bank.card import Card
     from promptpanda.tasks.reading import read_rows
@@ -84,27 +82,14 @@ def predict_command(
     card = Card.read(path)
     spec = card.task
     if file is None or str(file) == "-":
-        rows, origin = _rows_of_stdin(spec), "standard input"
+        from promptpanda.cli.stdin import rows_of_stdin
+
+        rows, origin = rows_of_stdin(spec), "standard input"
     else:
-        rows, origin = read_rows(file, spec.columns), str(file)
+        rows, origin = read_rows(file, spec.columns, spec.fields), str(file)
     inputs = read_inputs(spec, rows, origin)
-    from promptpanda.transfers.predict import predict
+    from promptpanda.transfers.predict import predictions
 
     backbone = model.load(card.backbone.name)
-    for prediction in predict(bank.load(str(path), backbone), backbone, inputs):
-        sys.stdout.write(json_module.dumps(prediction, ensure_ascii=False) + "\n")
-
-
-def _rows_of_stdin(spec: TaskSpec) -> list[dict[str, Any]]:
-    """JSON lines; or, for a task of one field, one text a line, words with white space between them."""
-    from promptpanda.tasks.reading import json_lines
-    from promptpanda.tasks.unlabeled import rows_of_lines
-
-    try:
-        # Bytes: under some locales the text layer lets strange bytes pass as surrogates.
-        text = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PandaError(f"Standard input is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
-    if text.lstrip().startswith("{"):
-        return json_lines(text, "standard input")
-    return rows_of_lines(text, spec, "standard input")
+    for prediction in predictions(bank.load(str(path), backbone), backbone, inputs):
+        output.print_json(prediction)

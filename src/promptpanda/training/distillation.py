@@ -23,6 +23,9 @@ DistanceName = Literal["mse", "kl"]
 Start = Literal["fresh", "source"]
 Teacher = Literal["trained", "random"]
 
+_LARGEST = 1e9  # of a weight: beyond it, float32 has no digits left for the task's own loss
+_HOTTEST = 1e3  # temperature, whose square scales the term; and one part of it the coldest
+
 
 @dataclass(frozen=True)
 class DistillationOptions:
@@ -84,9 +87,13 @@ class DistillationOptions:
     def check(self, kind: Kind) -> None:
         """Refuse settings that a kind of task has not, or that are none. Raises PandaError."""
         check_distance(self.distance, kind)
-        if not 0.0 <= self.unlabeled_weight < math.inf:
+        bounds = {"coefficient-scale": self.scale, "beta": self.beta, "unlabeled-weight": self.unlabeled_weight}
+        for name, value in bounds.items():
+            if not 0.0 <= value <= _LARGEST:
+                raise PandaError(f"--{name} must be a number from 0 to {_LARGEST:g}, found {value}.")
+        if not 1 / _HOTTEST <= self.temperature <= _HOTTEST:
             raise PandaError(
-                f"--unlabeled-weight must be a finite number of at least 0, found {self.unlabeled_weight}."
+                f"--temperature must be a number from {1 / _HOTTEST:g} to {_HOTTEST:g}, found {self.temperature}."
             )
         if self.confidence and not kind.classifies:
             raise PandaError(
@@ -202,13 +209,11 @@ def coefficient_value(rule: str, *, transferability: float | None, scale: float,
                 "--coefficient adaptive needs the source's signature, and this source has none (a foreign prompt); "
                 "give a number, or published."
             )
-        if not 0.0 <= scale < float("inf"):
-            raise PandaError(f"--coefficient-scale must be a finite number of at least 0, found {scale}.")
         return scale * min(max(transferability, 0.0), 1.0)
     try:
         value = float(rule)
     except ValueError as error:
         raise PandaError(f"--coefficient must be adaptive, published or a number, found {rule!r}.") from error
-    if not 0.0 <= value < float("inf"):
-        raise PandaError(f"--coefficient must be a finite number of at least 0, found {rule}.")
+    if not 0.0 <= value <= _LARGEST:
+        raise PandaError(f"--coefficient must be a finite number of at least 0, at most {_LARGEST:g}, found {rule}.")
     return value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from promptpanda.backbone import Backbone
+from promptpanda.bank.bank import Bank, as_trained
 from promptpanda.bank.card import Card
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
@@ -22,37 +24,59 @@ from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.objectives.spans import Spans
 
+_TOGETHER = 1024  # inputs that are encoded and held in memory at a time
+
+Given = str | Sequence[str] | Input
+
 
 def predict(
-    trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[str | Sequence[str] | Input]
+    prompt: TrainedPrompt | Path | str,
+    backbone: Backbone,
+    inputs: Sequence[Given],
+    *,
+    bank: Bank | Path | str | None = None,
 ) -> list[dict[str, Any]]:
     """Predict labels, values, tags or answers.
 
     Args:
+        prompt: a trained prompt, its folder, or, with a bank, its id or a task's name.
+        backbone: the frozen model that it was trained on.
         inputs: what the task's template makes of rows (`read_inputs`): a string each, or a pair of strings for pairs;
             `Choices`; `Words`, or a list of words, or a string that is cut at white space; `Passage`, or a pair of
             question and context.
+        bank: the bank, or its folder, where names are looked up.
 
     Returns:
         A dictionary for each input, with the keys `label` and `probabilities` ({name: p}) for classes and choices,
         `value` for a regression, `spans` (each start, end, label and text; places in words, end exclusive) and `tags`
         for words, `answer`, `start` (place in characters, -1 for no answer), `score` and `nbest` for questions.
+
+    Raises:
+        PandaError: no such prompt; an input is empty or no text, named by its number; or outputs are not finite.
     """
+    return list(predictions(as_trained(prompt, backbone, bank), backbone, inputs))
+
+
+def predictions(trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[Given]) -> Iterator[dict[str, Any]]:
+    """What `predict` gives, one by one: all inputs are checked first, and some hundreds are computed at a time."""
     ready = [_checked(trained.card, one, number) for number, one in enumerate(inputs, 1)]
-    if not ready:
-        return []
-    encoded = encode(backbone, ready, trained.card.options.max_length)
+    for start in range(0, len(ready), _TOGETHER):
+        yield from _predicted(trained, backbone, ready[start : start + _TOGETHER])
+
+
+def _predicted(trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[Input]) -> list[dict[str, Any]]:
+    encoded = encode(backbone, inputs, trained.card.options.max_length)
     outputs = _finite_outputs(trained, backbone, encoded)
     objective = _objective(trained.card)
     kind = trained.card.task.kind
     if kind == Kind.REGRESSION:
         return [{"value": float(row[0])} for row in outputs]
     if kind == Kind.TOKEN_CLASSIFICATION:
-        return _tagged(trained.card, objective, outputs, encoded, ready)
+        return _tagged(trained.card, objective, outputs, encoded, inputs)
     if kind == Kind.EXTRACTIVE_QA:
-        return _answered(objective, outputs, encoded, ready)
-    names = [one.names if isinstance(one, Choices) else trained.card.labels for one in ready]
-    found = [outputs[list(encoded.rows_of(example))].reshape(-1) for example in range(len(ready))]
+        return _answered(objective, outputs, encoded, inputs)
+    names = [one.names if isinstance(one, Choices) else trained.card.labels for one in inputs]
+    found = [outputs[list(encoded.rows_of(example))].reshape(-1) for example in range(len(inputs))]
     return [_labelled(label, scores) for label, scores in zip(names, found, strict=True)]
 
 
@@ -86,8 +110,31 @@ def with_labels_of(card: Card, task: Task) -> Task:
     return task
 
 
-def evaluate(trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split) -> dict[str, float]:
-    """Metrics of a trained prompt on examples of a task with the same classes, in whatever order."""
+def evaluate(
+    prompt: TrainedPrompt | Path | str,
+    backbone: Backbone,
+    task: Task,
+    split: Split | None = None,
+    *,
+    bank: Bank | Path | str | None = None,
+) -> dict[str, float]:
+    """All metrics of a trained prompt on examples of a task with the same classes, in whatever order.
+
+    Args:
+        prompt: a trained prompt, its folder, or, with a bank, its id or a task's name.
+        backbone: the frozen model that it was trained on.
+        task: whose labels and metrics count.
+        split: the examples; None takes the task's test data.
+        bank: the bank, or its folder, where names are looked up.
+
+    Raises:
+        PandaError: no such prompt, a task of another kind or with other classes, or one without test data.
+    """
+    trained = as_trained(prompt, backbone, bank)
+    task = with_labels_of(trained.card, task)
+    split = task.test() if split is None else split
+    if split is None:
+        raise PandaError(f"Task '{task.name}' has no labelled test data; give examples, or a task that has.")
     encoded = encode(backbone, split.texts, trained.card.options.max_length)
     outputs = _finite_outputs(trained, backbone, encoded)
     if trained.card.labels:
@@ -120,32 +167,50 @@ def _objective(card: Card) -> Objective:
     return objective_for(card.task, len(card.labels), threshold=card.threshold)
 
 
-def _checked(card: Card, one: str | Sequence[str] | Input, number: int) -> Input:
-    """The input, if it is one of the task's kind and not empty."""
-    kind = card.task.kind
-    expected: type[Choices | Words | Passage] | None = {
+def _checked(card: Card, one: Given, number: int) -> Input:
+    """The input, if it is one of the task's kind and not empty. Raises PandaError that tells its number."""
+    kind, name = card.task.kind, card.task.name
+    if kind == Kind.TOKEN_CLASSIFICATION and not isinstance(one, (Choices, Passage)):
+        return _words(one, number, name)
+    if kind == Kind.EXTRACTIVE_QA and isinstance(one, (tuple, list)) and len(one) == 2 and _are_strings(one):
+        one = Passage(*one)
+    read: dict[Kind, type[Choices | Words | Passage]] = {
         Kind.MULTIPLE_CHOICE: Choices,
         Kind.TOKEN_CLASSIFICATION: Words,
         Kind.EXTRACTIVE_QA: Passage,
-    }.get(kind)
+    }
+    expected = read.get(kind)
     if expected is not None:
-        if expected is Words and not isinstance(one, (Words, Choices, Passage)):
-            one = Words(tuple(one.split() if isinstance(one, str) else one))
-        elif expected is Passage and isinstance(one, tuple) and not isinstance(one, Choices) and len(one) == 2:
-            one = Passage(*map(str, one))
-        if isinstance(one, str) or not isinstance(one, expected):
-            raise PandaError(f"Input {number} is no {expected.__name__}, which task '{card.task.name}' reads.")
-        if isinstance(one, Words) and not one.words:
-            raise PandaError(f"Text {number} is empty; there is nothing to predict from.")
+        if not isinstance(one, expected):
+            raise PandaError(
+                f"Input {number} is no {expected.__name__}, which task '{name}' reads; found {type(one).__name__}."
+            )
         return one
-    row = (one,) if isinstance(one, str) else tuple(map(str, one))
+    row = (one,) if isinstance(one, str) else tuple(one) if isinstance(one, (tuple, list)) else None
+    if row is None or not _are_strings(row):
+        found = type(one).__name__ if row is None else ", ".join(type(segment).__name__ for segment in row)
+        raise PandaError(f"Text {number} is no text: found {found}; expected a string, or strings for its segments.")
     if len(row) != len(card.task.segments):
-        raise PandaError(
-            f"Text {number} has {len(row)} segments, task '{card.task.name}' has {len(card.task.segments)}."
-        )
+        raise PandaError(f"Text {number} has {len(row)} segments, task '{name}' has {len(card.task.segments)}.")
     if not all(segment.strip() for segment in row):
         raise PandaError(f"Text {number} is empty; there is nothing to predict from.")
-    return row
+    return tuple(row)
+
+
+def _words(one: Given, number: int, name: str) -> Words:
+    predicate = one.predicate if isinstance(one, Words) else None
+    words = one.words if isinstance(one, Words) else one.split() if isinstance(one, str) else one
+    if not isinstance(words, (tuple, list)) or not _are_strings(words):
+        raise PandaError(
+            f"Input {number} is no Words, which task '{name}' reads: expected a string or a list of words."
+        )
+    if not words:
+        raise PandaError(f"Text {number} is empty; there is nothing to predict from.")
+    return Words(tuple(words), predicate)
+
+
+def _are_strings(values: Sequence[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def _labelled(names: tuple[str, ...], scores: np.ndarray) -> dict[str, Any]:
