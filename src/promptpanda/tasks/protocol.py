@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from promptpanda.errors import PandaError
+from promptpanda.tasks.grouping import blocks_of, first_blocks, straddles, whole_blocks
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
@@ -42,6 +43,9 @@ def partition(
 ) -> Partition:
     """Draw the subset and the carve of one seed; both are stratified. Test data is not touched.
 
+    Rows that belong together (tasks/grouping.py) stay on one side of the carve; the subset holds whole groups, of which
+    the last may be cut, where the task names groups.
+
     Args:
         train_examples: the whole budget N (train and validation together); None takes all of train.
         seed: fixes subset and carve.
@@ -67,14 +71,22 @@ def partition(
             )
         if total < classes:
             raise PandaError(_too_few(task, total, classes, classes))
-        chosen = np.arange(len(train)) if total == len(train) else _stratified(strata, total, rng)
-        return Partition(train.take(chosen), validation, protocol)
+        return Partition(train.take(_subset(train, strata, total, rng)), validation, protocol)
     n_val = validation_size(total)
     if total - n_val < max(classes, 2):
         raise PandaError(_too_few(task, total, classes, minimum_budget(classes)))
-    subset = np.arange(len(train)) if total == len(train) else _stratified(strata, total, rng)
+    subset = _subset(train, strata, total, rng)
     # Every class keeps an example to train on; other strata need not.
-    carved = _stratified(strata[subset], n_val, rng, keep=int(task.kind.classifies))
+    keep = int(task.kind.classifies)
+    carved = _stratified(strata[subset], n_val, rng, keep=keep)
+    blocks = blocks_of(train.take(subset))
+    if straddles(blocks, carved):
+        carved = whole_blocks(blocks, strata[subset], n_val, rng, keep)
+        if not len(carved):
+            raise PandaError(
+                f"The {total} training examples of task '{task.name}' cannot be cut for validation: rows that share a "
+                "text or a passage stay together, and every such group is too large; give more examples."
+            )
     rest = np.setdiff1d(np.arange(total), carved)
     return Partition(train.take(subset[rest]), train.take(subset[carved]), protocol)
 
@@ -93,10 +105,23 @@ def minimum_budget(classes: int) -> int:
 
 
 def capped(split: Split, limit: int | None, seed: int = 0) -> Split:
-    """At most `limit` examples of a split, drawn with a fixed seed."""
+    """At most `limit` examples of a split, drawn with a fixed seed; of a task that names groups whole ones."""
     if limit is None or limit >= len(split):
         return split
+    if split.groups is not None:
+        rng = np.random.default_rng([seed, 1])
+        whole = whole_blocks(split.groups, np.zeros(len(split)), limit, rng)
+        return split.take(whole if len(whole) else first_blocks(split.groups, limit, rng))
     return split.take(np.sort(np.random.default_rng([seed, 1]).permutation(len(split))[:limit]))
+
+
+def _subset(train: Split, strata: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of the budget."""
+    if total == len(train):
+        return np.arange(total)
+    if train.groups is None:
+        return _stratified(strata, total, rng)
+    return first_blocks(blocks_of(train), total, rng)
 
 
 def _too_few(task: Task, total: int, classes: int, minimum: int) -> str:

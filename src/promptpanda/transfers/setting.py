@@ -11,6 +11,7 @@ from promptpanda.bank.folder import SourcePrompt
 from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
+from promptpanda.tasks.grouping import repeated
 from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.protocol import Partition, capped, partition
 from promptpanda.tasks.unlabeled import read_inputs, without
@@ -57,6 +58,10 @@ class Setting:
             for seed in request.seeds
         )
         test = partitions[0].validation if request.protocol == "paper" else task.test()
+        if request.protocol == "clean":
+            first = partitions[0]
+            for sentence in repeated(first.train.joined(first.validation), test):
+                progress.note(sentence)
         unlabeled = None
         if request.unlabeled is not None:
             unlabeled = tuple(_unlabeled(request, partitions, test, progress))
