@@ -14,7 +14,7 @@ from promptpanda.bank.card import CARD_NAME, Card, TestCard
 from promptpanda.bank.folder import TrainedPrompt, check_files, read_folder, write_folder
 from promptpanda.bank.peft_format import CONFIG_NAME
 from promptpanda.errors import PandaError, suggest
-from promptpanda.files import check_name
+from promptpanda.files import check_name, staging_prefix
 
 _ID = re.compile(r".+-s\d+-[0-9a-f]{8}")
 _ID_LIMIT = 150  # a task's name, and seed and hash behind it
@@ -107,7 +107,7 @@ class Bank:
     def prepare(self) -> None:
         """Make sure that a prompt can be written: better found out before a training than after it."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".staging-", dir=self.folder):
+        with TemporaryDirectory(prefix=staging_prefix(), dir=self.folder):
             pass
 
     def save(self, trained: TrainedPrompt, backbone: Backbone) -> TrainedPrompt:

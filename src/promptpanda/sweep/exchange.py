@@ -88,7 +88,11 @@ def import_rows(path: Path) -> tuple[list[Row], list[Answers]]:
                 answers.append(Answers.model_validate_json(mine))
             rows.append(Row.model_validate({name: _value(name, record.get(name)) for name in _COLUMNS}))
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        why = said_of(error) if isinstance(error, ValidationError) else " ".join(str(error).split())[:120]
+        why = (
+            said_of(error)
+            if isinstance(error, ValidationError)
+            else " ".join("".join(one if one.isprintable() else " " for one in str(error)).split())[:120]
+        )
         raise PandaError(f"{path} holds no rows of a sweep ({why}); import what --export wrote.") from error
     return rows, answers
 
