@@ -113,7 +113,7 @@ class Report:
             self._place(contents, folder)
         except OSError as error:
             raise PandaError(
-                f"The report cannot be written in {folder} ({error.strerror or error}); choose another place with --out."
+                f"The report cannot be written in {folder} ({error.strerror or error}); choose another place (--out)."
             ) from error
         return folder / HTML
 
