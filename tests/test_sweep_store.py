@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from promptpanda.errors import PandaError
-from promptpanda.sweep.exchange import export_rows, import_rows
+from promptpanda.sweep.exchange import export_rows, import_rows, read_rows
 from promptpanda.sweep.row import Answers, Curve, Row
 from promptpanda.sweep.store import VERSION, Store, to_json
 
@@ -155,10 +155,12 @@ def test_a_store_of_version_1_is_brought_up_to_date(path):
     connection.execute("INSERT INTO answers VALUES (?, ?, ?)", (ANSWERS.test_fingerprint, "cb", to_json(ANSWERS)))
     connection.commit()
     connection.close()
-    with Store.open(path) as store:
-        assert store.rows() == ROWS
-        assert store.answers() == [ANSWERS]
-        assert store.facts() == {}
+    for opened in (Store.open, Store.create):  # the first only reads
+        with opened(path) as store:
+            assert store.rows() == ROWS
+            assert store.answers() == [ANSWERS]
+            assert store.facts() == {}
+    with Store.create(path) as store:
         store.write(ROWS[0], training="t")
         assert store.trained_alike("t") == [ROWS[0].prompt]
     with sqlite3.connect(path) as connection:
@@ -205,6 +207,93 @@ def test_a_damaged_store_is_named(path):
         store._connection.execute("UPDATE runs SET body = '{\"key\": 1}'")
         with pytest.raises(PandaError, match="is damaged or no store"):
             store.rows()
+
+
+def edited(path, *statements):
+    """A store of one row, then changed behind its back."""
+    with Store.create(path) as store:
+        store.write(ROWS[0], ANSWERS)
+        store.note(name="x", plan="{}")
+    connection = sqlite3.connect(path)
+    for statement, *values in statements:
+        connection.execute(statement, values)
+    connection.commit()
+    connection.close()
+    return path
+
+
+EDITS = {
+    "version -1": ("PRAGMA user_version = -1", "its version is -1, and stores have versions from 1 to 2"),
+    "version 0": ("PRAGMA user_version = 0", "its version is 0, and stores have versions from 1 to 2"),
+    "no table": ("DROP TABLE answers", "no such table: answers"),
+    "plan is no JSON": ("UPDATE facts SET value = 'x' WHERE name = 'plan'", "fact plan: invalid JSON"),
+    "plan is a list": ("UPDATE facts SET value = '[1]' WHERE name = 'plan'", "fact plan: input should be an object"),
+    "plan names a number": (
+        "UPDATE facts SET value = '{\"a\":1}' WHERE name = 'plan'",
+        "fact plan: a: input should be",
+    ),
+    "fact is a blob": ("UPDATE facts SET value = x'00ff' WHERE name = 'name'", "fact name: input should be a valid"),
+    "fact is no text": ("UPDATE facts SET value = CAST(x'ff' AS TEXT)", "Could not decode to UTF-8"),
+    "score": ("UPDATE runs SET body = json_set(body, '$.test.accuracy', 1e308)", "test.accuracy is 1e+308"),
+    "infinite": ("UPDATE runs SET body = replace(body, '{\"accuracy\":0.5}', '{\"accuracy\":Infinity}')", "is inf"),
+    "seed": ("UPDATE runs SET body = replace(body, '\"seed\":1', '\"seed\":9999999999999999999')", "row 1: seed: "),
+    "prompt": ("UPDATE runs SET body = json_set(body, '$.prompt', '../../x')", "row 1: prompt: prompt id '../../x'"),
+    "surrogate": ("UPDATE runs SET body = replace(body, '\"torch\"', '\"\\ud800\"')", "row 1: invalid JSON"),
+    "nested": (f"UPDATE runs SET body = replace(body, '[0,1,', '{'[' * 500}{']' * 500},[')", "row 1: invalid JSON"),
+    "row is a number": ("UPDATE runs SET body = 5", "row 1: "),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_store_is_refused_with_the_place_and_the_reason(path, edit):
+    statement, message = EDITS[edit]
+    edited(path, (statement,))
+    with pytest.raises(PandaError) as error:
+        read_rows(path)
+    assert message in str(error.value)
+    assert "is damaged or no store (" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def left_alone(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def test_reading_a_store_at_rest_writes_nothing(path, tmp_path):
+    edited(path)
+    before = left_alone(tmp_path)
+    seen = []
+    with Store.open(path) as store:
+        assert store.rows() == [ROWS[0]]
+        seen.append(left_alone(tmp_path))
+        with pytest.raises(PandaError, match="readonly database"):
+            store.note(name="y")
+    assert seen == [before]
+    assert left_alone(tmp_path) == before
+
+
+def test_a_store_that_is_written_is_read_with_its_latest_rows(path):
+    with Store.create(path) as writer:
+        writer.write(ROWS[0])
+        with Store.open(path) as reader:
+            assert reader.rows() == [ROWS[0]]
+            writer.write(ROWS[1])
+            assert reader.rows() == ROWS[:2]
+
+
+def test_a_store_at_rest_that_changes_while_it_is_read_is_told(path):
+    edited(path)
+    with Store.open(path) as reader:
+        with Store.create(path) as writer:
+            writer.write(ROWS[1])
+        with pytest.raises(PandaError, match="A sweep began to write .* while it was read; run the command again"):
+            reader.rows()
+
+
+def test_a_file_without_anything_in_it_yet_has_no_rows(path):
+    path.write_bytes(b"")
+    assert read_rows(path) == ([], [], {}, {})
+    assert path.read_bytes() == b""
 
 
 @pytest.mark.parametrize(

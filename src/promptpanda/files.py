@@ -47,6 +47,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
+def staging_prefix() -> str:
+    """What names of this process's staging folders begin with, so that `sweep_staging` knows whose they are."""
+    return f"{_STAGING}{socket.gethostname()}-{os.getpid()}-"
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Fill a staging folder beside `target`; on success it is renamed into place, on any failure it is removed.
@@ -89,7 +94,7 @@ def remove_folder(target: Path) -> None:
 
 
 def _staging_beside(target: Path) -> Path:
-    return target.parent / f"{_STAGING}{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return target.parent / f"{staging_prefix()}{uuid.uuid4().hex[:8]}"
 
 
 def sweep_staging(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, overload
 
 from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, ID_LIMIT, Card, TestCard, check_id, is_id
 from promptpanda.errors import PandaError, suggest
-from promptpanda.files import check_name, remove_folder, sweep_staging
+from promptpanda.files import check_name, remove_folder, staging_prefix, sweep_staging
 
 if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
@@ -119,7 +119,7 @@ class Bank:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._seen[:] = [True]
             sweep_staging(self.folder)
-            with TemporaryDirectory(prefix=".staging-", dir=self.folder):
+            with TemporaryDirectory(prefix=staging_prefix(), dir=self.folder):
                 pass
 
     def save(self, trained: TrainedPrompt, backbone: Backbone) -> TrainedPrompt:

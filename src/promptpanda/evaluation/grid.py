@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,7 @@ def _cell(target: str, rows: Sequence[Row]) -> Cell | None:
     here = [row for row in rows if row.task == target]
     tuned = {row.seed: row for row in here if row.method == "prompt_tuning"}
     pot = {(row.seed, row.source): row for row in here if row.method == "pot" and row.source is not None}
-    estimates = {(row.seed, row.source): row.estimates or {} for row in here if row.kind == "estimates"}
+    estimates = {(row.seed, row.source): _finite(row.estimates or {}) for row in here if row.kind == "estimates"}
     seeds = tuple(sorted(set(tuned) & {seed for seed, _ in pot}))
     names = sorted({source for _, source in pot if source is not None})
     sources = tuple(name for name in names if all((seed, name) in pot for seed in seeds))
@@ -244,10 +245,14 @@ def _beside(cells: Sequence[Cell], values: list[list[float]]) -> list[list[float
     return [list(np.asarray(own) - cell.tuned) for cell, own in zip(cells, values, strict=True)]
 
 
+def _finite(estimates: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in estimates.items() if math.isfinite(value)}
+
+
 def _points(row: Row, tested: bool) -> float:
     """The task's metric on test data, or on validation data where not every run of the target was tested."""
     scores = row.test if tested else row.validation
-    if scores is None or row.metric is None or row.metric not in scores:
+    if scores is None or row.metric is None or math.isnan(scores.get(row.metric, math.nan)):
         raise PandaError(
             f"The run of {row.method} on {row.task} (seed {row.seed}, key {row.key[:8]}) is finished without a score "
             f"of {row.metric}; run the sweep again with --retry-failed."

@@ -115,6 +115,9 @@ def series(contenders: Sequence[Contender]) -> dict[Contender, tuple[str, bool]]
     return found
 
 
+_LARGEST = 1e12  # loss that is drawn
+
+
 def _curve(row: Row, what: str) -> list[float]:
     if what == "loss":
         return [epoch.train_loss for epoch in row.curve]
@@ -127,7 +130,8 @@ def _curve(row: Row, what: str) -> list[float]:
 
 def _mean_curve(found: Iterable[list[float]], name: str, colour: str, dashed: bool) -> Line | None:
     """The mean over those epochs that all runs have."""
-    known = [values for values in found if values]
+    # A training that diverged has no line that could be drawn beside the others.
+    known = [values for values in found if values and all(abs(value) < _LARGEST for value in values)]
     epochs = min(map(len, known), default=0)
     if epochs == 0:
         return None

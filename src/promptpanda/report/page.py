@@ -108,7 +108,17 @@ class Report:
         contents = {HTML: self.html(), MARKDOWN: self.markdown(), LATEX: self.latex()}
         if folder.exists() and not folder.is_dir():
             raise PandaError(f"{folder} is a file, and a report needs a folder; choose another place with --out.")
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._place(contents, folder)
+        except OSError as error:
+            raise PandaError(
+                f"The report cannot be written in {folder} ({error.strerror or error}); choose another place (--out)."
+            ) from error
+        return folder / HTML
+
+    @staticmethod
+    def _place(contents: dict[str, str], folder: Path) -> None:
         staged = {name: folder / f".{name}.{os.getpid()}" for name in contents}
         try:
             for name, text in contents.items():
@@ -121,7 +131,6 @@ class Report:
         finally:
             for path in staged.values():
                 path.unlink(missing_ok=True)
-        return folder / HTML
 
 
 def part(title: str, items: Iterable[Table | Figure | None], *, folded: bool = False) -> list[Part]:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 
-from promptpanda.sweep.row import Answers
+from promptpanda.errors import PandaError
+from promptpanda.sweep.row import Answers, said_of
 from promptpanda.tasks.answers import exact_match, token_f1
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.tasks.tags import spans_of
@@ -61,6 +63,7 @@ def scorer(answers: Answers, metric: str, predictions: Sequence[Any]) -> Scorer 
     spec = TaskSpec.parse(answers.task_spec, f"the answers of {answers.task}")
     if len(predictions) != len(answers.labels):
         return None
+    _check_values(spec.kind, answers, predictions)
     if spec.kind == Kind.MULTIPLE_CHOICE and metric == "accuracy":
         return _share([taken in right for taken, right in zip(predictions, answers.labels, strict=True)])
     if spec.kind == Kind.TOKEN_CLASSIFICATION:
@@ -75,6 +78,28 @@ def scorer(answers: Answers, metric: str, predictions: Sequence[Any]) -> Scorer 
         positive = answers.class_names.index(spec.positive) if spec.positive else len(answers.class_names) - 1
         return _classes(metric, labels, found, positive, TestRows.of(answers).unit)
     return None
+
+
+_FITTING: dict[Kind, tuple[TypeAdapter[Any], TypeAdapter[Any]]] = {
+    Kind.REGRESSION: (TypeAdapter(list[FiniteFloat]), TypeAdapter(list[FiniteFloat])),
+    Kind.MULTIPLE_CHOICE: (TypeAdapter(list[list[int]]), TypeAdapter(list[int])),
+    Kind.TOKEN_CLASSIFICATION: (TypeAdapter(list[list[NonNegativeInt]]), TypeAdapter(list[list[NonNegativeInt]])),
+    Kind.EXTRACTIVE_QA: (TypeAdapter(list[list[str]]), TypeAdapter(list[str])),
+}
+_CLASSES = TypeAdapter(list[NonNegativeInt])
+
+
+def _check_values(kind: Kind, answers: Answers, predictions: Sequence[Any]) -> None:
+    """Raises PandaError if right answers or predictions are not what a task of this kind has."""
+    of_labels, of_predictions = _FITTING.get(kind, (_CLASSES, _CLASSES))
+    try:
+        of_labels.validate_python(answers.labels, strict=False)
+        of_predictions.validate_python(predictions, strict=False)
+    except ValidationError as error:
+        raise PandaError(
+            f"The answers or predictions of {answers.task!r} are not those of a {kind.value} ({said_of(error)}); take "
+            "the rows from the sweep again."
+        ) from error
 
 
 def _classes(metric: str, labels: np.ndarray, found: np.ndarray, positive: int, unit: np.ndarray) -> Scorer | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -146,7 +147,8 @@ class Group:
     def score(self, row: Row) -> float | None:
         """In points, or None if this run has none of the kind that the target is measured by."""
         scores = row.test if self.measured(row.task) == "test" else row.validation
-        return None if scores is None or row.metric is None or row.metric not in scores else 100 * scores[row.metric]
+        value = math.nan if scores is None or row.metric is None else scores.get(row.metric, math.nan)
+        return None if math.isnan(value) else 100 * value
 
     def chosen(self, contender: Contender, target: str) -> dict[int, list[Row]]:
         """The runs that count, by seed: all whose sources may count, or the one with the best validation score.
@@ -188,7 +190,11 @@ class Group:
     def estimates_of(self, name: str, target: str, source: str) -> dict[int, float]:
         """What an estimator predicts for a source and a target, by seed."""
         rows = self._estimates.get((target, source), [])
-        return {row.seed: row.estimates[name] for row in rows if row.estimates is not None and name in row.estimates}
+        return {
+            row.seed: row.estimates[name]
+            for row in rows
+            if row.estimates is not None and math.isfinite(row.estimates.get(name, math.nan))
+        }
 
     @cached_property
     def estimators(self) -> list[str]:
@@ -304,5 +310,10 @@ class Study:
 
 def _rank(row: Row) -> tuple[float, float, str]:
     validation = row.validation or {}
-    score = validation.get(row.metric or "", float("-inf"))
-    return -score, validation.get("loss", float("inf")), row.source or ""
+    score, loss = validation.get(row.metric or "", math.nan), validation.get("loss", math.nan)
+    return _last(-score), _last(loss), row.source or ""
+
+
+def _last(value: float) -> float:
+    """What is undefined comes last."""
+    return math.inf if math.isnan(value) else value

@@ -20,9 +20,9 @@ from promptpanda.files import check_name, sweep_staging, whole_folder
 from promptpanda.progress import Progress, Silent
 from promptpanda.sweep.estimate import Clock
 from promptpanda.sweep.executors import Workers
-from promptpanda.sweep.left import ID_LIMIT, is_sound, to_do
+from promptpanda.sweep.left import is_sound, to_do
 from promptpanda.sweep.material import Planned
-from promptpanda.sweep.row import Row
+from promptpanda.sweep.row import ID_LIMIT, Row
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.sweep.store import Store
 from promptpanda.sweep.wishes import Wishes, chosen, duration
@@ -62,13 +62,18 @@ class Outcome:
 @contextmanager
 def alone(store: Path) -> Iterator[None]:
     """Be the only driver of a store. Raises PandaError at once if there is another; a killed one leaves no trace."""
-    store.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(store.with_name(f"{store.name}.lock"))
     try:
+        store.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise PandaError(
             f"Another sweep is at work on {store}; wait until it is done, or choose another place (--out)."
+        ) from error
+    except OSError as error:
+        raise PandaError(
+            f"A sweep cannot write in {store.parent} ({error.strerror or error}); choose another place (--out), what "
+            "was finished is kept."
         ) from error
     try:
         yield

@@ -10,12 +10,13 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from promptpanda.errors import PandaError
-from promptpanda.sweep.row import Answers, Row
+from promptpanda.sweep.row import Answers, Row, said_of
 from promptpanda.sweep.store import Store, to_json
 
 _ANSWERS = "answers"  # a column: the answers of the row's test examples, once for every set of them
@@ -26,6 +27,7 @@ def _plain_type(annotation: Any) -> type | None:
     """str, int or float where a column holds nothing else (or nothing); None where it holds JSON."""
     parts = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     kinds = [part for part in parts if part is not type(None)]
+    kinds = [get_args(part)[0] if get_origin(part) is Annotated else part for part in kinds]
     if len(kinds) != 1:
         return None
     if kinds[0] in (str, int, float):
@@ -83,14 +85,14 @@ def import_rows(path: Path) -> tuple[list[Row], list[Answers]]:
         for record in records:
             mine = record.pop(_ANSWERS)
             if mine is not None:
-                answers.append(Answers.model_validate(json.loads(mine)))
+                answers.append(Answers.model_validate_json(mine))
             rows.append(Row.model_validate({name: _value(name, record.get(name)) for name in _COLUMNS}))
     except (OSError, ValueError, TypeError, csv.Error) as error:
-        if isinstance(error, ValidationError):
-            first = error.errors()[0]
-            why = f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}"
-        else:
-            why = " ".join(str(error).split())[:120]
+        why = (
+            said_of(error)
+            if isinstance(error, ValidationError)
+            else " ".join("".join(one if one.isprintable() else " " for one in str(error)).split())[:120]
+        )
         raise PandaError(f"{path} holds no rows of a sweep ({why}); import what --export wrote.") from error
     return rows, answers
 
@@ -104,12 +106,7 @@ def read_rows(path: Path) -> tuple[list[Row], list[Answers], dict[str, str], dic
 
 
 def _value(name: str, cell: Any) -> Any:
-    kind = _COLUMNS[name]
-    if cell is None:
-        return None
-    if kind is None:
-        return json.loads(cell)
-    return kind(cell)
+    return cell if cell is None or _COLUMNS[name] is not None else from_json(cell)
 
 
 def _write_parquet(records: list[dict[str, Any]], path: Path) -> None:
@@ -125,9 +122,14 @@ def _write_parquet(records: list[dict[str, Any]], path: Path) -> None:
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet
 
-    table = pyarrow.parquet.read_table(path)
-    _check_columns(table.column_names)
-    records: list[dict[str, Any]] = table.to_pylist()
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            found = file.schema_arrow.names
+            _check_columns(found)
+            table = file.read([name for name in (*_COLUMNS, _ANSWERS) if name in found])
+        records: list[dict[str, Any]] = table.to_pylist()
+    except (pyarrow.ArrowException, OverflowError) as error:
+        raise ValueError(str(error)) from error
     return records
 
 
@@ -149,7 +151,7 @@ def _write_csv(records: list[dict[str, Any]], path: Path) -> None:
 def _read_csv(path: Path) -> list[dict[str, Any]]:
     limit = csv.field_size_limit(2**31 - 1)  # predictions on a large test set make long cells
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
             _check_columns(reader.fieldnames or [])
             return [{name: cell if cell != "" else None for name, cell in row.items()} for row in reader]

@@ -6,16 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import Card
+from promptpanda.bank.card import CARD_NAME, Card
 from promptpanda.bank.folder import check_files
 from promptpanda.errors import PandaError
-from promptpanda.files import check_name
 from promptpanda.sweep.material import Planned
 from promptpanda.sweep.row import Row
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.sweep.wishes import Wishes
-
-ID_LIMIT = 150  # characters of a prompt's id
 
 
 def to_do(
@@ -51,12 +48,13 @@ def to_do(
 def _lacking(row: Row, bank: Bank, wishes: Wishes) -> bool:
     """Whether a finished run's prompt must be made again: its row was imported, or its folder is gone.
 
-    A damaged folder counts as gone when failed runs are tried again; until then those that need it say so.
+    A folder without a card is what a loss of power leaves. A damaged one counts as gone when failed runs are tried
+    again; until then those that need it say so.
     """
     if row.status == "failed" or row.prompt is None:
         return False
-    folder = bank.folder / check_name(row.prompt, "Prompt id", ID_LIMIT)
-    return not folder.is_dir() or (wishes.retry_failed and not is_sound(folder))
+    folder = bank.folder / row.prompt
+    return not (folder / CARD_NAME).is_file() or (wishes.retry_failed and not is_sound(folder))
 
 
 def is_sound(folder: Path) -> bool:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from promptpanda.files import check_name
+
+ID_LIMIT = 150  # characters of a prompt's id
+
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]  # what a column of integers holds
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, le=1e15)]
+PromptId = Annotated[str, AfterValidator(lambda name: check_name(name, "Prompt id", ID_LIMIT))]
 RunKind = Literal["source", "target", "estimates"]
 
 
@@ -65,20 +74,20 @@ class Row(BaseModel):
     task: str
     method: str | None = None
     source: str | None = None
-    seed: int
-    budget: int | None = None
+    seed: Whole
+    budget: Count | None = None
     variant: str = "default"
     protocol: str = "clean"
     spec: dict[str, Any]
     data_fingerprint: str | None = None
     test_fingerprint: str | None = None
     backbone_fingerprint: str
-    prompt: str | None = None
+    prompt: PromptId | None = None
     checksum: str | None = None
     metric: str | None = None
-    n_train: int | None = None
-    n_val: int | None = None
-    n_test: int | None = None
+    n_train: Count | None = None
+    n_val: Count | None = None
+    n_test: Count | None = None
     validation: dict[str, float] | None = None
     test: dict[str, float] | None = None
     predictions: list[Any] | None = None
@@ -86,12 +95,21 @@ class Row(BaseModel):
     curve: tuple[Curve, ...] = ()
     estimates: dict[str, float] | None = None
     selection: dict[str, Any] | None = None
-    example_steps: int = 0
-    forward_examples: int = 0
-    seconds: float = 0.0
-    attempts: int = 1
+    example_steps: Count = 0
+    forward_examples: Count = 0
+    seconds: Seconds = 0.0
+    attempts: Count = 1
     environment: dict[str, str] = {}
     finished: str | None = None
+
+    @model_validator(mode="after")
+    def _scores_are_fractions(self) -> Self:
+        """The score that counts is undefined (NaN) or a fraction or correlation; a loss may be infinite."""
+        for part in ("validation", "test"):
+            value = (getattr(self, part) or {}).get(self.metric or "", 0.0)
+            if not (math.isnan(value) or -1 <= value <= 1):
+                raise ValueError(f"{part}.{self.metric} is {value:g}, and a score is at most 1")
+        return self
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -104,7 +122,11 @@ class Row(BaseModel):
     @property
     def sources(self) -> tuple[str, ...]:
         """The tasks of all prompts that it starts from, or chooses among."""
-        several = tuple(need["task"] for role, need in self.spec.items() if role.startswith("source_"))
+        several = tuple(
+            str(need["task"])
+            for role, need in self.spec.items()
+            if role.startswith("source_") and isinstance(need, dict) and "task" in need
+        )
         return several if self.source is None else (self.source,)
 
 
@@ -146,3 +168,12 @@ class Answers(BaseModel):
     class_names: tuple[str, ...]
     labels: list[Any]
     groups: list[Any] | None = None
+
+
+def said_of(error: ValidationError) -> str:
+    """What is wrong with a row, answers or facts, in a few words on one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part)[:40] for part in first["loc"])
+    what = " ".join(first["msg"].removeprefix("Value error, ").split())
+    what = f"{what[:1].lower()}{what[1:]}"
+    return f"{where}: {what}" if where else what

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from promptpanda.errors import PandaError
 from promptpanda.files import canonical_json
-from promptpanda.sweep.row import Answers, Row
+from promptpanda.sweep.row import Answers, Row, said_of
 
 STORE_NAME = "store.sqlite"
 VERSION = 2
@@ -35,7 +35,14 @@ CREATE INDEX runs_by_training ON runs (training);
 CREATE TABLE answers (test_fingerprint TEXT PRIMARY KEY, task TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
-_Model = TypeVar("_Model", Row, Answers)
+_Value = TypeVar("_Value")
+_ROW, _ANSWERS = TypeAdapter(Row), TypeAdapter(Answers)
+_PLAN = TypeAdapter(dict[str, str])
+# What the place of the file brings about; all other errors of SQLite speak of what is in it.
+_OF_THE_PLACE = {
+    *(sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY),
+    *(sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN),
+}
 
 
 def _to_version_2(connection: sqlite3.Connection) -> None:
@@ -51,13 +58,14 @@ _MIGRATIONS = {1: _to_version_2}
 class Store:
     """Rows and answers of a sweep. Use as a context manager, or call `close`."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, seen: os.stat_result | None = None) -> None:
         self.path = path
         self._connection = connection
+        self._seen = seen  # of a file that must not change while it is read
 
     @classmethod
     def open(cls, path: Path | str) -> Store:
-        """Open a store, or the store in a sweep's folder.
+        """Open a store, or the store in a sweep's folder, to read it. Nothing is written, on a read-only disk too.
 
         Raises:
             PandaError: there is none, it is damaged or of another program or a newer version.
@@ -66,26 +74,33 @@ class Store:
         path = path / STORE_NAME if path.is_dir() else path
         if not path.is_file():
             raise PandaError(f"No store at {path}; name the folder of a sweep (panda sweep makes one below runs/).")
-        return cls._connect(path)
+        # Beside a store at rest SQLite would make files of its own. One that is written, or whose writer was killed,
+        # has them already, and only with them it is whole.
+        at_rest = not any(_has_content(path.with_name(path.name + end)) for end in ("-wal", "-journal"))
+        address = f"{path.absolute().as_uri()}?mode=ro{'&immutable=1' if at_rest else ''}"
+        return cls._connect(path, address, seen=path.stat() if at_rest else None)._settled(cls._check)
 
     @classmethod
     def create(cls, path: Path | str) -> Store:
-        """Open a store; if there is none, make an empty one."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return cls._connect(Path(path))
+        """Open a store to read and write it; if there is none, make an empty one."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cls._connect(path, path.absolute().as_uri())._settled(cls._settle)
 
     @classmethod
-    def _connect(cls, path: Path) -> Store:
+    def _connect(cls, path: Path, address: str, *, seen: os.stat_result | None = None) -> Store:
         try:
-            store = cls(path, sqlite3.connect(path, timeout=30, isolation_level=None))
+            return cls(path, sqlite3.connect(address, uri=True, timeout=30, isolation_level=None), seen=seen)
         except sqlite3.OperationalError as error:
             raise PandaError(f"The store {path} cannot be opened ({error}); choose another place (--out).") from error
+
+    def _settled(self, settle: Callable[[Store], object]) -> Store:
         try:
-            store._settle()
+            settle(self)
         except BaseException:
-            store.close()
+            self.close()
             raise
-        return store
+        return self
 
     def __enter__(self) -> Store:
         return self
@@ -97,36 +112,46 @@ class Store:
         self._connection.close()
 
     def rows(self) -> list[Row]:
-        """All rows, in the order in which they were first written."""
-        return [self._row(body) for (body,) in self._read("SELECT body FROM runs ORDER BY rowid")]
+        """All rows, in the order in which they were first written.
+
+        Raises:
+            PandaError: one of them is none.
+        """
+        return [self._row(number, body) for number, body in self._select("SELECT rowid, body FROM runs ORDER BY rowid")]
 
     def row(self, key: str) -> Row | None:
         """One run, or None if the store does not know it."""
-        found = self._read("SELECT body FROM runs WHERE key = ?", key)
-        return self._row(found[0][0]) if found else None
+        found = self._select("SELECT rowid, body FROM runs WHERE key = ?", key)
+        return self._row(*found[0]) if found else None
 
     def answers(self) -> list[Answers]:
         """The right answers of every set of test examples that was scored."""
-        bodies = self._read("SELECT body FROM answers ORDER BY test_fingerprint")
-        return [self._valid(Answers, body) for (body,) in bodies]
+        bodies = self._select("SELECT rowid, body FROM answers ORDER BY test_fingerprint")
+        return [self._valid(_ANSWERS, f"answers {number}", body) for number, body in bodies]
 
     def facts(self) -> dict[str, str]:
         """What is known of the sweep as a whole: of the last call `name`, `recipe` (YAML), `command`, `plan` (JSON)."""
-        return dict(self._read("SELECT name, value FROM facts"))
+        if self._version < 2:
+            return {}
+        found = self._read("SELECT name, value FROM facts")
+        for name, value in found:
+            if not isinstance(name, str) or not isinstance(value, str):
+                raise self._damaged(f"fact {str(name)[:40]}: input should be a valid string")
+        return dict(found)
 
     def plan(self) -> dict[str, str]:
         """The runs of the last call's recipe: key -> variant; empty where rows were only taken in."""
-        plan: dict[str, str] = json.loads(self.facts().get("plan", "{}"))
-        return plan
+        return self._valid(_PLAN, "fact plan", self.facts().get("plan", "{}"))
 
     def prompts(self) -> set[str]:
         """Ids of all prompts that rows name."""
-        return {prompt for (prompt,) in self._read("SELECT DISTINCT prompt FROM runs WHERE prompt IS NOT NULL")}
+        return {row.prompt for row in self.rows() if row.prompt is not None}
 
     def trained_alike(self, training: str) -> list[str]:
         """Ids of the prompts of finished runs that train the same and differ in what is tested."""
-        sql = "SELECT DISTINCT prompt FROM runs WHERE training = ? AND status = 'finished' AND prompt IS NOT NULL"
-        return [prompt for (prompt,) in self._read(sql, training)]
+        sql = "SELECT rowid, body FROM runs WHERE training = ? AND status = 'finished' ORDER BY rowid"
+        rows = [self._row(*found) for found in self._select(sql, training)]
+        return list(dict.fromkeys(row.prompt for row in rows if row.prompt is not None))
 
     def write(self, row: Row, answers: Answers | None = None, training: str | None = None) -> None:
         """Add a row, or replace the one of the same key. It is on the disk when this returns.
@@ -182,43 +207,54 @@ class Store:
         values = (answers.test_fingerprint, answers.task, to_json(answers))
         self._connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", values)
 
-    def _settle(self) -> None:
-        """Check that the file is a store, make the tables of a new one, bring an old one up to date."""
+    @property
+    def _version(self) -> int:
+        return int(self._read("PRAGMA user_version")[0][0])
+
+    def _check(self) -> bool:
+        """Check that the file is a sound store; returns whether there is anything in it yet."""
         size = self.path.stat().st_size  # before the others: another process may be making the store
-        with self._errors():
-            (application,), (version,) = (
-                self._connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
+        ((application,),), ((version,),), ((pages,),), ((tables,),) = (
+            self._read(sql)
+            for sql in (
+                *("PRAGMA application_id", "PRAGMA user_version", "PRAGMA page_count"),
+                "SELECT count(*) FROM sqlite_master",
             )
-            empty = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-            (pages,) = self._connection.execute("PRAGMA page_count").fetchone()
+        )
         if pages == 0 and size > 0:
             raise self._damaged("too short")  # SQLite takes a file of a few bytes for a new database
-        if not empty and application != _APPLICATION:
+        if tables == 0 and version == 0:
+            return False
+        if application != _APPLICATION:
             raise PandaError(f"{self.path} is a database of another program, not a store; choose another place.")
         if version > VERSION:
             raise PandaError(
                 f"{self.path} has version {version}, this promptpanda reads up to {VERSION}; use the version that "
                 "wrote it, or a newer one."
             )
-        if not empty:
-            with self._errors():
-                (sound,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-            if sound != "ok":
-                raise self._damaged(sound)
-        with self._errors():
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")
-        if empty or version < VERSION:
-            with self._transaction():
-                # Another process may have done it in between.
-                (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    for statement in _SCHEMA.split(";"):
-                        self._connection.execute(statement)
-                    self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                for old in range(version or VERSION, VERSION):
-                    _MIGRATIONS[old](self._connection)
-                self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        if version < 1:
+            raise self._damaged(f"its version is {version}, and stores have versions from 1 to {VERSION}")
+        ((sound,),) = self._read("PRAGMA quick_check(1)")
+        if sound != "ok":
+            raise self._damaged(str(sound))
+        return True
+
+    def _settle(self) -> None:
+        """Make the tables of a new store, bring an old one up to date."""
+        there = self._check()
+        self._read("PRAGMA journal_mode = WAL")
+        self._read("PRAGMA synchronous = FULL")
+        if there and self._version == VERSION:
+            return
+        with self._transaction():
+            version = self._version  # another process may have done it in between
+            if version == 0:
+                for statement in _SCHEMA.split(";"):
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            for old in range(version or VERSION, VERSION):
+                _MIGRATIONS[old](self._connection)
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -232,21 +268,37 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def _select(self, sql: str, *values: Any) -> list[Any]:
+        """What tables hold; a store that is just being made has none yet."""
+        return self._read(sql, *values) if self._version else []
+
     def _read(self, sql: str, *values: Any) -> list[Any]:
-        with self._errors():
-            return self._connection.execute(sql, values).fetchall()
+        try:
+            with self._errors():
+                return self._connection.execute(sql, values).fetchall()
+        finally:
+            self._check_unchanged()
+
+    def _check_unchanged(self) -> None:
+        """A store at rest is read without a lock, so that what began to write it meanwhile may have spoilt the view."""
+        if self._seen is None:
+            return
+        now = self.path.stat()
+        if (now.st_size, now.st_mtime_ns) != (self._seen.st_size, self._seen.st_mtime_ns):
+            raise PandaError(f"A sweep began to write {self.path} while it was read; run the command again.")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            raise PandaError(
-                f"The store {self.path} cannot be read and written ({error}); make room or get access there and run "
-                "the command again, what was finished is kept."
-            ) from error
         except sqlite3.DatabaseError as error:
-            raise self._damaged(str(error)) from error
+            # Python's own errors (text that is no UTF-8) have no code.
+            if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _OF_THE_PLACE:
+                raise self._damaged(str(error)) from error
+            raise PandaError(
+                f"The store {self.path} cannot be read or written ({error}); make room or get access there and run "
+                "the command again, what was finished is kept; to read it, a copy of its folder serves."
+            ) from error
 
     def _damaged(self, why: str) -> PandaError:
         return PandaError(
@@ -254,14 +306,18 @@ class Store:
             "place (--out)."
         )
 
-    def _row(self, body: str) -> Row:
-        return self._valid(Row, body)
+    def _row(self, number: int, body: object) -> Row:
+        return self._valid(_ROW, f"row {number}", body)
 
-    def _valid(self, model: type[_Model], body: str) -> _Model:
+    def _valid(self, kind: TypeAdapter[_Value], what: str, text: object) -> _Value:
         try:
-            return model.model_validate(json.loads(body))
-        except (json.JSONDecodeError, ValidationError) as error:
-            raise self._damaged(str(error).splitlines()[0]) from error
+            return kind.validate_json(text)  # type: ignore[arg-type]  # what is no text is refused like other damage
+        except ValidationError as error:
+            raise self._damaged(f"{what}: {said_of(error)}") from error
+
+
+def _has_content(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def gives_way(ours: Row, theirs: Row) -> bool:

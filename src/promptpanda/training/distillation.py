@@ -90,10 +90,10 @@ class DistillationOptions:
         bounds = {"coefficient-scale": self.scale, "beta": self.beta, "unlabeled-weight": self.unlabeled_weight}
         for name, value in bounds.items():
             if not 0.0 <= value <= _LARGEST:
-                raise PandaError(f"--{name} must be a number from 0 to {_LARGEST:g}, found {value}.")
+                raise PandaError(f"--{name} must be a finite number from 0 to {_LARGEST:g}, found {value}.")
         if not 1 / _HOTTEST <= self.temperature <= _HOTTEST:
             raise PandaError(
-                f"--temperature must be a number from {1 / _HOTTEST:g} to {_HOTTEST:g}, found {self.temperature}."
+                f"--temperature must be a finite number from {1 / _HOTTEST:g} to {_HOTTEST:g}, found {self.temperature}."
             )
         if self.confidence and not kind.classifies:
             raise PandaError(

@@ -154,15 +154,28 @@ def race(trial: Trial, leads: Mapping[str, float] | None = None, *, finalists: i
         raise PandaError(f"--finalists must be at least 1, found {finalists}.")
     if trial.bank is not None:
         trial.bank.prepare()
-    none = _Runner(0, None, trial, PROMPT_TUNING)
-    every = [_Runner(number, source, trial.alone(source), POT) for number, source in enumerate(trial.sources, 1)]
     scale = _Scale(trial, leads or {})
+    if trial.bank is None:
+        return _run(trial, scale, finalists, None)
+    runs = [one.identity(method)[0] for one, method in _entered(trial)]
+    kept = RaceState.of(trial.bank, [runs, finalists, BUDGETS, scale.determined_by])
+    with kept.alone(trial.progress.note):
+        return _run(trial, scale, finalists, kept)
+
+
+def _entered(trial: Trial) -> list[tuple[Trial, Method]]:
+    """Who races: no transfer, and PoT from every source."""
+    return [(trial, PROMPT_TUNING), *((trial.alone(source), POT) for source in trial.sources)]
+
+
+def _run(trial: Trial, scale: _Scale, finalists: int, kept: RaceState | None) -> RaceResult:
+    """The race itself, from where it was put down if it was."""
+    none, *every = (
+        _Runner(number, source, one, method)
+        for number, (source, (one, method)) in enumerate(zip((None, *trial.sources), _entered(trial), strict=True))
+    )
     total = _steps(trial.options, len(trial.partition.train))
     stops = rungs(len(every), total, finalists)
-    kept = None
-    if trial.bank is not None:
-        runs = [one.trial.identity(one.method)[0] for one in (none, *every)]
-        kept = RaceState.of(trial.bank, [runs, finalists, BUDGETS, scale.determined_by])
     history = _take_up(kept, [none, *every], len(stops))
     running = every
     for standings in history:

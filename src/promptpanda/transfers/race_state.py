@@ -2,17 +2,21 @@
 
 `.races/KEY/rung-N` holds one safetensors file a runner and `race.json`; KEY is a hash of everything that determines the
 race, so that another race never takes it up. The folder of the rung before is removed then, and KEY when the race ends.
+Who races holds the lock of `.races/KEY.lock`: of two processes in one race the second waits, and then finds what the
+first left, its prompts if it got to the end, or what it put down if it was killed.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -71,6 +75,28 @@ class RaceState:
         """
         return cls(bank.folder / _FOLDER / digest(determined_by)[:16])
 
+    @contextmanager
+    def alone(self, tell: Callable[[str], None]) -> Iterator[None]:
+        """Be the only one in this race; wait while another process is. A killed one is not waited for.
+
+        Args:
+            tell: is called with a sentence if there is another.
+        """
+        lock = FileLock(self.folder.with_name(f"{self.folder.name}.lock"))
+        try:
+            _acquire(lock, timeout=0)
+        except Timeout:
+            tell(f"Another process runs the same race ({self.folder.name}); waiting until it is done.")
+            _acquire(lock)
+        try:
+            yield
+        finally:
+            # Removed while it is held: who has opened it meanwhile sees that it is gone, and makes another.
+            with suppress(OSError):
+                Path(lock.lock_file).unlink()
+            lock.release()
+            self._remove_parent()
+
     def put_down(self, rung: int, history: list[Standings], states: dict[int, TrainingState]) -> None:
         """Keep the states of all who go on from a rung, by their number."""
         with whole_folder(self.folder / f"rung-{rung}") as staging:
@@ -114,5 +140,18 @@ class RaceState:
     def remove(self) -> None:
         """The race is over, or what was put down is of no use."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _remove_parent(self) -> None:
         with suppress(OSError):  # others may race
             self.folder.parent.rmdir()
+
+
+def _acquire(lock: FileLock, timeout: float = -1) -> None:
+    folder = Path(lock.lock_file).parent
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=timeout)
+            return
+        except FileNotFoundError:  # the last of another race has just removed the folder
+            continue
