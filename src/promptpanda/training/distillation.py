@@ -93,7 +93,8 @@ class DistillationOptions:
                 raise PandaError(f"--{name} must be a finite number from 0 to {_LARGEST:g}, found {value}.")
         if not 1 / _HOTTEST <= self.temperature <= _HOTTEST:
             raise PandaError(
-                f"--temperature must be a finite number from {1 / _HOTTEST:g} to {_HOTTEST:g}, found {self.temperature}."
+                f"--temperature must be a finite number from {1 / _HOTTEST:g} to {_HOTTEST:g}, found "
+                f"{self.temperature}."
             )
         if self.confidence and not kind.classifies:
             raise PandaError(
