@@ -102,7 +102,7 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, progress: Progress
     So are those whose training may have seen the target's rows: of a task that is known to share texts with it, or of
     one that itself was started from the target. What they promise on the target's validation part is memory.
     """
-    cards, problems = bank.readable_cards()
+    cards, problems = bank.cards_in_force()
     for problem in problems:
         progress.note(problem)
     by_id = {card.id: card for card in cards}
@@ -157,7 +157,7 @@ def sound_sources(cards: Sequence[Card], backbone: Backbone, bank: Bank, progres
     sources = []
     for card in cards:
         try:
-            sources.append(read_source(bank.folder / card.id, backbone))
+            sources.append(read_source(bank.folder_of(card.id), backbone))
         except PandaError as error:
             progress.note(str(error))
     return sources

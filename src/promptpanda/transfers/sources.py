@@ -51,10 +51,10 @@ def find_sources(
             f"Source '{source}' is no prompt folder, and without a bank there is nowhere to look up a name."
         )
     if source == BEST:
-        path = bank.folder / rank(task, backbone, bank, target, cosine=cosine, progress=progress)[0].prompt
+        path = bank.folder_of(rank(task, backbone, bank, target, cosine=cosine, progress=progress)[0].prompt)
     else:
         path = bank.resolve(source)
-        if source in bank.ids() or path == Path(source):
+        if source == path.name or path == Path(source):
             return [read_source(path, backbone)] * len(seeds)
     card = Card.read(path)
     if card.task.name == task.name:
@@ -63,7 +63,9 @@ def find_sources(
         )
     elif share_text(card.task.name, task.name):
         progress.note(f"{card.task.name} and {task.name} share texts: scores are too good if the source has seen them.")
-    prompts = {name: read_source(bank.folder / name, backbone) for name in {bank.sibling(card, seed) for seed in seeds}}
+    prompts = {
+        name: read_source(bank.folder_of(name), backbone) for name in {bank.sibling(card, seed) for seed in seeds}
+    }
     return [prompts[bank.sibling(card, seed)] for seed in seeds]
 
 
