@@ -79,7 +79,7 @@ def test_a_damaged_source_fails_what_needs_it_and_is_mended_on_demand(swept):
     (books,) = [row for row in swept.rows() if row.kind == "source" and row.task == "books"]
     weights = swept.bank().folder / books.prompt / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
-    with Store.create(out) as store:
+    with Store.create(out / "store.sqlite") as store:
         store._connection.execute("DELETE FROM runs WHERE method IN ('pot', 'panda')")
     outcome = swept.run()
     assert {(row.method, row.source) for row in outcome.failed} == {("pot", "books"), ("panda", "books")}
@@ -97,7 +97,7 @@ def test_a_prompt_that_was_removed_is_made_again_where_it_is_needed(swept):
         if row.kind == "source":
             shutil.rmtree(swept.bank().folder / row.prompt)
     assert swept.run().begun == 0
-    with Store.create(out) as store:
+    with Store.create(out / "store.sqlite") as store:
         store._connection.execute("DELETE FROM runs WHERE method = 'pot' AND source = 'books'")
     counting = Counting()
     swept.run(workers=counting.workers)

@@ -40,8 +40,8 @@ def test_a_recipe_survives_the_way_through_yaml(study, tmp_path):
 
 
 def test_the_recipe_of_the_documentation_is_one():
-    page = (RECIPES.parent / "docs" / "sweeps.md").read_text(encoding="utf-8")
-    recipe = SweepRecipe.parse(yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.S).group(1)), "docs/sweeps.md")
+    page = (RECIPES.parent / "docs" / "studies.md").read_text(encoding="utf-8")
+    recipe = SweepRecipe.parse(yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.S).group(1)), "docs/studies.md")
     assert len(expand(recipe).runs) == 2 + 2 * 2 * 3 * (3 + 2 * 4)
 
 
