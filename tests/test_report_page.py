@@ -244,7 +244,7 @@ def test_latex_compiles(tmp_path: Path, report: Callable[[], Report]) -> None:
     document = "\\documentclass{article}\\usepackage{booktabs,graphicx}\\begin{document}\\input{tables}\\end{document}"
     (tmp_path / "main.tex").write_text(document)
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=1000, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
 
 
@@ -396,7 +396,7 @@ def test_in_a_browser(served: str, tmp_path: Path, width: int) -> None:
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width + 40},2200"]
     command += ["--virtual-time-budget=20000", "--dump-dom", f"{served}/probe-{width}.html"]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=250, check=True).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=1000, check=True).stdout
     match = re.search(r'<pre id="out">(\{.*?)</pre>', dom, re.DOTALL)
     assert match is not None, dom[-2000:]
     found = json.loads(match.group(1))
