@@ -15,6 +15,7 @@ from promptpanda.sweep.recipe import DEFAULT
 from promptpanda.sweep.row import Answers, Row, in_force
 from promptpanda.tasks.shared_text import Pairs, share_text
 from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
+from promptpanda.transfers.selection import AUTO
 
 Choice = Literal["only", "mean", "best"]
 
@@ -106,8 +107,8 @@ class Group:
 
     @cached_property
     def everything(self) -> list[Contender]:
-        """All variants of all methods, in the registry's order, the default variant of a method first."""
-        order = list(METHODS)
+        """All variants of all methods: prompt tuning, `auto`, then the registry's order; default variants first."""
+        order = list(dict.fromkeys((PROMPT_TUNING.name, AUTO, *METHODS)))
         methods = sorted(
             {(row.method, row.variant) for row in self.runs if row.method is not None},
             key=lambda pair: (
@@ -147,6 +148,13 @@ class Group:
         """In points, or None if this run has none of the kind that the target is measured by."""
         scores = row.test if self.measured(row.task) == "test" else row.validation
         return None if scores is None or row.metric is None or row.metric not in scores else 100 * scores[row.metric]
+
+    def constant(self, target: str) -> float | None:
+        """What a constant prediction scores on the test data in points, mean over seeds; None where it is not known."""
+        if self.measured(target) != "test":
+            return None
+        by_seed = {row.seed: row.constant for row in self.runs if row.task == target and row.constant is not None}
+        return 100 * statistics.fmean(by_seed.values()) if by_seed else None
 
     def chosen(self, contender: Contender, target: str) -> dict[int, list[Row]]:
         """The runs that count, by seed: all whose sources may count, or the one with the best validation score.
