@@ -315,7 +315,7 @@ def test_ctrl_c_keeps_what_is_finished(study):
             break
     time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=250)
+    _, errors = running.communicate(timeout=1000)
     assert running.returncode == 130, errors
     assert errors.splitlines()[-1] == "Interrupted; what was finished is kept."
     assert "Traceback" not in errors
