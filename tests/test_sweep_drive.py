@@ -23,7 +23,7 @@ from promptpanda.sweep.executors import workers_named, workers_of
 from promptpanda.sweep.material import identify
 from promptpanda.sweep.plan import expand
 from promptpanda.sweep.session import export, look_ahead
-from promptpanda.sweep.store import Store
+from promptpanda.sweep.store import STORE_NAME, Store
 from promptpanda.sweep.wishes import Wishes, seconds_of
 from promptpanda.tasks.catalog import load_task
 from promptpanda.training.options import TrainingOptions
@@ -163,7 +163,7 @@ def test_a_prompt_without_a_row_is_taken_up(swept):
     before = essence(out)
     (victim,) = [row for row in swept.rows() if row.method == "pot" and row.source == "books"]
     card = (swept.bank().folder / victim.prompt / "card.json").read_bytes()
-    with Store.create(out / "store.sqlite") as store:
+    with Store.create(out / STORE_NAME) as store:
         store._connection.execute("DELETE FROM runs WHERE key = ?", (victim.key,))
     assert litter(out) == [victim.prompt]
     outcome = swept.run()
@@ -251,7 +251,7 @@ def test_only_limit_and_time_limit(study):
 
 def test_no_run_is_begun_that_would_not_end_in_time(swept):
     """By what finished runs took: here made long by hand."""
-    with Store.create(swept.folder / "out" / "store.sqlite") as store:
+    with Store.create(swept.folder / "out" / STORE_NAME) as store:
         for row in store.rows():
             store.write(row.model_copy(update={"seconds": 50.0}))
         store._connection.execute("DELETE FROM runs WHERE method = 'pot'")
