@@ -2,8 +2,8 @@
 
     python studies/contrastive.py --data-dir DATA --tasks cr,mpqa,subj,trec --seeds 0,1,2
 
-Every task has a budget of 64 labelled examples; scores are of 400 other rows of its train split, so that no test data is
-read. Both methods share subset, carve, order, head and fresh prompt.
+Every task has a budget of 64 labelled examples; scores are of 400 other rows of its train split, so that no test data
+is read. Both methods share subset, carve, order, head and fresh prompt.
 """
 
 from __future__ import annotations
