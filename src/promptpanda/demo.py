@@ -105,7 +105,8 @@ def run_demo(plan: DemoPlan, backbone: Backbone, bank_folder: Path, progress: Pr
     view = TargetView.of(backbone, target, part, options)
     # Others may have moved into the bank since; the demonstration is about its own sources.
     own = {source.card.id for source in trained}
-    ranking = [entry for entry in rank(target, backbone, bank, view, progress=progress) if entry.prompt in own]
+    drawn = {"train_examples": plan.target_examples, "seed": plan.seeds[0]}
+    ranking = [entry for entry in rank(target, backbone, bank, view, **drawn, progress=progress) if entry.prompt in own]
     result = transfer(
         target,
         ranking[0].prompt,

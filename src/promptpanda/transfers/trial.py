@@ -14,6 +14,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import TestCard
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
+from promptpanda.bank.seen_texts import SeenTexts
 from promptpanda.bank.signature import EXAMPLES, Signature
 from promptpanda.errors import PandaError
 from promptpanda.files import digest
@@ -380,8 +381,15 @@ class Trial:
         if fitted.prompt is not None:
             signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
         card = card_of(self, method, fitted, signature, id=prompt_id, run=run, series=series)
-        trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone)
+        seen = None if fitted.prompt is None else self._seen(method)
+        trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone, seen=seen)
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
+
+    def _seen(self, method: Method) -> SeenTexts:
+        """All texts that a method's outcome, and what it started from, was trained and validated on."""
+        texts = self.partition.train.texts + self.partition.validation.texts
+        own = SeenTexts.of(texts + (self.unlabeled or ()) if method.unlabeled else texts)
+        return own.joined(*(source.seen for source in self.sources_of(method) if source.seen is not None))
 
 
 def _sound(trained: TrainedPrompt) -> TrainedPrompt:
