@@ -148,6 +148,13 @@ def test_a_model_without_tokenizer(refused, folder, tiny_folder):
         (["--weight-decay", "-1"], "--weight-decay -1"),
         (["--weight-decay", "inf"], "--weight-decay inf"),
         (["--prompt-length", str(10**12)], "positions"),
+        (["--epochs", str(10**20)], "--epochs 1"),
+        (["--batch-size", str(10**24)], "--batch-size 1"),
+        (["--max-length", str(10**20)], "--max-length 1"),
+        (["--reparameterize", str(10**15)], "--reparameterize 1"),
+        (["--early-stopping", str(10**20)], "--early-stopping 1"),
+        (["--init-std", "1e300"], "--init-std 1e+300"),
+        (["--weight-decay", "1e300"], "--weight-decay 1e+300"),
     ],
 )
 def test_option_values_out_of_range(options, fragment, refused):

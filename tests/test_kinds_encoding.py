@@ -301,3 +301,26 @@ def test_an_answer_has_at_most_thirty_tokens(tiny_backbone):
     outputs[0, 30, 1] = 5.0
     (candidates,) = Spans().candidates(outputs, encoded, (passage,))
     assert candidates[0].text == " ".join(passage.context.split()[:30])
+
+
+@pytest.mark.parametrize("cut", ["left", "right"])
+@pytest.mark.parametrize("pad", ["left", "right"])
+@pytest.mark.parametrize("family", ["bert", "gpt2"])
+def test_windows_do_not_follow_the_tokenizer_s_sides(load_tiny, family, cut, pad):
+    """A tokenizer that cuts at the left lost words: of 30 a tagger saw 10."""
+    backbone = load_tiny(family)
+    sentences = [Words(tuple(f"w{n}" for n in range(30))), Words(("good", "w1"))]
+    passages = [Passage("w1 w2", " ".join(f"w{n}" for n in range(30)))]
+    expected = [encode(backbone, sentences, 12), encode(backbone, passages, 16)]
+    assert sum(map(len, expected[0].units)) == 32, "every word has its unit"
+    sides = backbone.tokenizer.truncation_side, backbone.tokenizer.padding_side
+    backbone.tokenizer.truncation_side, backbone.tokenizer.padding_side = cut, pad
+    try:
+        found = [encode(backbone, sentences, 12), encode(backbone, passages, 16)]
+        assert backbone.tokenizer.truncation_side == cut
+    finally:
+        backbone.tokenizer.truncation_side, backbone.tokenizer.padding_side = sides
+    for one, other in zip(found, expected, strict=True):
+        for name in ("input_ids", "units", "places"):
+            pairs = zip(getattr(one, name), getattr(other, name), strict=True)
+            assert all(np.array_equal(mine, theirs) for mine, theirs in pairs)

@@ -30,15 +30,24 @@ half_source = "panda_extras:HALF_SOURCE"
 broken_method = "panda_extras_missing:METHOD"
 pot = "panda_extras:HALF_SOURCE"
 
+[project.entry-points."promptpanda.banks"]
+shared = "panda_extras:folder"
+nowhere = "panda_extras:NUMBER"
+
 [project.entry-points."promptpanda.estimators"]
 small_prompt = "panda_extras:SmallPrompt"
 raising = "panda_extras:Raising"
 no_estimator = "panda_extras:NUMBER"
 """
 MODULE = """
+from pathlib import Path
+
 from promptpanda import Estimator, Method, Prompt
 
 NUMBER = 3
+
+def folder():
+    return Path.cwd() / "their-bank"
 
 def half(context):
     source = context.fused_source(HALF_SOURCE)
@@ -113,6 +122,38 @@ def test_a_distribution_s_method_and_estimator_are_used_from_the_command_line(pa
     assert "small_prompt" in result["transferability"]
     cards = [json.loads(path.read_text()) for path in Path(tmp_path / "bank").glob("*/card.json")]
     assert {"half_source", "pot"} <= {card["method"] for card in cards}
+
+
+def test_an_installed_bank_is_read_beside_one_s_own(panda, tiny_folder, tmp_path):
+    model = ["--model", str(tiny_folder("bert"))]
+    own = ["--text", "text", "--label", "label"]
+    train = ("train", "--train", "books.jsonl", *own, *model, *FAST, "--prompt-length", "4", "--bank")
+    panda(*train, "their-bank")
+    (folder,) = (tmp_path / "their-bank").glob("books-*")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    listed = json.loads(panda("bank", "list", "--json").stdout)
+    assert listed["bank"] == "bank"
+    assert [(one["id"], one["bank"], one["kind"]) for one in listed["prompts"]] == [
+        (folder.name, "shared", "single_classification")
+    ]
+    assert "is no folder" in listed["problems"][0]
+    assert json.loads(panda("bank", "list", "--no-starter", "--json").stdout)["prompts"] == []
+
+    ranking = ("rank", "--train", "mood.jsonl", *own, *model, "--max-length", "24")
+    assert json.loads(panda(*ranking, "--json").stdout)["ranking"][0]["prompt"] == folder.name
+    assert "holds no prompt" in panda(*ranking, "--no-starter", code=2).stderr
+    done = panda("transfer", "--train", "mood.jsonl", *own, *model, *FAST, "--source", "books", "--methods", "pot")
+    assert "pot" in done.stdout.lower()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert folder.name not in {path.name for path in (tmp_path / "bank").iterdir()}
+
+    panda(*train, "bank")  # the same prompt in both: one's own counts
+    listed = json.loads(panda("bank", "list", "--json").stdout)["prompts"]
+    assert [one["bank"] for one in listed if one["id"] == folder.name] == ["bank"]
+    (folder / "adapter_model.safetensors").write_bytes(b"cut")
+    assert folder.name in panda("bank", "verify", code=2).stderr
+    panda("predict", "books", "mood.jsonl", *model)
 
 
 def test_broken_entries_are_told_and_take_nothing_down(panda):

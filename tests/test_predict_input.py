@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from promptpanda import Bank, PandaError, TrainingOptions, own_task, predict, train
 from promptpanda.cli.stdin import decoded, rows_of_text
 from promptpanda.tasks.catalog import catalog_spec
+from promptpanda.tasks.spec import Kind
 from promptpanda.training.distillation import DistillationOptions
 from promptpanda.transfers import predict as module
 from promptpanda.transfers.predict import predictions
@@ -36,6 +37,7 @@ def rows(data):
         (b"\xef\xbb\xbfgood film\n", ["good film"]),
         (b'\xef\xbb\xbf{"%s": "good film"}\n' % FIELD.encode(), ["good film"]),
         (f'[{{"{FIELD}": "good film"}},\n{{"{FIELD}": "bad film"}}]'.encode(), ["good film", "bad film"]),
+        (b'\xef\xbb\xbf\xef\xbb\xbf{"%s": "good film"}\n' % FIELD.encode(), ["good film"]),
         ("good film\nbad film".encode("utf-16"), ["good film", "bad film"]),
         (b"[sic] good film\n", ["[sic] good film"]),
     ],
@@ -145,3 +147,12 @@ def test_closed_streams_are_one_sentence(closed, trained, tiny_folder, tmp_path)
 def test_settings_that_overflow_are_refused(given):
     with pytest.raises(PandaError, match="must be a finite number from"):
         DistillationOptions(**given).check(SPEC.kind)
+
+
+def test_what_does_not_suit_a_kind_is_told_apart_from_what_is_no_setting():
+    """A sweep leaves out what a kind has not; a number that nothing has must not vanish with it."""
+    assert not DistillationOptions(distance="kl").suits(Kind.REGRESSION)
+    overflowing = DistillationOptions(temperature=1e300)
+    assert overflowing.suits(SPEC.kind)
+    with pytest.raises(PandaError, match="--temperature"):
+        overflowing.check(SPEC.kind)

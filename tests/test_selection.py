@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import sentiment_rows, task_of, write_jsonl
+from kinds import kind_task
 from typer.testing import CliRunner
 
 from promptpanda.bank.bank import Bank
@@ -22,9 +23,9 @@ from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import Contestant, Resamples, posteriors
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, TargetView
-from promptpanda.transfers.methods import POT, check_methods
+from promptpanda.transfers.methods import PANDA, POT, check_methods
 from promptpanda.transfers.ranking import rank
-from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions, choose
+from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions, choose, refit_trial
 from promptpanda.transfers.transfer import train, transfer
 from promptpanda.transfers.trial import Trial
 
@@ -121,7 +122,7 @@ def test_the_counted_cost_is_what_was_done(auto):
     first = 2 * training * 1 / steps + 4 * N_VAL / 3  # two of four stay behind there
     teacher = N_TRAIN / 3  # its outputs on the training part
     head = (N_TRAIN + N_VAL) / 3
-    choosing = (4 + 2) * N_VAL / 3  # of four contestants, and of both finalists at the end of the race
+    choosing = (3 + 2) * N_VAL / 3  # of both finalists at the end of the race, and of the contestants beside its winner
     race = 3 * prompt + first
     assert result.cost == pytest.approx((seen + race + prompt + teacher + head + choosing) / training)
     assert result.selection[0].planned == pytest.approx(result.cost)
@@ -255,6 +256,31 @@ def test_a_refit_counts_with_all_that_it_trains(auto):
     cards[result.prompt.card.id] = result.prompt.card
     work = sum(card.work for card in cards.values()) / (OPTIONS.epochs * N_TRAIN)
     assert 3 * (result.cost - plain.cost) >= work - 1e-9
+
+
+@pytest.mark.parametrize("with_bank", [False, True])
+def test_a_refit_keeps_the_threshold_that_was_chosen_on_examples_it_had_not_seen(with_bank, tiny_backbone, tmp_path):
+    """On those that it was trained on, questions without answers look easier than they are."""
+    source = train(kind_task("extractive_qa", tmp_path, "other", no_answer=True), tiny_backbone, options=SOURCE)
+    task, sources = kind_task("extractive_qa", tmp_path, no_answer=True), (SourcePrompt.of(source),)
+    options = OPTIONS.model_copy(update={"prompt_length": 3, "readout": "auto"})
+    part = partition(task, train_examples=40, seed=0)
+    bank = Bank(tmp_path / "bank") if with_bank else None
+    trial = Trial(tiny_backbone, task, part, options, 0, sources, bank=bank)
+    again = refit_trial(trial)
+    without = replace(again, earlier=None, bank=None, known={})
+    for method in check_methods(("prompt_tuning", "panda")):
+        kept = trial.outcome(method).card.threshold
+        refitted = again.outcome(method).card
+        assert refitted.n_train == 40
+        assert (refitted.threshold, again.alone(sources[0]).outcome(method).card.threshold) == (kept, kept)
+        assert without.outcome(method).card.threshold != kept, "or this shows nothing"
+        assert without.identity(method) != again.identity(method), "nor is the other taken for it"
+    teacher = again.teachers(PANDA)[0].card
+    assert teacher.threshold == trial.teachers(PANDA)[0].card.threshold
+    if bank is not None:  # a later process, which has trained nothing
+        later = refit_trial(replace(trial, known={}))
+        assert later.outcome(PANDA).card.created == again.outcome(PANDA).card.created
 
 
 def test_prompts_that_saw_the_target_s_texts_are_no_sources(bank, tiny_backbone, sentiment):

@@ -21,7 +21,7 @@ from promptpanda.errors import PandaError
 from promptpanda.sweep.executors import InProcess, Workers
 from promptpanda.sweep.material import MATERIAL
 from promptpanda.sweep.session import Places, export, sweep
-from promptpanda.sweep.store import Store
+from promptpanda.sweep.store import STORE_NAME, Store
 from promptpanda.sweep.wishes import Wishes
 from promptpanda.sweep.work import Result, failed_row
 
@@ -79,7 +79,7 @@ def test_a_damaged_source_fails_what_needs_it_and_is_mended_on_demand(swept):
     (books,) = [row for row in swept.rows() if row.kind == "source" and row.task == "books"]
     weights = swept.bank().folder / books.prompt / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
-    with Store.open(out) as store:
+    with Store.create(out / STORE_NAME) as store:
         store._connection.execute("DELETE FROM runs WHERE method IN ('pot', 'panda')")
     outcome = swept.run()
     assert {(row.method, row.source) for row in outcome.failed} == {("pot", "books"), ("panda", "books")}
@@ -90,14 +90,18 @@ def test_a_damaged_source_fails_what_needs_it_and_is_mended_on_demand(swept):
     assert essence(out) == before
 
 
-def test_a_prompt_that_was_removed_is_made_again_where_it_is_needed(swept):
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_a_prompt_that_was_removed_is_made_again_where_it_is_needed(swept, left):
+    """An empty folder is what a loss of power can leave beside a finished row."""
     out = swept.folder / "out"
     before = essence(out)
     for row in swept.rows():
         if row.kind == "source":
             shutil.rmtree(swept.bank().folder / row.prompt)
+            if left == "an empty folder" and row.task == "books":
+                (swept.bank().folder / row.prompt).mkdir()
     assert swept.run().begun == 0
-    with Store.open(out) as store:
+    with Store.create(out / STORE_NAME) as store:
         store._connection.execute("DELETE FROM runs WHERE method = 'pot' AND source = 'books'")
     counting = Counting()
     swept.run(workers=counting.workers)
@@ -315,7 +319,7 @@ def test_ctrl_c_keeps_what_is_finished(study):
             break
     time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=250)
+    _, errors = running.communicate(timeout=1000)
     assert running.returncode == 130, errors
     assert errors.splitlines()[-1] == "Interrupted; what was finished is kept."
     assert "Traceback" not in errors

@@ -23,7 +23,7 @@ from promptpanda.sweep.executors import workers_named, workers_of
 from promptpanda.sweep.material import identify
 from promptpanda.sweep.plan import expand
 from promptpanda.sweep.session import export, look_ahead
-from promptpanda.sweep.store import Store
+from promptpanda.sweep.store import STORE_NAME, Store
 from promptpanda.sweep.wishes import Wishes, seconds_of
 from promptpanda.tasks.catalog import load_task
 from promptpanda.training.options import TrainingOptions
@@ -163,7 +163,7 @@ def test_a_prompt_without_a_row_is_taken_up(swept):
     before = essence(out)
     (victim,) = [row for row in swept.rows() if row.method == "pot" and row.source == "books"]
     card = (swept.bank().folder / victim.prompt / "card.json").read_bytes()
-    with Store.open(out) as store:
+    with Store.create(out / STORE_NAME) as store:
         store._connection.execute("DELETE FROM runs WHERE key = ?", (victim.key,))
     assert litter(out) == [victim.prompt]
     outcome = swept.run()
@@ -183,7 +183,7 @@ def test_what_cannot_be_measured_is_run_all_the_same(study):
 
 
 def test_sentences_of_words_are_work_too(study):
-    rows = [{"tokens": ["w1", "good", "w2"], "tags": ["O", "B-NICE", "O"]} for _ in range(30)]
+    rows = [{"tokens": [f"w{n}", "good", "w2"], "tags": ["O", "B-NICE", "O"]} for n in range(30)]
     write_jsonl(study.folder / "data" / "tags" / "train.jsonl", rows)
     spec = {"name": "tags", "kind": "token_classification", "segments": ["{tokens}"], "label": "tags"}
     (study.folder / "tags.yaml").write_text(yaml.safe_dump(spec | {"metrics": ["span_f1"]}))
@@ -251,7 +251,7 @@ def test_only_limit_and_time_limit(study):
 
 def test_no_run_is_begun_that_would_not_end_in_time(swept):
     """By what finished runs took: here made long by hand."""
-    with Store.open(swept.folder / "out") as store:
+    with Store.create(swept.folder / "out" / STORE_NAME) as store:
         for row in store.rows():
             store.write(row.model_copy(update={"seconds": 50.0}))
         store._connection.execute("DELETE FROM runs WHERE method = 'pot'")

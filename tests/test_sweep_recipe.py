@@ -40,8 +40,8 @@ def test_a_recipe_survives_the_way_through_yaml(study, tmp_path):
 
 
 def test_the_recipe_of_the_documentation_is_one():
-    page = (RECIPES.parent / "docs" / "sweeps.md").read_text(encoding="utf-8")
-    recipe = SweepRecipe.parse(yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.S).group(1)), "docs/sweeps.md")
+    page = (RECIPES.parent / "docs" / "studies.md").read_text(encoding="utf-8")
+    recipe = SweepRecipe.parse(yaml.safe_load(re.search(r"```yaml\n(.*?)```", page, re.S).group(1)), "docs/studies.md")
     assert len(expand(recipe).runs) == 2 + 2 * 2 * 3 * (3 + 2 * 4)
 
 
@@ -98,6 +98,9 @@ BAD = [
     ({"distillation": {"coefficient": "much"}}, "coefficient must be adaptive, published or a number, found 'much'"),
     ({"distillation": {"coefficient": -1}}, "coefficient must be a finite number of at least 0"),
     ({"distillation": {"distance": "l1"}}, "distillation: distance: input should be 'mse' or 'kl'"),
+    ({"distillation": {"coefficient": 1e300}}, "coefficient must be a finite number"),
+    ({"variants": {"x": {"method": "panda", "distillation": {"scale": 1e300}}}}, "coefficient-scale must be a finite"),
+    ({"variants": {"x": {"method": "panda", "distillation": {"temperature": 1e300}}}}, "temperature must be a finite"),
     ({"distillation": {"sclae": 1}}, "Did you mean 'scale'?"),
     ({"estimators": ["cosin"]}, "estimators: no 'cosin'"),
     ({"estimators": ["on", "on"]}, "on comes twice"),

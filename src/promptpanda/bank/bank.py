@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, overload
 
 from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, ID_LIMIT, Card, TestCard, check_id, is_id
+from promptpanda.bank.installed import installed_banks
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name, remove_folder, staging_prefix, sweep_staging
 
@@ -22,14 +23,25 @@ if TYPE_CHECKING:
 class Bank:
     """A folder of prompt folders, each named by its id. It need not exist before the first prompt is saved.
 
+    Beside it banks are in force that other distributions brought (bank/installed.py): they are read and never written
+    to, and where an id is in both, this bank's prompt counts.
+
+    Attributes:
+        folder: of this bank.
+        others: the banks beside it, by name; left out, the installed ones.
+
     Whoever works with a bank that is deleted meanwhile is told so by a PandaError; it is not made again in part.
     """
 
     folder: Path
+    others: Mapping[str, Bank]
     _seen: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, *, others: Mapping[str, Bank] | None = None) -> None:
+        if others is None:
+            others = {name: Bank(place, others={}) for name, place in installed_banks()[0].items()}
         object.__setattr__(self, "folder", Path(folder))
+        object.__setattr__(self, "others", others)
         object.__setattr__(self, "_seen", [])
 
     def ids(self) -> list[str]:
@@ -57,6 +69,24 @@ class Bank:
                 problems.append(str(error))
         return cards, problems
 
+    def cards_in_force(self) -> tuple[list[Card], list[str]]:
+        """The readable cards of this bank and of those beside it, each id once, and what is wrong with the others."""
+        cards, problems = self.readable_cards()
+        known = {card.id for card in cards}
+        for name, bank in self.others.items():
+            more, wrong = bank.readable_cards()
+            cards += [card for card in more if card.id not in known]
+            known |= {card.id for card in more}
+            problems += [f"In the installed bank '{name}': {problem}" for problem in wrong]
+        return cards, problems
+
+    def folder_of(self, prompt_id: str) -> Path:
+        """Where a prompt of a card in force lies."""
+        for bank in (self, *self.others.values()):
+            if (bank.folder / prompt_id).is_dir():
+                return bank.folder / prompt_id
+        return self.folder / prompt_id
+
     def _card(self, prompt_id: str) -> Card:
         card = Card.read(self.folder / prompt_id)
         if card.id != prompt_id:
@@ -75,21 +105,22 @@ class Bank:
 
         A score on validation examples that were trained on stands behind all others.
         """
-        if reference in self.ids():
-            return self.folder / reference
+        ids = {*self.ids(), *(prompt_id for bank in self.others.values() for prompt_id in bank.ids())}
+        if reference in ids:
+            return self.folder_of(reference)
         path = Path(reference)
         if any((path / name).is_file() for name in (CARD_NAME, CONFIG_NAME)):
             return path
         cards = [
             card
-            for card in self.readable_cards()[0]
+            for card in self.cards_in_force()[0]
             if card.task.name == reference and card.diverged is None and card.prompt_kind is not None
         ]
         if cards:
             best = max(cards, key=lambda card: (not card.validation_seen, card.score, -card.seed, card.id))
-            return self.folder / best.id
-        cards = [card for card in self.readable_cards()[0] if card.prompt_kind is not None]
-        names = sorted({card.task.name for card in cards} | set(self.ids()))
+            return self.folder_of(best.id)
+        cards = [card for card in self.cards_in_force()[0] if card.prompt_kind is not None]
+        names = sorted({card.task.name for card in cards} | ids)
         what = f"holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "is empty"
         raise PandaError(
             f"No prompt '{reference}': it is neither an id nor a task in the bank {self.folder}, which {what}, nor a "
@@ -166,7 +197,7 @@ class Bank:
         """
         series = [
             other
-            for other in self.readable_cards()[0]
+            for other in self.cards_in_force()[0]
             if other.series == card.series and other.diverged is None and (among is None or other.id in among)
         ]
         return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id

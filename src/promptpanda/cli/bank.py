@@ -12,20 +12,29 @@ from promptpanda.cli.command import command
 from promptpanda.cli.options import BankFolder, Json
 from promptpanda.errors import PandaError
 
+NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
+
 app = typer.Typer(help="The bank of trained prompts.", no_args_is_help=True)
 
 
 @command(app, "list")
-def list_prompts(bank: BankFolder = Path("bank"), json: Json = False) -> None:
-    """All prompts of the bank."""
+def list_prompts(bank: BankFolder = Path("bank"), no_starter: NoStarter = False, json: Json = False) -> None:
+    """All prompts of the bank, and of the banks that installed packages brought."""
     from promptpanda.bank.bank import Bank
+    from promptpanda.bank.installed import installed_banks
 
-    cards, problems = Bank(bank).readable_cards()
+    store = Bank(bank, others={} if no_starter else None)
+    cards, problems = store.cards_in_force()
+    problems += [] if no_starter else installed_banks()[1]
+    homes = {other.folder: name for name, other in store.others.items()}
+    places = [homes.get(store.folder_of(card.id).parent, str(bank)) for card in cards]
     if json:
         rows = [
             {
                 "id": card.id,
                 "task": card.task.name,
+                "kind": card.task.kind.value,
+                "bank": place,
                 "method": card.method,
                 "seed": card.seed,
                 "metric": card.task.metric,
@@ -34,9 +43,9 @@ def list_prompts(bank: BankFolder = Path("bank"), json: Json = False) -> None:
                 "n_train": card.n_train,
                 "model": card.backbone.name,
             }
-            for card in cards
+            for card, place in zip(cards, places, strict=True)
         ]
-        output.print_json({"prompts": rows, "problems": problems})
+        output.print_json({"bank": str(bank), "prompts": rows, "problems": problems})
         return
     lines = [
         [
@@ -48,12 +57,13 @@ def list_prompts(bank: BankFolder = Path("bank"), json: Json = False) -> None:
             output.points(card.score),
             output.points(None if card.test is None else card.test.scores[card.task.metric]),
             Path(card.backbone.name).name,
+            place,
         ]
-        for card in cards
+        for card, place in zip(cards, places, strict=True)
     ]
-    columns = ["prompt", "method", "source", "n_train", "metric", "validation", "test", "model"]
+    columns = ["prompt", "method", "source", "n_train", "metric", "validation", "test", "model", "bank"]
     if cards:
-        output.print_table(None, columns, lines, (3, 5, 6), optional=(2, 3, 4, 7))
+        output.print_table(None, columns, lines, (3, 5, 6), optional=(2, 3, 4, 7, 8))
     else:
         typer.echo(f"The bank {bank} is empty.")
     for problem in problems:
@@ -83,15 +93,17 @@ def verify_prompts(
     bank: BankFolder = Path("bank"),
     json: Json = False,
 ) -> None:
-    """Check every file of the prompts against its checksum; exit code 2 if one is damaged."""
+    """Check every file of the prompts against its checksum, also in installed banks; exit code 2 if one is damaged."""
     from promptpanda.bank.bank import Bank
 
     store = Bank(bank)
     problems: dict[str, str] = {}
-    names = prompts or store.ids()
-    for name in names:
+    everywhere = [(one, name) for one in (store, *store.others.values()) for name in one.ids()]
+    chosen = [(store, name) for name in prompts] if prompts else everywhere
+    names = [name for _, name in chosen]
+    for one, name in chosen:
         try:
-            store.verify(name)
+            one.verify(name)
         except PandaError as error:
             problems[name] = str(error)
     if json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +57,7 @@ def demo_command(
     typer.echo(result.reading())
     typer.echo(
         f"\nThe bank {bank} now holds all prompts. Next:\n"
-        f"  panda bank list --bank {bank}\n"
-        f"  echo 'your text' | panda predict {transfer.prompt.path}\n"
-        f"  panda transfer --train YOUR.csv --text COLUMN --label COLUMN --source best --bank {bank}"
+        f"  panda bank list --bank {shlex.quote(str(bank))}\n"
+        f"  echo 'your text' | panda predict {shlex.quote(str(transfer.prompt.path))}\n"
+        f"  panda transfer --train YOUR.csv --text COLUMN --label COLUMN --source best --bank {shlex.quote(str(bank))}"
     )

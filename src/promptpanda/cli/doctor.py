@@ -84,6 +84,7 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
 
     from promptpanda.backbone import default_device
     from promptpanda.bank.bank import Bank
+    from promptpanda.bank.installed import installed_banks
     from promptpanda.models import EMBEDDED, embedded_model
     from promptpanda.tasks.catalog import catalog_names, load_task
     from promptpanda.transfers.estimators import ESTIMATORS
@@ -92,7 +93,8 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
     embedded = embedded_model()
     tasks = [load_task(name, data_dir=data_dir) for name in catalog_names()]
     here = [task.name for task in tasks if task.available()]
-    cards, problems = Bank(bank).readable_cards()
+    store = Bank(bank)
+    cards, problems = store.readable_cards()
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
@@ -105,7 +107,8 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
         "tasks with data here": len(here),
         "data root": None if data_dir is None else str(data_dir),
         "prompts in the bank": len(cards),
-        "damaged prompts": problems,
+        "installed banks": [f"{name}: {len(bank.ids())} prompts" for name, bank in store.others.items()],
+        "damaged prompts": [*problems, *installed_banks()[1]],
         "plugins": [*METHODS.foreign(), *ESTIMATORS.foreign()],
         "broken plugins": [*METHODS.problems(), *ESTIMATORS.problems()],
     }

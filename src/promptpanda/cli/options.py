@@ -152,6 +152,9 @@ class ModelChoice:
     ] = None
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the hub.")] = None
     bank: BankFolder = Path("bank")
+    no_starter: Annotated[
+        bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")
+    ] = False
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False
 
     def load(self, default: str | None = None) -> Backbone:
@@ -169,7 +172,7 @@ class ModelChoice:
         from promptpanda.quiet import quiet_loggers
 
         quiet_loggers()
-        return Bank(self.bank)
+        return Bank(self.bank, others={} if self.no_starter else None)
 
 
 @dataclass(frozen=True)

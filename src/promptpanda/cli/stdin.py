@@ -27,7 +27,7 @@ def rows_of_stdin(spec: TaskSpec) -> list[Row]:
 
 
 def decoded(data: bytes) -> str:
-    """Text from UTF-8, with or without a byte order mark, or from UTF-16 with one.
+    """Text from UTF-8, with or without byte order marks before it, or from UTF-16 with one.
 
     Raises:
         PandaError: it is neither.
@@ -36,7 +36,7 @@ def decoded(data: bytes) -> str:
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text = data.decode("utf-16")
         else:
-            text = data.decode("utf-8-sig")
+            text = data.decode("utf-8").lstrip("\ufeff")  # a shell may put its own mark before that of a file
     except UnicodeDecodeError as error:
         raise PandaError(f"{_NAME.capitalize()} is not UTF-8 (byte {error.start}); save it as UTF-8.") from error
     if "\0" in text:

@@ -225,8 +225,9 @@ def transfer_command(
     from promptpanda.cli.ablation import print_ablation
     from promptpanda.cli.results import print_transfer
     from promptpanda.tasks.unlabeled import read_inputs, unlabeled_rows
+    from promptpanda.transfers.request import TransferRequest
     from promptpanda.transfers.selection import SelectionOptions
-    from promptpanda.transfers.transfer import transfer
+    from promptpanda.transfers.transfer import run_transfer
 
     given = {"survivors": survivors, "finalists": finalists, "refit": refit or None}
     selection = {name: value for name, value in given.items() if value is not None}
@@ -234,26 +235,24 @@ def transfer_command(
     if unlabeled is not None:
         rows = unlabeled_rows(unlabeled, loaded.spec)
         read_inputs(loaded.spec, rows, str(unlabeled))  # an error names the file, before the model is loaded
+    request = TransferRequest(
+        task=loaded,
+        source=source,
+        methods=None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
+        options=options,
+        distillation=distillation.options(training.coefficient()),
+        cosine=metric.cosine(),
+        selection=SelectionOptions(**selection) if selection else None,  # type: ignore[arg-type]
+        protocol=data.protocol_name(),
+        train_examples=data.train_examples,
+        test_examples=test_examples,
+        seeds=seeds,
+        unlabeled=rows,
+        ablation=ablate,
+    )
     backbone = model.load()
     with output.TerminalProgress() as progress:
-        result = transfer(
-            loaded,
-            source,
-            backbone,
-            bank=bank,
-            options=options,
-            methods=None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
-            selection=SelectionOptions(**selection) if selection else None,  # type: ignore[arg-type]
-            distillation=distillation.options(training.coefficient()),
-            cosine=metric.cosine(),
-            protocol=data.protocol_name(),
-            train_examples=data.train_examples,
-            test_examples=test_examples,
-            seeds=seeds,
-            unlabeled=rows,
-            ablation=ablate,
-            progress=progress,
-        )
+        result = run_transfer(request, backbone, bank=bank, progress=progress)
     if json:
         output.print_json(result.to_json())
         return

@@ -51,4 +51,5 @@ def controls(group: Group, bootstrap: Bootstrap, prefix: str) -> Table | None:
         tuple(rows),
         (),
         (*notes, *interval_notes(shown)),
+        total=len(complete) > 1,
     )

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from promptpanda.report.colours import SERIES
-from promptpanda.report.figures import Figure, Line, forest, lines, span
+from promptpanda.report.figures import Figure, Forest, Line, forests, lines
 from promptpanda.report.gains import Bootstrap
 from promptpanda.report.results import base_of
 from promptpanda.report.study import Contender, Group
@@ -25,12 +25,9 @@ def gain_forest(group: Group, bootstrap: Bootstrap, prefix: str) -> Figure | Non
         ]
         mean = bootstrap.mean_gain(group, one, base, complete) if len(complete) > 1 else None
         if gains:
-            drawn.append((one, gains, mean))
+            drawn.append(Forest(one.title, gains, mean))
     if not drawn:
         return None
-    limits = span(
-        [gain for _, gains, mean in drawn for gain in [*(one for _, one in gains), *([mean] if mean else [])]]
-    )
     return Figure(
         f"{prefix}-forest",
         "Gains over prompt tuning, with intervals",
@@ -38,7 +35,7 @@ def gain_forest(group: Group, bootstrap: Bootstrap, prefix: str) -> Figure | Non
         "Right of the line a method is better than prompt tuning, left of it worse. The bar is the 95 % bootstrap "
         "interval: blue where it lies wholly above zero, red where wholly below, grey where it holds zero, so that "
         "the gain cannot be told from noise.",
-        tuple(forest(one.title, gains, mean, limits, prefix) for one, gains, mean in drawn),
+        forests(drawn, prefix),
     )
 
 

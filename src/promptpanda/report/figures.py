@@ -6,10 +6,11 @@ import html
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from promptpanda.files import digest
 from promptpanda.report.colours import BETTER, INK, MUTED, OPEN, PREFERRED, PREFERRED_INK, WORSE
@@ -59,6 +60,19 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Forest:
+    """Gains with their intervals, by name; `mean` stands below them."""
+
+    title: str
+    gains: Sequence[tuple[str, Gain]]
+    mean: Gain | None = None
+
+    @property
+    def rows(self) -> list[tuple[str, Gain]]:
+        return [*self.gains, *([] if self.mean is None else [("mean", self.mean)])]
+
+
+@dataclass(frozen=True)
 class Point:
     """A point of a scatter panel: a source."""
 
@@ -79,31 +93,53 @@ class Line:
     dashed: bool = False
 
 
-def forest(
-    title: str, gains: Sequence[tuple[str, Gain]], mean: Gain | None, limits: tuple[float, float], key: str
-) -> Panel:
-    """Gains of one contender with their intervals, a row for each target and a last one for their mean.
+def forests(drawn: Sequence[Forest], key: str) -> tuple[Panel, ...]:
+    """Panels that stand side by side: one scale, and one width of names, so that a point is as long in all of them.
 
     Args:
-        key: makes the panel's ids its own on the page, together with the title; so in all panels.
+        key: makes the panels' ids their own on the page, together with their titles; so in all panels.
     """
-    rows = [*gains, *([] if mean is None else [("mean", mean)])]
-    with _drawing(3.6, 0.55 + 0.27 * len(rows)) as panel:
+    limits = span([gain for one in drawn for _, gain in one.rows])
+    names = {name: _wrapped(name, 28) for one in drawn for name, _ in one.rows}
+    left = 0.12 + max(map(_text_width, names.values()), default=0.0)
+    lines_most = max((name.count("\n") + 1 for name in names.values()), default=1)
+    row = max(0.27, 0.04 + 0.13 * lines_most)
+    return tuple(_forest(one, limits, names, (left, row), key) for one in drawn)
+
+
+def _forest(
+    drawn: Forest, limits: tuple[float, float], names: Mapping[str, str], room: tuple[float, float], key: str
+) -> Panel:
+    """A row for each gain with its interval, and a last one for their mean.
+
+    Args:
+        names: as they are written, with line breaks.
+        room: inches that they take in width, and a row in height.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    rows, title = drawn.rows, drawn.title
+    left, row = room
+    width, above, below = 3.6, 0.06, 0.46
+    height = above + below + row * len(rows)
+    with _drawing(width, height, layout=None) as panel:
+        panel.canvas.subplots_adjust(left / width, below / height, 1 - 0.06 / width, 1 - above / height)
         axes = panel.axes
         axes.axvline(0, color="#8a929d", linewidth=1)
         for place, (name, gain) in enumerate(rows):
-            height = len(rows) - 1 - place
+            y = len(rows) - 1 - place
             colour = {"better": BETTER, "worse": WORSE, "open": OPEN}[gain.verdict]
             text = f"{name}: {gain.mean:+.1f} points"
             if gain.low is not None and gain.high is not None:
-                axes.plot([gain.low, gain.high], [height, height], color=colour, linewidth=2, solid_capstyle="butt")
+                axes.plot([gain.low, gain.high], [y, y], color=colour, linewidth=2, solid_capstyle="butt")
                 text += f", 95 % interval {gain.low:+.1f} to {gain.high:+.1f}"
-            is_mean = mean is not None and place == len(rows) - 1
-            panel.mark(gain.mean, height, text, color=colour, marker="D" if is_mean else "o", markersize=6)
-        if mean is not None:
+            is_mean = drawn.mean is not None and place == len(rows) - 1
+            panel.mark(gain.mean, y, text, color=colour, marker="D" if is_mean else "o", markersize=6)
+        if drawn.mean is not None:
             axes.axhline(0.5, color="#c3c9d1", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [_short(name, 34) for name, _ in reversed(rows)])
+        axes.set_yticks(range(len(rows)), [names[name] for name, _ in reversed(rows)], linespacing=1.0)
         axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(visible=False, axis="y")
         axes.set(ylim=(-0.6, len(rows) - 0.4), xlim=limits, xlabel="points")
         label = f"{title}: " + "; ".join(f"{name} {gain.mean:+.1f}" for name, gain in rows)
@@ -162,7 +198,8 @@ def lines(
             panel.line(line.x, line.y, f"{line.name}: {line.y[-1]:.3g} at the end", color=line.colour, linewidth=1.8,
                        marker=marker, markersize=5, linestyle="--" if line.dashed else "-")  # fmt: skip
         if names is not None:
-            axes.set_xticks(range(len(names)), [_short(name, 16) for name in names])
+            # At this size about 50 characters stand side by side.
+            axes.set_xticks(range(len(names)), [_wrapped(name, max(8, 50 // len(names))) for name in names])
             axes.margins(x=0.08)
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -174,12 +211,12 @@ def lines(
 class _Drawing:
     """One pair of axes that becomes SVG; marks can have hints that a browser shows when pointed at."""
 
-    def __init__(self, width: float, height: float) -> None:
+    def __init__(self, width: float, height: float, layout: Literal["constrained"] | None) -> None:
         from matplotlib.figure import Figure as Canvas
 
-        self._canvas = Canvas(figsize=(width, height), layout="constrained")
+        self.canvas = Canvas(figsize=(width, height), layout=layout)
         self._hints: list[str] = []
-        self.axes: Any = self._canvas.add_subplot()
+        self.axes: Any = self.canvas.add_subplot()
 
     def mark(self, x: float, y: float, hint: str, **style: Any) -> None:
         self.line([x], [y], hint, linestyle="none", **style)
@@ -194,7 +231,7 @@ class _Drawing:
 
         buffer = io.StringIO()
         with matplotlib.rc_context({"svg.hashsalt": name}):
-            self._canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+            self.canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         text = buffer.getvalue()
         text = text[text.index("<svg") :]
         # Its style sheet would hold for the whole page; ours says the same of figures.
@@ -213,13 +250,27 @@ class _Drawing:
 
 
 @contextmanager
-def _drawing(width: float, height: float) -> Iterator[_Drawing]:
+def _drawing(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Iterator[_Drawing]:
     import matplotlib
 
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's own settings would make another report of the same rows
         matplotlib.rcParams.update(_SETTINGS)
-        yield _Drawing(width, height)
+        yield _Drawing(width, height, layout)
+
+
+def _wrapped(name: str, width: int) -> str:
+    """A name in lines of at most so many characters; nothing of it is left out."""
+    return "\n".join(textwrap.wrap(name, width)) or name
+
+
+def _text_width(text: str) -> float:
+    """Inches that the longest line of a text takes in a figure."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(size=_SETTINGS["font.size"])
+    return max(float(TextPath((0, 0), line, prop=font).get_extents().x1) for line in text.split("\n")) / 72
 
 
 def _short(name: str, limit: int = 22) -> str:

@@ -115,4 +115,5 @@ def heat_map(
         (foot,),
         (_SHARED_NOTE,) if tainted else (),
         heat=True,
+        total=True,
     )

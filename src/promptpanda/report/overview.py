@@ -4,36 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from promptpanda.report.gains import Bootstrap
+from promptpanda.report.answers import Comparison
+from promptpanda.report.constants import COLUMN, constant_cells, mean_constant
 from promptpanda.report.predicted import mean_agreement, mean_cell
-from promptpanda.report.results import base_of, gain_cell
+from promptpanda.report.results import gain_cell
 from promptpanda.report.study import Group, Study
 from promptpanda.report.tables import NOTHING, Cell, Table, points
 from promptpanda.sweep.row import Row
-from promptpanda.transfers.methods import PROMPT_TUNING
 
 
-def glance(study: Study, bootstraps: Sequence[Bootstrap]) -> Table | None:
-    """One row for every group and contender: its mean gain over prompt tuning."""
+def glance(study: Study, compared: Sequence[Sequence[Comparison]]) -> Table | None:
+    """One row for every group and contender: its mean gain over prompt tuning.
+
+    Args:
+        compared: of every group.
+    """
     rows = []
-    for group, bootstrap in zip(study.groups, bootstraps, strict=True):
-        for one in group.contenders:
-            base = base_of(group, one, PROMPT_TUNING.name)
-            if base is None:
-                continue
-            targets = group.complete_targets([one, base])
-            gains = [gain for target in targets if (gain := bootstrap.gain(group, one, base, target)) is not None]
-            if not gains:
-                continue
-            verdicts = [gain.verdict for gain in gains]
-            better, worse = verdicts.count("better"), verdicts.count("worse")
+    for group, comparisons in zip(study.groups, compared, strict=True):
+        for one in comparisons:
             rows.append(
                 (
-                    Cell(one.title),
-                    gain_cell(bootstrap.mean_gain(group, one, base, targets)),
-                    Cell(str(better), value=better, mark="better" if better else ""),
-                    Cell(str(worse), value=worse, mark="worse" if worse else ""),
-                    Cell(str(len(gains)), value=len(gains)),
+                    Cell(one.contender.title),
+                    gain_cell(one.gain),
+                    Cell(str(one.better), value=one.better, mark="better" if one.better else ""),
+                    Cell(str(one.worse), value=one.worse, mark="worse" if one.worse else ""),
+                    Cell(str(len(one.targets)), value=len(one.targets)),
                     Cell(study.label(group)),
                 )
             )
@@ -76,6 +71,7 @@ def estimator_glance(study: Study) -> Table | None:
 def by_scale(groups: Sequence[Group], prefix: str, conditions: str, targets: Sequence[str]) -> Table:
     """Models by contenders, means over the targets that all have; groups from small to large."""
     contenders = list(dict.fromkeys(one for group in groups for one in group.contenders))
+    floors = any(constant_cells(group, targets) for group in groups)
     rows = []
     for group in groups:
         means = [group.mean_result(one, targets) for one in contenders]
@@ -83,6 +79,7 @@ def by_scale(groups: Sequence[Group], prefix: str, conditions: str, targets: Seq
         rows.append(
             (
                 Cell(group.conditions.model_name),
+                *([mean_constant(group, targets)] if floors else []),
                 *(
                     NOTHING if mean is None else Cell(points(mean), "", mean, "", "best" if mean == best else "")
                     for mean in means
@@ -94,7 +91,7 @@ def by_scale(groups: Sequence[Group], prefix: str, conditions: str, targets: Seq
         "Mean scores of the models",
         conditions,
         f"Mean score in points over the targets that all models and methods have: {', '.join(targets) or 'none'}.",
-        ("model", *(one.title for one in contenders)),
+        ("model", *([COLUMN] if floors else []), *(one.title for one in contenders)),
         tuple(rows),
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from promptpanda.errors import PandaError
+from promptpanda.report.answers import Answer
 from promptpanda.report.figures import Figure
 from promptpanda.report.tables import Table, latex, markdown, md_text
 
@@ -32,9 +33,11 @@ class Section:
     """A section of the page.
 
     Attributes:
-        lead: sentences under its heading.
+        lead: sentences under its heading, and under answers and figure where there are such.
         quoted: lines shown as they are (a command, a recipe), by what they are.
         prints: whether its tables go into the LaTeX file, which is for papers.
+        answers: what was found, in sentences; they stand first.
+        figure: what is seen at once, under the answers.
     """
 
     id: str
@@ -43,6 +46,8 @@ class Section:
     parts: tuple[Part, ...] = ()
     quoted: dict[str, str] = field(default_factory=dict)
     prints: bool = True
+    answers: tuple[Answer, ...] = ()
+    figure: Figure | None = None
 
     @property
     def tables(self) -> list[Table]:
@@ -57,11 +62,13 @@ class Report:
         name: of the study.
         made: one line under the title: when, by which version.
         cards: the numbers at the top, as (number, what it is).
+        left_out: sentences on the runs that the page does not show or count.
     """
 
     name: str
     made: str
     cards: tuple[tuple[str, str], ...]
+    left_out: tuple[str, ...]
     sections: tuple[Section, ...]
 
     def html(self) -> str:
@@ -88,11 +95,15 @@ class Report:
         return environment.get_template("report.html.j2").render(values)
 
     def markdown(self) -> str:
-        """All tables."""
-        parts = [f"# {md_text(self.name)}\n", f"{self.made}\n"]
+        """What was found in sentences, and all tables."""
+        parts = [f"# {md_text(self.name)}\n", f"{self.made}\n", *(f"{md_text(one)}\n" for one in self.left_out)]
         for section in self.sections:
-            if section.tables:
-                parts += [f"## {md_text(section.title)}\n", *map(markdown, section.tables)]
+            if section.tables or section.answers:
+                parts.append(f"## {md_text(section.title)}\n")
+            for answer in section.answers:
+                of = f"**{md_text(answer.of)}**: " if answer.of else ""
+                parts.append(f"{of}{md_text(' '.join((answer.headline, *answer.rest)))}\n")
+            parts += map(markdown, section.tables)
         return "\n".join(parts)
 
     def latex(self) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from promptpanda.report import drawings, maps, overview, predicted, results
+from promptpanda.report.answers import Answer, Comparison, answer, compare, left_out
 from promptpanda.report.choices import choices
 from promptpanda.report.controls import controls
-from promptpanda.report.figures import Figure, forest, span
-from promptpanda.report.gains import Bootstrap, Gain
+from promptpanda.report.figures import Figure, Forest, forests
+from promptpanda.report.gains import Bootstrap
 from promptpanda.report.page import Part, Report, Section, part
 from promptpanda.report.reference import Reference, beside, published_gains
 from promptpanda.report.study import Contender, Group, Study
@@ -20,6 +21,9 @@ from promptpanda.sweep.row import Answers, Row
 from promptpanda.tasks.shared_text import Pairs
 from promptpanda.transfers.methods import METHODS, PANDA, POT, PROMPT_TUNING
 from promptpanda.version import __version__
+
+FIRST_SCREEN = 3
+"""How many groups have their answers at the top of the page; those of others stand in their sections."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,21 @@ def make_report(
     """
     study = Study.of(rows, answers, shared=shared, sizes=facts.sizes, plan=facts.plan)
     bootstraps = [Bootstrap(study.answers, group.runs) for group in study.groups]
-    sections = [_glance(study, bootstraps), *_scale(study, facts.sizes)]
+    compared = [compare(group, bootstrap) for group, bootstrap in zip(study.groups, bootstraps, strict=True)]
+    several = len(study.groups) > 1
+    answered = [
+        (answer(group, found, study.label(group) if several else ""),) if group.runs else ()
+        for group, found in zip(study.groups, compared, strict=True)
+    ]
+    sections = [_glance(study, compared, answered), *_scale(study, facts.sizes)]
     for number, (group, bootstrap) in enumerate(zip(study.groups, bootstraps, strict=True), 1):
-        sections.append(_group(group, bootstrap, f"g{number}"))
+        said = () if number <= FIRST_SCREEN else answered[number - 1]
+        sections.append(replace(_group(group, bootstrap, f"g{number}"), answers=said))
     if reference is not None:
         sections.append(_reference(study, reference))
     sections += [_runs(study), _origin(study, facts)]
     made = f"{facts.made.astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC, promptpanda {__version__}"
-    return Report(facts.name, made, _cards(study), tuple(sections))
+    return Report(facts.name, made, _cards(study), left_out(study), tuple(sections))
 
 
 def _cards(study: Study) -> tuple[tuple[str, str], ...]:
@@ -90,38 +101,49 @@ def _cards(study: Study) -> tuple[tuple[str, str], ...]:
     return (*((str(count), name + "s" * (count != 1)) for name, count in counts.items()), (time, "of computing"))
 
 
-def _glance(study: Study, bootstraps: Sequence[Bootstrap]) -> Section:
-    found: list[tuple[str, list[tuple[str, Gain]]]] = []
-    for group, bootstrap in zip(study.groups, bootstraps, strict=True):
-        gains = []
-        for one in group.contenders:
-            base = results.base_of(group, one, PROMPT_TUNING.name)
-            if base is not None:
-                gain = bootstrap.mean_gain(group, one, base, group.complete_targets([one, base]))
-                gains += [] if gain is None else [(one.title, gain)]
-        if gains:
-            found.append((study.label(group), gains))
-    figure = None
-    if found:
-        limits = span([gain for _, gains in found for _, gain in gains])
-        figure = Figure(
-            "glance-forest",
-            "Mean gain over prompt tuning",
-            "",
-            "Points won over prompt tuning, mean over targets. The bar is the 95 % bootstrap interval: blue where it "
-            "lies wholly above zero, red where wholly below, grey where it holds zero.",
-            tuple(forest(title, gains, None, limits, f"glance {number}")
-                  for number, (title, gains) in enumerate(found)),
-        )  # fmt: skip
+def _glance(study: Study, compared: Sequence[Sequence[Comparison]], answered: Sequence[tuple[Answer, ...]]) -> Section:
+    """The first screen: the answers, their figure; then tables over all groups.
+
+    Args:
+        compared, answered: of every group.
+    """
+    drawn = [
+        Forest(study.label(group), [(one.contender.title, one.gain) for one in found])
+        for group, found in zip(study.groups, compared, strict=True)
+        if found
+    ]
+    figure = Figure(
+        "glance-forest",
+        "Mean gain over prompt tuning",
+        "",
+        "Points won over prompt tuning, mean over targets. The bar is the 95 % bootstrap interval: blue where it "
+        "lies wholly above zero, red where wholly below, grey where it holds zero. All panels have one scale.",
+        forests(drawn, "glance"),
+    )
     parts = [
-        *part("Gains", [figure, overview.glance(study, bootstraps)]),
+        *part("Gains", [overview.glance(study, compared)]),
         *part("Estimators", [overview.estimator_glance(study)]),
     ]
-    lead = (
-        "All scores and gains are in points: fractions times 100. Prompt tuning trains a fresh prompt on the target; "
-        "PoT starts from a source's prompt; PANDA distils a PoT model into a fresh prompt.",
+    more = len(answered) - FIRST_SCREEN
+    elsewhere = (
+        f"What was found under {more} other conditions stands at the head of their sections." if more > 0 else ""
     )
-    return Section("glance-section", "At a glance", lead, tuple(parts))
+    lead = (
+        *([elsewhere] if elsewhere else []),
+        "All scores and gains are in points: fractions times 100. Clearly better or worse: the 95 % interval is wholly "
+        "on one side of zero. Prompt tuning trains a fresh prompt on the target; PoT starts from a source's prompt; "
+        "PANDA distils a PoT model into a fresh prompt; auto chooses method and source on validation data. The best "
+        "source is the one with the highest validation score. A constant prediction is the most frequent class, or the "
+        "mean.",
+    )
+    return Section(
+        "glance-section",
+        "What was found",
+        lead,
+        tuple(parts),
+        answers=tuple(one for found in answered[:FIRST_SCREEN] for one in found),
+        figure=figure if drawn else None,
+    )
 
 
 def _scale(study: Study, sizes: dict[str, int]) -> list[Section]:
@@ -236,17 +258,12 @@ def _reference(study: Study, reference: Reference) -> Section:
 
 def _runs(study: Study) -> Section:
     failed = overview.failed(study)
-    lead = [] if failed is not None else ["No run failed."]
-    if study.superseded:
-        lead.append(
-            f"{study.superseded} rows of the store are not shown: a later run stands in their place, with other "
-            "settings, data or weights."
-        )
+    lead = () if failed is not None else ("No run failed.",)
     parts = [
         *part("Failed runs", [failed]),
         *part("Source prompts", [overview.sources(study)], folded=True),
     ]
-    return Section("runs", "Runs", tuple(lead), tuple(parts), prints=False)
+    return Section("runs", "Runs", lead, tuple(parts), prints=False)
 
 
 def _origin(study: Study, facts: Facts) -> Section:

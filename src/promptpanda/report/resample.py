@@ -63,7 +63,7 @@ def scorer(answers: Answers, metric: str, predictions: Sequence[Any]) -> Scorer 
     spec = TaskSpec.parse(answers.task_spec, f"the answers of {answers.task}")
     if len(predictions) != len(answers.labels):
         return None
-    _check_values(spec.kind, answers, predictions)
+    _check_values(spec, answers, predictions)
     if spec.kind == Kind.MULTIPLE_CHOICE and metric == "accuracy":
         return _share([taken in right for taken, right in zip(predictions, answers.labels, strict=True)])
     if spec.kind == Kind.TOKEN_CLASSIFICATION:
@@ -71,8 +71,12 @@ def scorer(answers: Answers, metric: str, predictions: Sequence[Any]) -> Scorer 
     if spec.kind == Kind.REGRESSION:
         return _correlation(metric, np.asarray(answers.labels, float), np.asarray(predictions, float))
     if spec.kind == Kind.EXTRACTIVE_QA:
-        score = {"squad_f1": token_f1, "squad_em": exact_match}[metric]
-        return _share([score(said, gold) for said, gold in zip(predictions, answers.labels, strict=True)])
+        score = {"squad_f1": token_f1, "squad_em": exact_match}.get(metric)
+        return (
+            None
+            if score is None
+            else _share([score(said, gold) for said, gold in zip(predictions, answers.labels, strict=True)])
+        )
     if spec.kind.classifies:
         labels, found = np.asarray(answers.labels), np.asarray(predictions)
         positive = answers.class_names.index(spec.positive) if spec.positive else len(answers.class_names) - 1
@@ -87,19 +91,34 @@ _FITTING: dict[Kind, tuple[TypeAdapter[Any], TypeAdapter[Any]]] = {
     Kind.EXTRACTIVE_QA: (TypeAdapter(list[list[str]]), TypeAdapter(list[str])),
 }
 _CLASSES = TypeAdapter(list[NonNegativeInt])
+_GROUPS = TypeAdapter(list[int] | list[str] | None)
 
 
-def _check_values(kind: Kind, answers: Answers, predictions: Sequence[Any]) -> None:
+def _check_values(spec: TaskSpec, answers: Answers, predictions: Sequence[Any]) -> None:
     """Raises PandaError if right answers or predictions are not what a task of this kind has."""
-    of_labels, of_predictions = _FITTING.get(kind, (_CLASSES, _CLASSES))
+    of_labels, of_predictions = _FITTING.get(spec.kind, (_CLASSES, _CLASSES))
+    why = None
     try:
-        of_labels.validate_python(answers.labels, strict=False)
-        of_predictions.validate_python(predictions, strict=False)
+        of_labels.validate_python(answers.labels)
+        of_predictions.validate_python(predictions)
+        _GROUPS.validate_python(answers.groups)
     except ValidationError as error:
+        why = said_of(error)
+    else:
+        classes = len(answers.class_names)
+        if not answers.labels or len(answers.labels) != len(answers.groups or answers.labels):
+            why = f"{len(answers.labels)} labels and {len(answers.groups or ())} groups"
+        elif spec.kind == Kind.TOKEN_CLASSIFICATION and any(
+            tag >= classes for tags in (*answers.labels, *predictions) for tag in tags
+        ):
+            why = f"a tag beyond the {classes} that there are"
+        elif spec.positive and spec.kind.classifies and spec.positive not in answers.class_names:
+            why = f"no class {spec.positive!r}"
+    if why is not None:
         raise PandaError(
-            f"The answers or predictions of {answers.task!r} are not those of a {kind.value} ({said_of(error)}); take "
-            "the rows from the sweep again."
-        ) from error
+            f"The answers or predictions of {answers.task!r} are not those of a {spec.kind.value} ({why}); take the "
+            "rows from the sweep again."
+        )
 
 
 def _classes(metric: str, labels: np.ndarray, found: np.ndarray, positive: int, unit: np.ndarray) -> Scorer | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
+from promptpanda.report.constants import COLUMN, constant_cells, constant_note, mean_constant
 from promptpanda.report.gains import Bootstrap, Gain
 from promptpanda.report.study import Contender, Group
 from promptpanda.report.tables import NOTHING, Cell, Table, points, signed
@@ -16,13 +17,12 @@ from promptpanda.transfers.methods import METHODS, POT
 def scores(group: Group, prefix: str) -> Table:
     """The main table: targets by contenders."""
     contenders = group.contenders
-    rows, validation = [], []
-    for target in group.targets:
+    floors = constant_cells(group, group.targets)
+    rows = []
+    for place, target in enumerate(group.targets):
         results = [group.result(one, target) for one in contenders]
         best = max((result.mean for result in results if result is not None), default=None)
-        cells = [Cell(target, hint=f"metric: {metric_of(group, target)}")]
-        if group.measured(target) == "validation":
-            validation.append(target)
+        cells = [Cell(target, hint=f"metric: {metric_of(group, target)}"), *floors[place : place + 1]]
         for one, result in zip(contenders, results, strict=True):
             if result is None:
                 cells.append(NOTHING)
@@ -46,10 +46,12 @@ def scores(group: Group, prefix: str) -> Table:
         foot.append(
             (
                 Cell(f"mean of {len(complete)}"),
+                *([mean_constant(group, complete)] if floors else []),
                 *(Cell(points(mean), mark="best" if mean == top else "") for mean in means if mean is not None),
             )
         )
-    notes = [_basis_note(group, validation), *_choice_notes(group, contenders)]
+    basis = measured_note(group) or "Scores are on test data that nothing was chosen by."
+    notes = [basis, constant_note(group), *_choice_notes(group, contenders)]
     gaps = _gaps(group)
     if gaps:
         notes.append(f"Runs are missing (failed, or not done yet), so that means are over fewer: {', '.join(gaps)}.")
@@ -61,7 +63,7 @@ def scores(group: Group, prefix: str) -> Table:
         "Scores",
         group.conditions.title,
         "Each target's own metric in points (times 100), mean and standard deviation over seeds. Bold: the highest.",
-        ("target", *(one.title for one in contenders)),
+        ("target", *([COLUMN] if floors else []), *(one.title for one in contenders)),
         tuple(rows),
         tuple(foot),
         tuple(note for note in notes if note),
@@ -206,14 +208,16 @@ def _one_training(group: Group, target: str, seed: int) -> int | None:
     return rows[0].example_steps if rows else None
 
 
-def _basis_note(group: Group, validation: list[str]) -> str:
+def measured_note(group: Group) -> str:
+    """What scores are measured on, where it is not test data that nothing was chosen by; else empty."""
     if group.conditions.protocol == "paper":
         return (
             "Paper protocol: scores are those of the best epoch on the official validation set, which also chose it; "
             "they are higher than on data that nothing was chosen by."
         )
+    validation = [target for target in group.targets if group.measured(target) == "validation"]
     if not validation:
-        return "Scores are on test data that nothing was chosen by."
+        return ""
     where = "all targets" if len(validation) == len(group.targets) else ", ".join(validation)
     return f"Without test data, scores are on the validation part: {where}."
 

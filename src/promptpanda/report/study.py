@@ -16,6 +16,7 @@ from promptpanda.sweep.recipe import DEFAULT
 from promptpanda.sweep.row import Answers, Row, in_force
 from promptpanda.tasks.shared_text import Pairs, share_text
 from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
+from promptpanda.transfers.selection import AUTO
 
 Choice = Literal["only", "mean", "best"]
 
@@ -107,8 +108,8 @@ class Group:
 
     @cached_property
     def everything(self) -> list[Contender]:
-        """All variants of all methods, in the registry's order, the default variant of a method first."""
-        order = list(METHODS)
+        """All variants of all methods: prompt tuning, `auto`, then the registry's order; default variants first."""
+        order = list(dict.fromkeys((PROMPT_TUNING.name, AUTO, *METHODS)))
         methods = sorted(
             {(row.method, row.variant) for row in self.runs if row.method is not None},
             key=lambda pair: (
@@ -149,6 +150,13 @@ class Group:
         scores = row.test if self.measured(row.task) == "test" else row.validation
         value = math.nan if scores is None or row.metric is None else scores.get(row.metric, math.nan)
         return None if math.isnan(value) else 100 * value
+
+    def constant(self, target: str) -> float | None:
+        """What a constant prediction scores on the test data in points, mean over seeds; None where it is not known."""
+        if self.measured(target) != "test":
+            return None
+        by_seed = {row.seed: row.constant for row in self.runs if row.task == target and row.constant is not None}
+        return 100 * statistics.fmean(by_seed.values()) if by_seed else None
 
     def chosen(self, contender: Contender, target: str) -> dict[int, list[Row]]:
         """The runs that count, by seed: all whose sources may count, or the one with the best validation score.

@@ -45,6 +45,7 @@ class Table:
         notes: what a reader must know to read it.
         heat: whether it is a heat map: its cells have colours.
         words: how many of its first columns hold words, and not numbers.
+        total: whether its last column is a mean of those before it, which the page keeps in sight.
     """
 
     id: str
@@ -57,10 +58,17 @@ class Table:
     notes: tuple[str, ...] = field(default=())
     heat: bool = False
     words: int = 1
+    total: bool = False
 
     @property
     def full_title(self) -> str:
         return f"{self.title}: {self.of}" if self.of else self.title
+
+    @property
+    def style(self) -> str:
+        """Classes of the page's style sheet; in a wide table intervals stand below their values."""
+        classes = {"heat": self.heat, "wide": not self.heat and len(self.columns) > 6, "total": self.total}
+        return " ".join(name for name, holds in classes.items() if holds)
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.columns) for row in (*self.rows, *self.foot))

@@ -140,15 +140,10 @@ class DistillationSettings(_Strict):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.coefficient not in ("adaptive", "published"):
-            try:
-                value = float(self.coefficient)
-            except ValueError as error:
-                raise ValueError(
-                    f"coefficient must be adaptive, published or a number, found '{self.coefficient}'"
-                ) from error
-            if not 0.0 <= value < float("inf"):
-                raise ValueError(f"coefficient must be a finite number of at least 0, found {self.coefficient}")
+        try:
+            self.options().check_values()
+        except PandaError as error:
+            raise ValueError(str(error).removeprefix("--").removesuffix(".")) from error
         return self
 
 

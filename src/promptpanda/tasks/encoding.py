@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
@@ -227,7 +229,7 @@ def _words(backbone: Backbone, inputs: Sequence[Words], max_length: int) -> Enco
 
 
 def _passages(backbone: Backbone, inputs: Sequence[Passage], max_length: int) -> Encoded:
-    """Units are the context's tokens, and before them one that means no answer: the first position ([CLS]).
+    """Units are the context's tokens, and before them one that means no answer: [CLS], wherever it stands.
 
     Decoders see nothing at the first position; they get one token more at the end for it.
     """
@@ -250,7 +252,7 @@ def _passages(backbone: Backbone, inputs: Sequence[Passage], max_length: int) ->
         types = None if types is None else tuple(np.concatenate([row, row[-1:]]) for row in types)
     units, places = [], []
     for row, (_, positions, offsets) in enumerate(windows.contexts):
-        none = len(ids[row]) - 1 if at_end else 0
+        none = len(ids[row]) - 1 if at_end else int(np.argmax(ids[row] == tokenizer.cls_token_id))
         units.append(np.asarray([none, *positions], dtype=np.int64))
         places.append(np.asarray([(-1, -1), *offsets], dtype=np.int64))
     return Encoded(ids, types, pad, windows.starts, tuple(units), tuple(places))
@@ -272,15 +274,16 @@ def _windows(
     tokenizer = backbone.tokenizer
     if questions is not None and tokenizer.sep_token is None:
         questions = [f"{question}\n" for question in questions]
-    encoded = tokenizer(
-        *([contexts] if questions is None else [questions, contexts]),
-        truncation=True if questions is None else "only_second",
-        max_length=max_length,
-        stride=stride,
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-    )
+    with _cut_at_the_right(tokenizer):
+        encoded = tokenizer(
+            *([contexts] if questions is None else [questions, contexts]),
+            truncation=True if questions is None else "only_second",
+            max_length=max_length,
+            stride=stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+        )
     side = 0 if questions is None else 1
     owners = encoded["overflow_to_sample_mapping"]
     found = []
@@ -294,6 +297,17 @@ def _windows(
         _pad_id(backbone),
     )
     return _Windows(rows, np.searchsorted(owners, np.arange(len(contexts) + 1)), found)
+
+
+@contextmanager
+def _cut_at_the_right(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Windows are taken from left to right, whatever side a model's tokenizer cuts whole texts at."""
+    before = tokenizer.truncation_side
+    tokenizer.truncation_side = "right"
+    try:
+        yield
+    finally:
+        tokenizer.truncation_side = before
 
 
 def _lengths(backbone: Backbone, texts: list[str]) -> list[int]:

@@ -77,24 +77,34 @@ class DistillationOptions:
         return values
 
     def suits(self, kind: Kind) -> bool:
-        """Whether a kind of task has these settings."""
+        """Whether a kind of task has these settings; whether they are any at all is another question."""
         try:
-            self.check(kind)
+            self._check_kind(kind)
         except PandaError:
             return False
         return True
 
     def check(self, kind: Kind) -> None:
         """Refuse settings that a kind of task has not, or that are none. Raises PandaError."""
-        check_distance(self.distance, kind)
+        self.check_values()
+        self._check_kind(kind)
+
+    def check_values(self) -> None:
+        """Refuse numbers that no kind of task has. Raises PandaError."""
         bounds = {"coefficient-scale": self.scale, "beta": self.beta, "unlabeled-weight": self.unlabeled_weight}
         for name, value in bounds.items():
             if not 0.0 <= value <= _LARGEST:
                 raise PandaError(f"--{name} must be a finite number from 0 to {_LARGEST:g}, found {value}.")
         if not 1 / _HOTTEST <= self.temperature <= _HOTTEST:
             raise PandaError(
-                f"--temperature must be a finite number from {1 / _HOTTEST:g} to {_HOTTEST:g}, found {self.temperature}."
+                f"--temperature must be a finite number from {1 / _HOTTEST:g} to {_HOTTEST:g}, found "
+                f"{self.temperature}."
             )
+        if self.coefficient not in ("adaptive", "published"):
+            coefficient_value(self.coefficient, transferability=None, scale=self.scale, beta=self.beta, batch_size=1)
+
+    def _check_kind(self, kind: Kind) -> None:
+        check_distance(self.distance, kind)
         if self.confidence and not kind.classifies:
             raise PandaError(
                 f"--confidence weights texts by their class probabilities, and {kind.words} predicts none of a whole "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,19 @@ class Data:
 
     def __len__(self) -> int:
         return len(self.split)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says of examples.
+
+    Attributes:
+        predictions: one entry an example, as metrics take them.
+        scores: of them; the task's metrics, and `loss`.
+    """
+
+    predictions: Any
+    scores: dict[str, float]
 
 
 def forward(

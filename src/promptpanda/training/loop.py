@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,7 @@ class Training:
         distillation: Distillation | None = None,
         unlabeled: Unlabeled | None = None,
         restart: int = 0,
+        threshold: float | None = None,
         best_epoch: bool = False,
         progress: Progress | None = None,
         label: str = "train",
@@ -116,6 +117,7 @@ class Training:
             distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
             unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
             restart: 0, or another number for other draws of the same seed.
+            threshold: of "no answer", instead of one that is chosen on the validation part.
             best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
                 else the last.
             seed: fixes order, head, fresh prompt and dropout, each by a stream of its own.
@@ -137,7 +139,7 @@ class Training:
                     self._learner.look(train)
             self._steps = Steps(self._learner, train, objective, options, distillation, unlabeled, self._streams)
         self._train, self._validation, self._objective, self._options = train, validation, objective, options
-        self._distillation, self._trained = distillation, trained
+        self._distillation, self._trained, self._threshold = distillation, trained, threshold
         self._progress, self._label = progress or Silent(), label
         # A model's layers draw their dropout from torch's own stream.
         self._own_stream = None if trained != "model" else TorchStream(stream_seed(seed, 6, restart))
@@ -339,7 +341,10 @@ class Training:
 
     def _judged(self, outputs: np.ndarray) -> tuple[Objective, dict[str, float]]:
         split = self._validation.split
-        chosen = self._objective.calibrated(outputs, self._validation.encoded, split.texts, split.labels)
+        if self._threshold is None:
+            chosen = self._objective.calibrated(outputs, self._validation.encoded, split.texts, split.labels)
+        else:
+            chosen = replace(self._objective, threshold=self._threshold)
         return chosen, scores_of(outputs, self._validation, chosen)
 
     @contextlib.contextmanager

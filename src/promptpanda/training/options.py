@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from promptpanda.errors import PandaError
 from promptpanda.names import PromptKind
 
+# Beyond these no training is meant: single precision overflows, the tokenizer's integers do, or no end is in sight.
+_MOST = 1_000_000  # epochs, examples, tokens
+_WIDEST = 65_536  # units of an MLP
+_LARGEST = 1e6  # of what is multiplied into tensors
+
 
 class TrainingOptions(BaseModel):
     """How a prompt is trained. Every method of a transfer shares them.
@@ -35,21 +40,21 @@ class TrainingOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(default=12, ge=1)
+    epochs: int = Field(default=12, ge=1, le=_MOST)
     lr: Annotated[float, Field(gt=0, le=1e30)] | Literal["auto"] = 1e-2
     student_lr: float | None = Field(default=None, gt=0, le=1e30)
     model_lr: float = Field(default=1e-4, gt=0, le=1e30)
-    batch_size: int = Field(default=16, ge=1)
+    batch_size: int = Field(default=16, ge=1, le=_MOST)
     prompt_kind: PromptKind = "prefix"
     prompt_length: int = Field(default=20, ge=1)
-    init_std: float = Field(default=1.0, ge=0, allow_inf_nan=False)
-    reparameterize: int | None = Field(default=None, ge=1)
-    max_length: int = Field(default=128, ge=4)
+    init_std: float = Field(default=1.0, ge=0, le=_LARGEST)
+    reparameterize: int | None = Field(default=None, ge=1, le=_WIDEST)
+    max_length: int = Field(default=128, ge=4, le=_MOST)
     readout: Literal["auto", "pooler", "cls", "mean", "last"] = "auto"
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    weight_decay: float = Field(default=0.0, ge=0, le=_LARGEST)
     max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    early_stopping: int | None = Field(default=None, ge=1)
+    early_stopping: int | None = Field(default=None, ge=1, le=_MOST)
     gradient_checkpointing: bool = False
     precision: Literal["no", "bf16", "fp16"] = "no"
 

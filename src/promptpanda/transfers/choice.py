@@ -1,19 +1,19 @@
 """Which contestant to use: validation scores shrunk towards a prior, and whether a gain is more than noise.
 
-A contestant i has the validation score s_i, with the noise variance v_i of a score of so few examples (bootstrap over
-validation examples), and g_i, the gain over prompt tuning that is expected of it beforehand: for a method without a
-source a constant, for the others a line in what the estimator says of the source less what it says of no transfer. Its
-prior mean is g_i plus the mean of s - g over all contestants, its prior variance SPREAD squared.
+Contestants have the validation scores s = theta + noise. All are scored on the same examples, so that their noise is
+correlated: its covariance V is that of shared bootstrap samples of the validation examples. Beforehand theta is normal
+around c + g with the covariance SPREAD squared times the identity. g is the gain over prompt tuning that is expected of
+each: for a method without a source a constant, for the others a line in what the estimator says of the source less what
+it says of no transfer. The centre c is unknown (a flat prior), so that differences alone decide.
 
-    posterior mean = (s_i / v_i + m_i / t^2) / (1 / v_i + 1 / t^2),  standard error = (1 / v_i + 1 / t^2)^(-1/2)
-
-This is the normal-normal model (Efron and Morris 1975, doi 10.1080/01621459.1975.10479864).
+This is the normal-normal model (Efron and Morris 1975, doi 10.1080/01621459.1975.10479864) of several variables with an
+unknown mean (Lindley and Smith 1972, Bayes estimates for the linear model).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,11 +21,12 @@ import numpy as np
 
 from promptpanda.tasks.metrics import compute_metrics
 from promptpanda.training.distillation import Start
-from promptpanda.training.inference import Data, predict_outputs
+from promptpanda.training.inference import Data
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.trial import Trial
 
-SPREAD = 0.03  # t, standard deviation of the prior
+SPREAD = 0.03  # standard deviation of the prior
+NOISE = "shared draws"  # how the noise of contestants belongs together; another rule gets another name
 RESAMPLES = 400
 LEVEL = 0.95  # of intervals
 
@@ -89,10 +90,7 @@ class Contestant:
                 where the estimator cannot compare.
         """
         trained = trial.outcome(method)
-        data = trial.validation_data
-        objective = replace(trial.objective, threshold=trained.card.threshold)
-        outputs = predict_outputs(trial.backbone, trained.prompt, trained.head, data.encoded)
-        predictions = objective.predictions(outputs, data.encoded, data.split.texts)
+        predictions = trial.predict(trained, trial.validation_data).predictions
         prior = prior_of(method, trial.distillation.student).of(lead)
         return cls(predictions, trained.card.score, trained.card.validation["loss"], prior)
 
@@ -129,38 +127,61 @@ class Resamples:
         members = [np.flatnonzero(groups == name) for name in np.unique(groups)]
         drawn = np.random.default_rng([0, 4]).integers(0, len(members), (count, len(members)))
         self.units = len(members)
+        self._scores: dict[int, tuple[Any, np.ndarray]] = {}
         self.draws = [np.concatenate([members[unit] for unit in sample]) for sample in drawn]
 
     @cached_property
     def least_variance(self) -> float:
-        """Of any score: p (1 - p) / n with p = (n + 1) / (n + 2), Laplace's estimate where n of n are right.
+        """Of any score, and of any difference of two: p (1 - p) / n with p = (n + 1) / (n + 2).
 
-        A handful of examples that are all right, or all wrong, would otherwise seem to be without noise.
+        This is Laplace's estimate where n of n are right, or n of n agree. A handful of examples that are all right, or
+        on which two contestants agree, would otherwise seem to be without noise.
         """
         n = self.units
         return (n + 1) / (n + 2) ** 2 / n
 
     def scores(self, predictions: Any) -> np.ndarray:
-        """The metric of every sample. *Shape:* (samples,)."""
-        if self._spec.metric in _MEANS:
-            values = self._each(predictions)
-            return np.asarray([values[rows].mean() for rows in self.draws])
-        return np.asarray([self._score(predictions, rows) for rows in self.draws])
+        """The metric of every sample, computed once. *Shape:* (samples,)."""
+        if id(predictions) not in self._scores:
+            if self._spec.metric in _MEANS:
+                values = self._each(predictions)
+                found = np.asarray([values[rows].mean() for rows in self.draws])
+            else:
+                found = np.asarray([self._score(predictions, rows) for rows in self.draws])
+            self._scores[id(predictions)] = predictions, found  # kept, so that nothing else gets its id
+        return self._scores[id(predictions)][1]
 
-    def variance(self, predictions: Any) -> float:
-        """Of the score of a part of this size."""
+    def covariance(self, predictions: Sequence[Any]) -> np.ndarray:
+        """Of the scores of contestants on a part of this size; positive definite. *Shape:* (contestants, contestants).
+
+        Args:
+            predictions: of each contestant.
+        """
         if self._spec.metric in _MEANS and self.units == len(self._data):
-            found = float(self._each(predictions).var()) / self.units  # what infinitely many samples would give
+            values = np.stack([self._each(one) for one in predictions])
+            found = np.cov(values, bias=True) / self.units  # what infinitely many samples would give
         else:
-            found = float(self.scores(predictions).var())
-        return max(found, self.least_variance)
+            found = np.cov(np.stack([self.scores(one) for one in predictions]), bias=True)
+        found = np.atleast_2d(found)
+        found += np.diag(np.maximum(self.least_variance - np.diag(found), 0))
+        if len(found) == 1:
+            return found
+        # A unit vector's variance: of a difference, which is a vector of length sqrt(2), half of it.
+        values, vectors = np.linalg.eigh(found)
+        lifted: np.ndarray = (vectors * np.maximum(values, self.least_variance / 2)) @ vectors.T
+        return lifted
 
-    def gain(self, one: Contestant, other: Contestant) -> Gain:
-        """How much better one contestant is than another."""
-        tail = (1 - LEVEL) / 2
-        differences = self.scores(one.predictions) - self.scores(other.predictions)
-        low, high = (float(value) for value in np.quantile(differences, [tail, 1 - tail]))
-        return Gain(one.score - other.score, low, high)
+    def gain(self, one: Contestant, other: Contestant, among: Sequence[Contestant] = ()) -> Gain:
+        """How much better one contestant is than another.
+
+        Args:
+            among: those that `one` was chosen among. The interval is then one of those that hold for all of them at
+                once, so that having chosen does not flatter.
+        """
+        base = self.scores(other.predictions)
+        differences = np.stack([self.scores(each.predictions) - base for each in (one, *among)])
+        mean, reach = one.score - other.score, float(reaches(differences)[0])
+        return Gain(mean, mean - reach, mean + reach)
 
     def _each(self, predictions: Any) -> np.ndarray:
         """What each example counts in a metric that is a mean. *Shape:* (examples,)."""
@@ -175,18 +196,54 @@ class Resamples:
         return compute_metrics(self._spec, data.class_names, data.split.take(rows), taken)[self._spec.metric]
 
 
+def reaches(samples: np.ndarray) -> np.ndarray:
+    """Half the widths of intervals that hold for all rows at once with the probability LEVEL. *Shape:* (rows,).
+
+    They are as many standard errors wide as the largest deviation of any row in a sample seldom exceeds (max-t; Romano
+    and Wolf 2005, Exact and approximate stepdown methods for multiple hypothesis testing).
+
+    Args:
+        samples: of bootstrap, shared by all rows. *Shape:* (rows, samples).
+    """
+    deviations = np.abs(samples - samples.mean(axis=1, keepdims=True))
+    errors = samples.std(axis=1)
+    varied = errors > 1e-12
+    if not varied.any():
+        return np.zeros(len(samples))
+    largest = (deviations[varied] / errors[varied, None]).max(axis=0)
+    return np.where(varied, float(np.quantile(largest, LEVEL)) * errors, 0.0)
+
+
+def conditional(
+    scores: np.ndarray, gains: np.ndarray, noise: np.ndarray, spread: float = SPREAD
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and covariance of what is scored, given the scores (module docstring).
+
+    Args:
+        scores, gains: s and g. *Shape:* (contestants,) each.
+        noise: V, positive definite. *Shape:* (contestants, contestants).
+    """
+    prior = spread**2 * np.eye(len(scores))
+    shrunk = np.linalg.solve(noise + prior, noise)  # of a deviation from the prior's mean, what is noise
+    precision = np.linalg.inv(noise + prior)
+    weights = precision.sum(axis=0) / precision.sum()
+    centre = weights @ (scores - gains)
+    mean = scores - shrunk.T @ (scores - gains - centre)
+    moved = shrunk.T.sum(axis=1)  # by the centre
+    return mean, prior @ shrunk + np.outer(moved, moved) / precision.sum()
+
+
 def posteriors(contestants: Mapping[str, Contestant], resamples: Resamples) -> dict[str, Posterior]:
     """The expected score of every contestant (module docstring)."""
     if not contestants:
         return {}
-    centre = float(np.mean([one.score - one.prior for one in contestants.values()]))
-    found = {}
-    for name, one in contestants.items():
-        noise, spread = resamples.variance(one.predictions), SPREAD**2
-        precision = 1 / noise + 1 / spread
-        mean = (one.score / noise + (centre + one.prior) / spread) / precision
-        found[name] = Posterior(mean, precision**-0.5)
-    return found
+    ones = list(contestants.values())
+    noise = resamples.covariance([one.predictions for one in ones])
+    scores, gains = (np.asarray(values) for values in zip(*((one.score, one.prior) for one in ones), strict=True))
+    mean, covariance = conditional(scores, gains, noise)
+    # The last bits of linear algebra depend on where its arrays lie in memory.
+    mean, errors = mean.round(12), np.sqrt(np.diag(covariance)).round(12)
+    return {name: Posterior(float(mean[at]), float(errors[at])) for at, name in enumerate(contestants)}
 
 
 def best_of(posterior: dict[str, float], losses: dict[str, float]) -> str:

@@ -136,7 +136,7 @@ def warn(source: SourcePrompt, target: str, rows: TargetRows, progress: Progress
 def _overlap(card: Card, bank: Bank, rows: TargetRows, progress: Progress) -> Overlap | None:
     """None where nothing is recorded that could be compared."""
     try:
-        record = read_seen(bank.folder / card.id, card)
+        record = read_seen(bank.folder_of(card.id), card)
     except OtherVersionError as error:
         progress.note(str(error))
         return None

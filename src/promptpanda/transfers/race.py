@@ -19,7 +19,7 @@ from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.training.loop import Training, TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.choice import SPREAD, Contestant, Resamples, posteriors, prior_of
+from promptpanda.transfers.choice import NOISE, SPREAD, Contestant, Resamples, posteriors, prior_of
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.race_state import DamagedStateError, RaceState, Standing, Standings
@@ -50,12 +50,14 @@ class RaceResult:
 
     Attributes:
         finalists: sources that were trained to the end, best first; none where all diverged.
+        winner: the PoT from the first of them, as the choice sees it; None where there is none.
         rungs: (step, who stood how), best first; the end is the last, where no transfer stands behind all.
         runs: hashes of the trainings that reached the end.
         work: what it took, in examples trained; a forward pass counts a third (contract: cost).
     """
 
     finalists: tuple[SourcePrompt, ...]
+    winner: Contestant | None
     rungs: tuple[tuple[int, Standings], ...]
     runs: frozenset[str]
     work: float
@@ -205,8 +207,10 @@ def _run(trial: Trial, scale: _Scale, finalists: int, kept: RaceState | None) ->
     if kept is not None:
         kept.remove()
     by_id = {source.id: source for source in trial.sources}
+    arriving = tuple(by_id[at.prompt] for at in last if at.prompt is not None and at.goes_on)
     return RaceResult(
-        tuple(by_id[at.prompt] for at in last if at.prompt is not None and at.goes_on),
+        arriving,
+        arrived[arriving[0].id] if arriving else None,
         tuple(zip([*(stop.step for stop in stops), total], [*history, last], strict=True)),
         frozenset(end.run for end in ends if end.run is not None),
         sum(end.work for end in ends) + _work_of_comparing([*history, last], len(trial.partition.validation)),
@@ -232,7 +236,7 @@ class _Scale:
     @property
     def determined_by(self) -> list[Any]:
         """All that decides beside the trainings themselves."""
-        return [sorted(self.leads.items()), asdict(prior_of(POT)), SPREAD]
+        return [sorted(self.leads.items()), asdict(prior_of(POT)), SPREAD, NOISE]
 
     def in_order(self, standings: Sequence[Standing], contestants: Mapping[str, Contestant]) -> Standings:
         """With expected scores, best first, then by loss, then name; then who diverged, and no transfer last."""

@@ -110,7 +110,7 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
     So are those whose training may have seen the target's rows. What they promise on the target's validation part is
     memory.
     """
-    cards, problems = bank.readable_cards()
+    cards, problems = bank.cards_in_force()
     for problem in problems:
         progress.note(problem)
     fitting = [
@@ -141,7 +141,7 @@ def sound_sources(cards: Sequence[Card], backbone: Backbone, bank: Bank, progres
     sources = []
     for card in cards:
         try:
-            sources.append(read_source(bank.folder / card.id, backbone))
+            sources.append(read_source(bank.folder_of(card.id), backbone))
         except PandaError as error:
             progress.note(str(error))
     return sources

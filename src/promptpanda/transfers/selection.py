@@ -25,7 +25,17 @@ from promptpanda.tasks.task import Task
 from promptpanda.training.learner import is_read_once
 from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.choice import SPREAD, Contestant, Gain, Posterior, Resamples, best_of, posteriors, prior_of
+from promptpanda.transfers.choice import (
+    NOISE,
+    SPREAD,
+    Contestant,
+    Gain,
+    Posterior,
+    Resamples,
+    best_of,
+    posteriors,
+    prior_of,
+)
 from promptpanda.transfers.estimators import (
     DEFAULT_ESTIMATOR,
     Cosine,
@@ -81,7 +91,7 @@ def decisive_settings() -> tuple[tuple[str, Any], ...]:
     """What decides how `auto` selects where nothing else is asked for, as sorted pairs of name and value."""
     priors = tuple((method.name, astuple(prior_of(method))) for method in check_methods(CONTESTANTS))
     return (
-        *(("contestants", CONTESTANTS), ("estimator", DEFAULT_ESTIMATOR), ("finalists", FINALISTS)),
+        *(("contestants", CONTESTANTS), ("estimator", DEFAULT_ESTIMATOR), ("finalists", FINALISTS), ("noise", NOISE)),
         *(("priors", priors), ("race", "expected"), ("spread", SPREAD), ("survivors", SURVIVORS)),
     )
 
@@ -121,7 +131,7 @@ class Selection:
         race: None where there was no prompt to race.
         posterior: expected score of every contestant.
         chosen: the method with the highest.
-        gain: of its validation score over prompt tuning's.
+        gain: of its validation score over prompt tuning's; the interval allows for having chosen among the contestants.
         planned, cost: in trainings (contract: cost); without the search of a learning rate and the refit's.
     """
 
@@ -300,7 +310,8 @@ def planned(
         if method.teacher is not None:
             teachers = min(selection.finalists, racing) if method.sources == "several" else 1
             work += teachers * (n_train + unlabeled * method.unlabeled) / 3
-        work += n_val / 3 if method.trained != "model" else 0
+        if method.trained != "model" and not (racing and method is POT):  # the race has looked at its winner
+            work += n_val / 3
     if selection.refit:
         work += (1 + any(method.teacher is not None for method in methods)) * one * (n_train + n_val) / n_train
     return work / whole
@@ -367,11 +378,15 @@ def select(
         PandaError: a training diverged.
     """
     data = trial.validation_data
-    contestants = {
-        method.name: Contestant.of(trial, method, pruned.lead(trial.sources_of(method)))
-        for method in methods
-        if method.trained != "model"
-    }
+    winner = None if result is None else result.winner
+    contestants, passes = {}, 0
+    for method in methods:
+        lead = pruned.lead(trial.sources_of(method))
+        if method is POT and winner is not None:
+            contestants[method.name] = replace(winner, prior=prior_of(POT).of(lead))
+        elif method.trained != "model":
+            contestants[method.name] = Contestant.of(trial, method, lead)
+            passes += 1
     resamples = Resamples(data)
     posterior = posteriors(contestants, resamples)
     chosen = best_of(
@@ -381,23 +396,23 @@ def select(
     work = pruned.work + (0.0 if result is None else result.work)
     trained = [*trial.trained(methods), *(one for one in trial.known.values() if one.card.diverged is not None)]
     work += sum(one.card.work for one in trained if one.card.run not in runs)
-    work += len(contestants) * len(data) / 3
+    work += passes * len(data) / 3
     return Selection(
         trial,
         pruned,
         result,
         posterior,
         chosen,
-        resamples.gain(contestants[chosen], contestants[PROMPT_TUNING.name]),
+        resamples.gain(contestants[chosen], contestants[PROMPT_TUNING.name], tuple(contestants.values())),
         planned_cost,
         work / (trial.options.epochs * len(trial.partition.train)),
     )
 
 
 def refit_trial(trial: Trial) -> Trial:
-    """The trial whose training part is training and validation part together."""
+    """The trial whose training part is training and validation part together; it keeps the thresholds of the first."""
     part = trial.partition
     whole = Partition(part.train.joined(part.validation), part.validation, part.protocol)
-    again = replace(trial, partition=whole, known={})
+    again = replace(trial, partition=whole, known={}, earlier=trial)
     again.target = trial.target  # it has the validation part's labels already, and must not have them twice
     return again

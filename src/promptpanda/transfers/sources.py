@@ -37,7 +37,7 @@ def best_source(
     if bank is None:
         raise PandaError(f"Source '{BEST}' is the top of a bank's ranking, and there is no bank.")
     ranking = rank(task, backbone, bank, target, cosine=cosine, rows=rows, progress=progress)
-    card = Card.read(bank.folder / ranking[0].prompt)
+    card = Card.read(bank.folder_of(ranking[0].prompt))
     found = _of_series(card, seeds, backbone, bank, tuple(entry.prompt for entry in ranking))
     return found, ranking.left_out
 
@@ -81,7 +81,7 @@ def _named(
             f"Source '{source}' is no prompt folder, and without a bank there is nowhere to look up a name."
         )
     path = bank.resolve(source)
-    if source in bank.ids() or path == Path(source):
+    if source == path.name or path == Path(source):
         return [read_source(path, backbone)] * len(seeds)
     return _of_series(Card.read(path), seeds, backbone, bank)
 
@@ -91,7 +91,7 @@ def _of_series(
 ) -> list[SourcePrompt]:
     """For every seed the prompt of a card's series; of those `among` which are allowed, None: of all."""
     names = [bank.sibling(card, seed, among) for seed in seeds]
-    prompts = {name: read_source(bank.folder / name, backbone) for name in set(names)}
+    prompts = {name: read_source(bank.folder_of(name), backbone) for name in set(names)}
     return [prompts[name] for name in names]
 
 

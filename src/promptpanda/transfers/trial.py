@@ -14,7 +14,6 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import TestCard
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
-from promptpanda.bank.seen_texts import SeenTexts
 from promptpanda.bank.signature import EXAMPLES, Signature
 from promptpanda.errors import PandaError
 from promptpanda.files import digest
@@ -26,12 +25,12 @@ from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import told
 from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled, coefficient_value
-from promptpanda.training.inference import Data, predict_outputs, scores_of
+from promptpanda.training.inference import Data, Predicted, predict_outputs, scores_of
 from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.cards import card_of
+from promptpanda.transfers.cards import card_of, seen_by
 from promptpanda.transfers.estimators import (
     PANDA_METRIC,
     Cosine,
@@ -54,6 +53,8 @@ class Trial:
         cosine: options of the metric that governs the adaptive coefficient.
         bank: where outcomes are saved; None keeps them in memory.
         known: outcomes that are there already, by method; new ones join them.
+        earlier: the trial whose validation part this one trains on too (a refit), so that thresholds are those that
+            were chosen there; else None.
         unlabeled: texts of the target without labels, as the task's form makes them of rows; None where there are none.
     """
 
@@ -69,6 +70,7 @@ class Trial:
     progress: Progress = field(default_factory=Silent)
     known: dict[str, TrainedPrompt] = field(default_factory=dict)
     unlabeled: tuple[Input, ...] | None = None
+    earlier: Trial | None = None
     _alone: dict[str, Trial] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -96,7 +98,8 @@ class Trial:
         if source.checksum not in self._alone:
             shape = {"prompt_length": source.prompt.length, "prompt_kind": source.prompt.kind}
             options = self.options.model_copy(update=shape)
-            self._alone[source.checksum] = self.among((source,), {}, options)
+            other = self._alone[source.checksum] = self.among((source,), {}, options)
+            other.earlier = None if self.earlier is None else self.earlier.alone(source)
         return self._alone[source.checksum]
 
     def among(
@@ -219,10 +222,17 @@ class Trial:
             trained=method.trained,
             distillation=distillation,
             unlabeled=unlabeled,
+            threshold=self._kept_threshold(method) if objective is None else None,
             best_epoch=self.partition.protocol == "paper" and objective is None,
             progress=self.progress,
             label=f"{self.task.name} seed {self.seed} {method.name}",
         )
+
+    def _kept_threshold(self, method: Method) -> float | None:
+        """Of "no answer", that the earlier trial chose; None where there was none, or nothing to choose."""
+        if self.earlier is None or self.objective.threshold is None:
+            return None
+        return self.earlier.outcome(method).card.threshold
 
     def teachers(self, method: Method) -> tuple[TrainedPrompt, ...]:
         """The trained teachers of a method, one a source; none for a random teacher."""
@@ -306,18 +316,20 @@ class Trial:
         if not trained.card.weights_kept and trained.backbone is None:
             # The bank knows its scores alone, and not those on this split.
             trained = self._train(method, trained.card.id, trained.card.run, trained.card.series)
-        objective = objective_for(self.task.spec, len(self.task.labels), threshold=trained.card.threshold)
-        objective = self.objective if trained.card.threshold is None else objective
-        data = self.data(split)
-        outputs = predict_outputs(trained.backbone or self.backbone, trained.prompt, trained.head, data.encoded)
-        predictions = objective.predictions(outputs, data.encoded, split.texts)
-        scores = scores_of(outputs, data, objective)
+        said = self.predict(trained, self.data(split))
         what = f"The test scores of {trained.card.id}"
-        test = TestCard.made(what, scores=scores, n_test=len(split), data_fingerprint=split.fingerprint)
+        test = TestCard.made(what, scores=said.scores, n_test=len(split), data_fingerprint=split.fingerprint)
         if self.bank is not None:
             trained = self.bank.record_test(trained, test)
         self.known[method.name] = replace(trained, backbone=None)  # a tuned model has done its work
-        return self.known[method.name], test, predictions
+        return self.known[method.name], test, said.predictions
+
+    def predict(self, trained: TrainedPrompt, data: Data) -> Predicted:
+        """What a trained prompt says of examples of the target, at the threshold that it was kept with."""
+        objective = replace(self.objective, threshold=trained.card.threshold)
+        outputs = predict_outputs(trained.backbone or self.backbone, trained.prompt, trained.head, data.encoded)
+        predictions = objective.predictions(outputs, data.encoded, data.split.texts)
+        return Predicted(predictions, scores_of(outputs, data, objective))
 
     def identity(self, method: Method) -> tuple[str, str]:
         """Hashes of everything that determines a method's outcome: with and without what the seed decides."""
@@ -345,6 +357,9 @@ class Trial:
             "validation": self.partition.validation.fingerprint,
             "source": sources[0].checksum if sources else None,
         }
+        threshold = self._kept_threshold(method)
+        if threshold is not None:
+            run["threshold"] = threshold
         if several:
             run["source"] = [[one.checksum for one in sources], self.weights(method).tolist()]
         if method.unlabeled:
@@ -381,15 +396,9 @@ class Trial:
         if fitted.prompt is not None:
             signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
         card = card_of(self, method, fitted, signature, id=prompt_id, run=run, series=series)
-        seen = None if fitted.prompt is None else self._seen(method)
+        seen = None if fitted.prompt is None else seen_by(self, method)
         trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone, seen=seen)
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
-
-    def _seen(self, method: Method) -> SeenTexts:
-        """All texts that a method's outcome, and what it started from, was trained and validated on."""
-        texts = self.partition.train.texts + self.partition.validation.texts
-        own = SeenTexts.of(texts + (self.unlabeled or ()) if method.unlabeled else texts)
-        return own.joined(*(source.seen for source in self.sources_of(method) if source.seen is not None))
 
 
 def _sound(trained: TrainedPrompt) -> TrainedPrompt:
