@@ -12,6 +12,7 @@ from promptpanda.tasks.catalog import load_task
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.overlap import TargetRows
 from promptpanda.transfers.ranking import Ranked, rank
 from promptpanda.transfers.result import TransferResult
 from promptpanda.transfers.transfer import train, transfer
@@ -105,7 +106,10 @@ def run_demo(plan: DemoPlan, backbone: Backbone, bank_folder: Path, progress: Pr
     view = TargetView.of(backbone, target, part, options)
     # Others may have moved into the bank since; the demonstration is about its own sources.
     own = {source.card.id for source in trained}
-    ranking = [entry for entry in rank(target, backbone, bank, view, progress=progress) if entry.prompt in own]
+    rows = TargetRows.of([part], target.test())
+    ranking = [
+        entry for entry in rank(target, backbone, bank, view, rows=rows, progress=progress) if entry.prompt in own
+    ]
     result = transfer(
         target,
         ranking[0].prompt,

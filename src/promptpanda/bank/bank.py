@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -189,9 +189,17 @@ class Bank:
             self.check_there()
             raise
 
-    def sibling(self, card: Card, seed: int) -> str:
-        """The id of the prompt of the same series with this seed, else with the lowest."""
-        series = [other for other in self.cards_in_force()[0] if other.series == card.series and other.diverged is None]
+    def sibling(self, card: Card, seed: int, among: Sequence[str] | None = None) -> str:
+        """The id of the prompt of the same series with this seed, else with the lowest.
+
+        Args:
+            among: the ids that may be taken; None: all.
+        """
+        series = [
+            other
+            for other in self.cards_in_force()[0]
+            if other.series == card.series and other.diverged is None and (among is None or other.id in among)
+        ]
         return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
 
     def verify(self, prompt_id: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from promptpanda.backbone import Backbone
 from promptpanda.bank import peft_format
 from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, Card
+from promptpanda.bank.seen_texts import SEEN_NAME, OtherVersionError, SeenTexts
 from promptpanda.bank.signature import POOLINGS, Signature
 from promptpanda.bank.tensors import check_shapes, read_tensors
 from promptpanda.errors import PandaError
@@ -35,6 +36,8 @@ class TrainedPrompt:
         card: everything else.
         path: its folder, or None while it is not saved.
         backbone: the tuned model of model tuning, which is never saved; None for all else.
+        seen: the texts that it, and all that it started from, was trained and validated on; None where that is not
+            recorded (an older folder, a baseline).
     """
 
     prompt: Prompt | None
@@ -43,6 +46,7 @@ class TrainedPrompt:
     card: Card
     path: Path | None = None
     backbone: Backbone | None = None
+    seen: SeenTexts | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class SourcePrompt:
         checksum: SHA-256 of the file with the prompt; of a prompt that was never saved, its run.
         series: its card's; of a foreign prompt, the checksum.
         spec: of that task; a foreign prompt tells none.
+        seen: the texts that it saw; None where that is not recorded.
     """
 
     prompt: Prompt
@@ -64,6 +69,7 @@ class SourcePrompt:
     series: str
     signature: Signature | None = None
     spec: TaskSpec | None = None
+    seen: SeenTexts | None = None
 
     @classmethod
     def of(cls, trained: TrainedPrompt) -> SourcePrompt:
@@ -78,6 +84,7 @@ class SourcePrompt:
             card.series,
             trained.signature,
             card.task,
+            trained.seen,
         )
 
 
@@ -101,6 +108,8 @@ def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Pa
             (staging / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             signature = save(trained.signature.tensors(), trained.signature.metadata())
             (staging / _SIGNATURE_NAME).write_bytes(signature)
+        if trained.seen is not None:
+            (staging / SEEN_NAME).write_bytes(trained.seen.saved())
         if form != "SEQ_CLS":
             head = {"weight": trained.head.weight.contiguous()}
             if trained.head.bias is not None:
@@ -159,7 +168,7 @@ def read_contents(folder: Path) -> TrainedPrompt:
             f"{card.prompt_kind} of {card.prompt_length}; one of the two was changed."
         )
     head = _head(folder, card, rest)
-    return TrainedPrompt(prompt, head, _signature(folder, prompt, head), card, folder)
+    return TrainedPrompt(prompt, head, _signature(folder, prompt, head), card, folder, seen=_seen(folder, card))
 
 
 def is_prompt_folder(folder: Path) -> bool:
@@ -185,7 +194,7 @@ def is_incomplete(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir() if not path.name.startswith(f".{CARD_NAME}.")}
-    if not names <= {CARD_NAME, _HEAD_NAME, _SIGNATURE_NAME, CONFIG_NAME, peft_format.WEIGHTS_NAME}:
+    if not names <= {CARD_NAME, _HEAD_NAME, _SIGNATURE_NAME, SEEN_NAME, CONFIG_NAME, peft_format.WEIGHTS_NAME}:
         return False
     if CARD_NAME not in names:
         return True
@@ -204,17 +213,41 @@ def check_files(folder: Path, card: Card) -> None:
             f"The card of {folder} has no checksum of {', '.join(sorted(unnamed))}: it was changed; remove the prompt "
             "(panda bank rm) and train it again."
         )
-    for name, expected in card.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise PandaError(
-                f"Prompt {card.id} is incomplete: {name} is missing; remove it (panda bank rm) and train it again."
-            )
-        if sha256_file(path) != expected:
-            raise PandaError(
-                f"Prompt {card.id} is damaged: {name} does not match its checksum (changed or cut); remove it "
-                "(panda bank rm) and train it again."
-            )
+    for name in card.files:
+        _check_file(folder, card, name)
+
+
+def _check_file(folder: Path, card: Card, name: str) -> None:
+    path = folder / name
+    if not path.is_file():
+        raise PandaError(
+            f"Prompt {card.id} is incomplete: {name} is missing; remove it (panda bank rm) and train it again."
+        )
+    if sha256_file(path) != card.files[name]:
+        raise PandaError(
+            f"Prompt {card.id} is damaged: {name} does not match its checksum (changed or cut); remove it "
+            "(panda bank rm) and train it again."
+        )
+
+
+def read_seen(folder: Path, card: Card) -> SeenTexts | None:
+    """The record of a prompt's texts, without the rest of its folder; None where the card names none (an older one).
+
+    Raises:
+        OtherVersionError: it is of another version.
+        PandaError: it is missing, cut or changed.
+    """
+    if SEEN_NAME not in card.files:
+        return None
+    _check_file(folder, card, SEEN_NAME)
+    return SeenTexts.read(folder / SEEN_NAME)
+
+
+def _seen(folder: Path, card: Card) -> SeenTexts | None:
+    try:
+        return read_seen(folder, card)
+    except OtherVersionError:  # who compares texts tells it; the prompt itself is sound
+        return None
 
 
 def _head(folder: Path, card: Card, rest: dict[str, Tensor]) -> Head:

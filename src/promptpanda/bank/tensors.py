@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -20,11 +22,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     Raises:
         PandaError: it is not a safetensors file, or holds other numbers.
     """
+    found, metadata = _read(path, "pt")
+    return {name: _numbers(tensor, name, path) for name, tensor in found.items()}, metadata
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays of any type and metadata of a safetensors file. Raises PandaError if it is none."""
+    return _read(path, "numpy")
+
+
+def _read(path: Path, framework: str) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         check_ordinary(path)
-        with safe_open(path, framework="pt") as file:
-            found = {key: file.get_tensor(key) for key in file.keys()}
-            metadata = file.metadata() or {}
+        with safe_open(path, framework=framework) as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}
     except FileNotFoundError as error:
         raise PandaError(f"{path} is missing; only safetensors files are read.") from error
     except (SafetensorError, OSError, ValueError, AttributeError, KeyError, TypeError) as error:
@@ -32,7 +43,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise
         # Types that this torch does not know are no SafetensorError.
         raise PandaError(f"{path} is not a whole safetensors file ({error}); it was cut or changed.") from error
-    return {name: _numbers(tensor, name, path) for name, tensor in found.items()}, metadata
 
 
 def _numbers(tensor: Tensor, name: str, path: Path) -> Tensor:

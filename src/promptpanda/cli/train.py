@@ -109,6 +109,7 @@ def rank_command(
     from promptpanda.tasks.protocol import partition
     from promptpanda.training.defaults import settled
     from promptpanda.transfers.estimators import TargetView, estimates, estimators
+    from promptpanda.transfers.overlap import TargetRows
     from promptpanda.transfers.ranking import rank
     from promptpanda.transfers.transfer import train
 
@@ -129,11 +130,14 @@ def rank_command(
                 seed=seeds[0],
                 progress=progress,
             ).signature
-        ranking = rank(loaded, backbone, bank, view, cosine=cosine, progress=progress)
+        rows = TargetRows.of([part], loaded.test())
+        ranking = rank(loaded, backbone, bank, view, cosine=cosine, rows=rows, progress=progress)
         without = estimates(None, view, cosine)
     if json:
-        rows = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in ranking]
-        output.print_json({"target": loaded.name, "ranking": rows, "no_transfer": without})
+        ranked = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in ranking]
+        left_out = [one.to_json() for one in ranking.left_out]
+        found = {"target": loaded.name, "ranking": ranked, "no_transfer": without, "left_out": left_out}
+        output.print_json(found)
         return
     names = [name for name in estimators() if any(name in entry.scores for entry in ranking)]
     lines = [

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from promptpanda.training.defaults import settled
 from promptpanda.transfers.estimators import IncomparableError, estimators
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import METHODS, check_methods
+from promptpanda.transfers.overlap import LeftOut, TargetRows
 from promptpanda.transfers.selection import AUTO, CONTESTANTS, Selection, SelectionOptions, choose
 from promptpanda.transfers.trial import Trial
 
@@ -133,6 +134,7 @@ def _execute(order: Order, scratch: Path) -> Result:
     began = time.perf_counter()
     part = partition(task, protocol=spec.protocol, train_examples=spec.budget, seed=spec.seed)
     prompts = {role: _read(files, scratch, backbone) for role, files in order.prompts.items()}
+    prompts, left_out = _unspoilt(prompts, spec, task, part)
     trial = _trial(spec, backbone, task, part, prompts)
     if spec.method is None:
         return _estimate(order, trial, prompts.get("own"), began)
@@ -155,11 +157,32 @@ def _execute(order: Order, scratch: Path) -> Result:
         status="finished",
         example_steps=example_steps,
         forward_examples=forward_examples,
-        selection=None if selection is None else selection.to_json(),
+        selection=None if selection is None else selection.to_json() | {"left_out": left_out},
         seconds=spent + time.perf_counter() - began,
         finished=now(),
     )
     return Result(row, None if test is None else answers_of(task, test), PromptFiles.of(folder) if fresh else None)
+
+
+def _unspoilt(
+    prompts: dict[str, TrainedPrompt], spec: RunSpec, task: Task, part: Partition
+) -> tuple[dict[str, TrainedPrompt], list[dict[str, str | int | None]]]:
+    """The prompts of a fusion or a selection without the sources that saw the target's rows, and which those are.
+
+    Raises:
+        PandaError: nothing is left to fuse.
+    """
+    if not spec.sources:
+        return prompts, []
+    rows = TargetRows.of([part], None if spec.protocol == "paper" else task.test())
+    spoilt = {}
+    for role, one in prompts.items():
+        if role.startswith("source") and one.seen is not None and rows.overlap(one.seen).rows:
+            spoilt[role] = LeftOut(one.card.id, rows.overlap(one.seen).rows).to_json()
+    left = {role: one for role, one in prompts.items() if role.replace("teacher", "source") not in spoilt}
+    if spec.method != AUTO and not any(role.startswith("source") for role in left):
+        raise PandaError(f"Every source of this fusion saw rows of '{task.name}', so that nothing is left to fuse.")
+    return left, list(spoilt.values())
 
 
 def _trial(
@@ -324,7 +347,7 @@ def _test_of(task: Task, part: Partition, spec: RunSpec) -> Split | None:
 
 
 def _with_card(trained: TrainedPrompt, card: Card) -> TrainedPrompt:
-    return TrainedPrompt(trained.prompt, trained.head, trained.signature, card, trained.path)
+    return replace(trained, card=card, backbone=None)
 
 
 def answers_of(task: Task, split: Split) -> Answers:

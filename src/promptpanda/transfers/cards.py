@@ -6,6 +6,7 @@ import datetime
 
 from promptpanda.bank.card import BackboneCard, Card, DistillationCard, EpochCard, SourceCard, environment
 from promptpanda.bank.peft_format import peft_form
+from promptpanda.bank.seen_texts import SeenTexts
 from promptpanda.bank.signature import Signature
 from promptpanda.files import digest
 from promptpanda.training.loop import Fitted
@@ -63,6 +64,15 @@ def card_of(
         environment=environment(context.backbone),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
+
+
+def seen_by(context: MethodContext, method: Method) -> SeenTexts:
+    """All texts that a method's outcome, and what it started from, was trained and validated on."""
+    texts = context.partition.train.texts + context.partition.validation.texts
+    if method.unlabeled:
+        texts += context.unlabeled or ()
+    sources = context.sources_of(method)
+    return SeenTexts.of(texts).joined(*(source.seen for source in sources if source.seen is not None))
 
 
 def _sources(context: MethodContext, method: Method) -> tuple[SourceCard, ...]:

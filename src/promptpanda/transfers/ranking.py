@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.protocol import partition
-from promptpanda.tasks.shared_text import share_text
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetView, estimates, preferred
+from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows, apart
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,18 @@ class Ranked:
     prompt: str
     task: str
     scores: dict[str, float]
+
+
+class Ranking(list[Ranked]):
+    """The prompts of a bank, best first.
+
+    Attributes:
+        left_out: those that saw the target's rows.
+    """
+
+    def __init__(self, ranked: Iterable[Ranked], left_out: tuple[LeftOut, ...] = ()) -> None:
+        super().__init__(ranked)
+        self.left_out = left_out
 
 
 def rank(
@@ -40,72 +52,67 @@ def rank(
     seed: int = 0,
     options: TrainingOptions | None = None,
     cosine: Cosine | None = None,
+    rows: TargetRows | None = None,
     progress: Progress | None = None,
-) -> list[Ranked]:
+) -> Ranking:
     """Score all prompts of the bank for a target, best first by the default estimator.
 
     Where that cannot compare all of them (the target's labels are all equal, say), PANDA's metric decides, then the
     registry's first that can.
-    Prompts trained on the target itself, of another backbone, or left by a training that diverged are left out.
+    Prompts trained on the target itself or on its texts, of another backbone, or left by a training that diverged are
+    left out. Test data is looked at for its texts alone.
 
     Args:
         task: the target.
         backbone: the frozen model.
         bank: the bank, or its folder.
         target: the target as estimators may see it, with the signature of a prompt trained on it where there is one.
-            None makes it of the labelled examples that the next three say; given, they are not used.
+            None makes it of the labelled examples that the next three say.
         train_examples: the whole budget of labelled examples; None takes all.
         seed: fixes which examples these are.
         options: of training, for max length and readout; what is left open is settled by the data.
         cosine: options of PANDA's metric.
+        rows: the target's rows, which no prompt may have seen. None: the examples of `train_examples` and `seed`, and
+            the test data.
         progress: told what is under way, and what is left out.
 
     Raises:
         PandaError: the bank holds no prompt that could serve.
     """
     progress, cosine, bank = progress or Silent(), cosine or Cosine(), as_bank(bank)
-    if target is None:
+    if target is None or rows is None:
         part = partition(task, train_examples=train_examples, seed=seed)
+        rows = rows or TargetRows.of([part], task.test())
+    if target is None:
         settings = settled(options or TrainingOptions(), task.kind, part.train, backbone)
         target = TargetView.of(backbone, task, part, settings, examples=max(EXAMPLES, cosine.examples))
-    sources = candidate_sources(task, backbone, bank, progress)
+    fitting = fitting_cards(task, backbone, bank, rows, progress)
+    if not fitting.cards:
+        which = " that did not see its texts" if fitting.left_out else ""
+        raise PandaError(
+            f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'{which}; "
+            "train one with `panda train TASK`."
+        )
+    sources = sound_sources(fitting.cards, backbone, bank, progress)
     progress.begin(f"rank for {task.name}", len(sources))
     sources = seen_sources(sources, target, progress)
     if not sources:
         raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]
     by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
-    return sorted(ranking, key=lambda entry: (-entry.scores[by], entry.prompt))
+    ranking.sort(key=lambda entry: (-entry.scores[by], entry.prompt))
+    return Ranking(ranking, fitting.left_out)
 
 
-def candidate_sources(task: Task, backbone: Backbone, bank: Bank, progress: Progress) -> Sequence[SourcePrompt]:
-    """The prompts of a bank that a target can start from.
+def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, progress: Progress) -> Fitting:
+    """The prompts that a target can start from, by their cards; damaged ones are told, and left out.
 
-    Raises:
-        PandaError: there is none.
-    """
-    fitting = fitting_cards(task, backbone, bank, progress)
-    if not fitting:
-        raise PandaError(
-            f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'; train "
-            "one with `panda train TASK`."
-        )
-    sources = sound_sources(fitting, backbone, bank, progress)
-    if not sources:
-        raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
-    return sources
-
-
-def fitting_cards(task: Task, backbone: Backbone, bank: Bank, progress: Progress) -> list[Card]:
-    """The cards of the prompts that a target can start from; damaged ones are told, and left out.
-
-    So are those whose training may have seen the target's rows: of a task that is known to share texts with it, or of
-    one that itself was started from the target. What they promise on the target's validation part is memory.
+    So are those whose training may have seen the target's rows. What they promise on the target's validation part is
+    memory.
     """
     cards, problems = bank.cards_in_force()
     for problem in problems:
         progress.note(problem)
-    by_id = {card.id: card for card in cards}
     fitting = [
         card
         for card in cards
@@ -114,30 +121,7 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, progress: Progress
         and card.backbone.fingerprint == backbone.fingerprint
         and card.diverged is None
     ]
-    kept = [card for card in fitting if not any(_alike(name, task.name) for name in _ancestry(card, by_id))]
-    if len(kept) < len(fitting):
-        seen = sorted({card.task.name for card in fitting} - {card.task.name for card in kept})
-        which = f" (of {', '.join(seen)})" if seen else ""
-        progress.note(
-            f"{len(fitting) - len(kept)} prompts{which} are left out: they, or what they started from, were trained on "
-            f"texts of {task.name}. Named as --source they are taken."
-        )
-    return kept
-
-
-def _alike(name: str, target: str) -> bool:
-    return name == target or share_text(name, target)
-
-
-def _ancestry(card: Card, by_id: dict[str, Card]) -> set[str]:
-    """The tasks that a prompt and all that it started from were trained on."""
-    found, ahead, seen = set(), [card], set()
-    while ahead:
-        one = ahead.pop()
-        seen.add(one.id)
-        found |= {one.task.name} | {source.task for source in one.sources}
-        ahead += [by_id[source.id] for source in one.sources if source.id in by_id and source.id not in seen]
-    return found
+    return apart(fitting, cards, bank, task.name, rows, progress)
 
 
 def seen_sources(sources: Sequence[SourcePrompt], target: TargetView, progress: Progress) -> list[SourcePrompt]:

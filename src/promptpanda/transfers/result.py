@@ -10,6 +10,7 @@ from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.task import Task
 from promptpanda.transfers.ablation import Ablated
+from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.selection import Selection
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class TransferResult:
         selection: what `auto` did, one entry a seed; else None.
         auto: what it would have chosen on each seed by itself.
         ablation: the controls around the default, by name, where they were asked for; no part of `cost`.
+        left_out: prompts that `best` and `auto` did not consider, since they saw the target's rows.
     """
 
     task: Task
@@ -89,6 +91,7 @@ class TransferResult:
     selection: tuple[Selection, ...] | None = None
     auto: MethodResult | None = None
     ablation: dict[str, Ablated] | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     def to_frame(self) -> pandas.DataFrame:
         """One row a method and seed: method, seed, score (missing without test data), validation, prompt (its id)."""
@@ -124,6 +127,7 @@ class TransferResult:
             "chosen": self.chosen,
             "constant": self.constant,
             "prompt": None if self.prompt.path is None else str(self.prompt.path),
+            "left_out": [one.to_json() for one in self.left_out],
         }
         if self.selection is not None and self.auto is not None:
             seeds = [selection.to_json() for selection in self.selection]

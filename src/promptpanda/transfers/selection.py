@@ -46,6 +46,7 @@ from promptpanda.transfers.estimators import (
 )
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING, check_methods
+from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
 from promptpanda.transfers.ranking import fitting_cards, seen_sources, sound_sources
 from promptpanda.transfers.trial import Trial
@@ -169,6 +170,7 @@ class Entrants:
 
     Attributes:
         cards: of the kind and length that were asked for, if they were.
+        left_out: those that saw the target's rows.
     """
 
     cards: tuple[Card, ...]
@@ -176,17 +178,24 @@ class Entrants:
     backbone: Backbone
     bank: Bank | None
     progress: Progress
+    left_out: tuple[LeftOut, ...] = ()
 
     @classmethod
     def of(
-        cls, task: Task, backbone: Backbone, bank: Bank | None, options: TrainingOptions, progress: Progress
+        cls,
+        task: Task,
+        backbone: Backbone,
+        bank: Bank | None,
+        options: TrainingOptions,
+        rows: TargetRows,
+        progress: Progress,
     ) -> Entrants:
         """Find them; that there is none is told, and no error."""
         explicit = options.model_fields_set
-        cards = () if bank is None else fitting_cards(task, backbone, bank, progress)
+        found = Fitting() if bank is None else fitting_cards(task, backbone, bank, rows, progress)
         fitting = tuple(
             card
-            for card in cards
+            for card in found.cards
             if ("prompt_kind" not in explicit or card.prompt_kind == options.prompt_kind)
             and ("prompt_length" not in explicit or card.prompt_length == options.prompt_length)
         )
@@ -196,7 +205,7 @@ class Entrants:
                 f"{where}, so there is nothing to transfer: only methods without a source compete (train a source with "
                 "`panda train TASK`)."
             )
-        return cls(fitting, task, backbone, bank, progress)
+        return cls(fitting, task, backbone, bank, progress, found.left_out)
 
     def of_seed(self, seed: int) -> list[Card]:
         """Of each series the prompt of this seed, else of the lowest."""

@@ -18,6 +18,7 @@ from promptpanda.tasks.unlabeled import read_inputs, without
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.overlap import TargetRows
 from promptpanda.transfers.request import TransferRequest
 from promptpanda.transfers.sources import with_prompt_of
 from promptpanda.transfers.trial import Trial
@@ -33,6 +34,7 @@ class Setting:
         unlabeled: texts without labels, without those that scores are taken on; None where none were given.
         options: settled ones, before the source is known.
         views: what estimators see of the target; of the first seed alone where no source is selected.
+        rows: of all seeds and the whole test data, which no source should have seen.
     """
 
     request: TransferRequest
@@ -44,6 +46,7 @@ class Setting:
     unlabeled: tuple[tuple[Input, ...], ...] | None
     options: TrainingOptions
     views: tuple[TargetView, ...]
+    rows: TargetRows
 
     @classmethod
     def of(cls, request: TransferRequest, backbone: Backbone, bank: Bank | None, progress: Progress) -> Setting:
@@ -71,7 +74,8 @@ class Setting:
             for part in (partitions if request.selects else partitions[:1])
         )
         capped_test = None if test is None else capped(test, request.test_examples)
-        return cls(request, backbone, bank, progress, partitions, capped_test, unlabeled, options, views)
+        rows = TargetRows.of(partitions, test)
+        return cls(request, backbone, bank, progress, partitions, capped_test, unlabeled, options, views, rows)
 
     def options_for(self, sources: Sequence[SourcePrompt]) -> TrainingOptions:
         """The settled options of a transfer from these sources, whose prompts' shape it takes."""

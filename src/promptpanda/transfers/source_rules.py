@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from promptpanda.bank.folder import SourcePrompt
+from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.training.defaults import told
 from promptpanda.transfers.contest import Contest
 from promptpanda.transfers.method import Method
+from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.selection import Entrants, Pruned, planned, raced, select, sound
 from promptpanda.transfers.setting import Setting
-from promptpanda.transfers.sources import find_sources, named
+from promptpanda.transfers.sources import BEST, best_source, find_sources, named
 from promptpanda.transfers.trial import Trial
 
 Sources = tuple[SourcePrompt, ...]
 
 
 class SourceRule(Protocol):
-    """Finds the sources of every seed, and holds the contest that goes with them."""
+    """Finds the sources of every seed, and holds the contest that goes with them.
+
+    Attributes:
+        left_out: the prompts that were no candidates, since they saw the target's rows; known after `find`.
+    """
+
+    left_out: tuple[LeftOut, ...]
 
     def find(self, setting: Setting) -> list[Sources]:
         """The sources of every seed, best first."""
@@ -32,6 +40,9 @@ class SourceRule(Protocol):
 
 class NoSource:
     """None of the methods starts from a source."""
+
+    def __init__(self) -> None:
+        self.left_out: tuple[LeftOut, ...] = ()
 
     def find(self, setting: Setting) -> list[Sources]:
         return [()] * len(setting.request.seeds)
@@ -47,34 +58,32 @@ class NamedSource(NoSource):
     """The source is a prompt, or what a name, a path or `best` means; names with commas are several."""
 
     def find(self, setting: Setting) -> list[Sources]:
-        request = setting.request
-        found = [
-            find_sources(
-                one,
-                tuple(request.seeds),
-                request.task,
-                setting.backbone,
-                setting.bank,
-                setting.views[0],
-                request.cosine,
-                setting.progress,
-            )
-            for one in named(request.source)
-        ]
-        return list(zip(*found, strict=True))
+        return list(zip(*(self._one(name, setting) for name in named(setting.request.source)), strict=True))
+
+    def _one(self, name: str | Path | SourcePrompt | TrainedPrompt, setting: Setting) -> list[SourcePrompt]:
+        request, seeds = setting.request, tuple(setting.request.seeds)
+        known = (seeds, request.task, setting.backbone, setting.bank)
+        if name != BEST:
+            return find_sources(name, *known, setting.rows, setting.progress)
+        found, self.left_out = best_source(*known, setting.views[0], setting.rows, request.cosine, setting.progress)
+        return found
 
 
 class SelectedSource:
     """`auto`: forward passes prune the bank, a race decides among the survivors (transfers/selection.py)."""
 
     def __init__(self) -> None:
+        self.left_out: tuple[LeftOut, ...] = ()
         self._pruned: list[Pruned] = []
         self._plan = 0.0
 
     def find(self, setting: Setting) -> list[Sources]:
         """The survivors of every seed; what the selection will take is told first."""
         request, options = setting.request, setting.request.selection_options
-        entrants = Entrants.of(request.task, setting.backbone, setting.bank, request.options, setting.progress)
+        entrants = Entrants.of(
+            request.task, setting.backbone, setting.bank, request.options, setting.rows, setting.progress
+        )
+        self.left_out = entrants.left_out
         tasks = [card.task.name for card in entrants.of_seed(request.seeds[0])]
         self._plan = planned(
             request.contestants if tasks else _without_source(request.contestants),

@@ -10,13 +10,36 @@ from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, is_prompt_folder, read_source
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
-from promptpanda.tasks.shared_text import share_text
 from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetView
+from promptpanda.transfers.overlap import LeftOut, TargetRows, warn
 from promptpanda.transfers.ranking import rank
 
 BEST = "best"
+
+
+def best_source(
+    seeds: tuple[int, ...],
+    task: Task,
+    backbone: Backbone,
+    bank: Bank | None,
+    target: TargetView,
+    rows: TargetRows,
+    cosine: Cosine,
+    progress: Progress,
+) -> tuple[list[SourcePrompt], tuple[LeftOut, ...]]:
+    """The top of the bank's ranking, of every seed that of its series, and what saw the target's rows.
+
+    Raises:
+        PandaError: there is no bank, or no prompt in it that could serve.
+    """
+    if bank is None:
+        raise PandaError(f"Source '{BEST}' is the top of a bank's ranking, and there is no bank.")
+    ranking = rank(task, backbone, bank, target, cosine=cosine, rows=rows, progress=progress)
+    card = Card.read(bank.folder_of(ranking[0].prompt))
+    found = _of_series(card, seeds, backbone, bank, tuple(entry.prompt for entry in ranking))
+    return found, ranking.left_out
 
 
 def find_sources(
@@ -25,21 +48,28 @@ def find_sources(
     task: Task,
     backbone: Backbone,
     bank: Bank | None,
-    target: TargetView,
-    cosine: Cosine,
+    rows: TargetRows,
     progress: Progress,
 ) -> list[SourcePrompt]:
-    """The source prompt of every seed.
+    """The source prompt of every seed, as it is named; that it has seen the target's rows is told.
 
     Args:
-        source: a prompt, an id or a path serve all seeds; a task's name and `best` mean a series of prompts, of which
-            seed s takes that of seed s, else that of the lowest seed.
+        source: a prompt, an id or a path serve all seeds; a task's name means a series of prompts, of which seed s
+            takes that of seed s, else that of the lowest seed.
         bank: where names are looked up; a path needs none.
-        target, cosine: what the estimators see when `best` ranks the bank.
 
     Raises:
         PandaError: no such prompt, or it does not fit the backbone.
     """
+    found = _named(source, seeds, backbone, bank)
+    for one in {prompt.checksum: prompt for prompt in found}.values():
+        warn(one, task.name, rows, progress)
+    return found
+
+
+def _named(
+    source: str | Path | SourcePrompt | TrainedPrompt, seeds: tuple[int, ...], backbone: Backbone, bank: Bank | None
+) -> list[SourcePrompt]:
     if isinstance(source, TrainedPrompt):
         source = SourcePrompt.of(source)
     if isinstance(source, SourcePrompt):
@@ -50,23 +80,19 @@ def find_sources(
         raise PandaError(
             f"Source '{source}' is no prompt folder, and without a bank there is nowhere to look up a name."
         )
-    if source == BEST:
-        path = bank.folder_of(rank(task, backbone, bank, target, cosine=cosine, progress=progress)[0].prompt)
-    else:
-        path = bank.resolve(source)
-        if source == path.name or path == Path(source):
-            return [read_source(path, backbone)] * len(seeds)
-    card = Card.read(path)
-    if card.task.name == task.name:
-        progress.note(
-            f"The source was trained on {task.name} itself: validation scores are too good if it has seen those rows."
-        )
-    elif share_text(card.task.name, task.name):
-        progress.note(f"{card.task.name} and {task.name} share texts: scores are too good if the source has seen them.")
-    prompts = {
-        name: read_source(bank.folder_of(name), backbone) for name in {bank.sibling(card, seed) for seed in seeds}
-    }
-    return [prompts[bank.sibling(card, seed)] for seed in seeds]
+    path = bank.resolve(source)
+    if source == path.name or path == Path(source):
+        return [read_source(path, backbone)] * len(seeds)
+    return _of_series(Card.read(path), seeds, backbone, bank)
+
+
+def _of_series(
+    card: Card, seeds: tuple[int, ...], backbone: Backbone, bank: Bank, among: tuple[str, ...] | None = None
+) -> list[SourcePrompt]:
+    """For every seed the prompt of a card's series; of those `among` which are allowed, None: of all."""
+    names = [bank.sibling(card, seed, among) for seed in seeds]
+    prompts = {name: read_source(bank.folder_of(name), backbone) for name in set(names)}
+    return [prompts[name] for name in names]
 
 
 def named(source: str | Path | SourcePrompt | TrainedPrompt) -> list[str | Path | SourcePrompt | TrainedPrompt]:

@@ -23,6 +23,7 @@ from promptpanda.transfers.contest import Contest, Refit
 from promptpanda.transfers.estimators import Cosine, estimates
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PANDA, PROMPT_TUNING
+from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.rates import best_rate
 from promptpanda.transfers.request import TransferRequest
 from promptpanda.transfers.result import TransferResult
@@ -160,7 +161,7 @@ def run_transfer(
     _check(setting, trials, methods)
     contest = rule.contest(setting, trials, methods)
     refit = Refit.of(contest, setting.test) if contest.selections and request.selection_options.refit else None
-    return _result(setting, contest, refit, searched)
+    return _result(setting, contest, refit, searched, rule.left_out)
 
 
 def _trials(setting: Setting, sources: Sequence[Sources]) -> tuple[list[Trial], int]:
@@ -183,7 +184,9 @@ def _check(setting: Setting, trials: Sequence[Trial], methods: Sequence[Method])
             trial.check(method)
 
 
-def _result(setting: Setting, contest: Contest, refit: Refit | None, searched: int) -> TransferResult:
+def _result(
+    setting: Setting, contest: Contest, refit: Refit | None, searched: int, left_out: tuple[LeftOut, ...]
+) -> TransferResult:
     request, trials, test = setting.request, contest.trials, setting.test
     part = setting.partitions[0]
     return TransferResult(
@@ -203,6 +206,7 @@ def _result(setting: Setting, contest: Contest, refit: Refit | None, searched: i
         contest.selections if refit is None else refit.selections,
         contest.chosen_by_seed if refit is None else refit.automatic,
         ablate(trials, test) if request.ablation else None,
+        left_out,
     )
 
 

@@ -30,7 +30,7 @@ from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.cards import card_of
+from promptpanda.transfers.cards import card_of, seen_by
 from promptpanda.transfers.estimators import (
     PANDA_METRIC,
     Cosine,
@@ -396,7 +396,8 @@ class Trial:
         if fitted.prompt is not None:
             signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
         card = card_of(self, method, fitted, signature, id=prompt_id, run=run, series=series)
-        trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone)
+        seen = None if fitted.prompt is None else seen_by(self, method)
+        trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone, seen=seen)
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
 
 

@@ -1,0 +1,164 @@
+"""Which prompts have seen a target's rows: by the record of their texts, and by the names of their tasks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import Card
+from promptpanda.bank.folder import SourcePrompt, read_seen
+from promptpanda.bank.seen_texts import KnownRows, OtherVersionError, SeenTexts
+from promptpanda.errors import PandaError
+from promptpanda.progress import Progress
+from promptpanda.tasks.inputs import Input, Split
+from promptpanda.tasks.protocol import Partition
+from promptpanda.tasks.shared_text import share_text
+
+_TOLD = 5  # prompts that a note names
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A prompt that is no source for a target.
+
+    Attributes:
+        rows: how many of the target's labelled and test rows it saw; None where nothing is recorded, so that the names
+            of its tasks decided.
+    """
+
+    prompt: str
+    rows: int | None
+
+    def to_json(self) -> dict[str, str | int | None]:
+        return {"prompt": self.prompt, "rows": self.rows}
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How many of a target's rows a prompt saw, of how many."""
+
+    labelled: int
+    test: int
+    n_labelled: int
+    n_test: int
+
+    @property
+    def rows(self) -> int:
+        return self.labelled + self.test
+
+    def __str__(self) -> str:
+        """To follow "saw"."""
+        parts = [f"{self.labelled} of the target's {self.n_labelled} rows"] if self.labelled else []
+        whose = "its" if parts else "the target's"
+        parts += [f"{self.test} of {whose} {self.n_test} test rows"] if self.test else []
+        return " and ".join(parts) or f"none of the target's {self.n_labelled + self.n_test} rows"
+
+
+@dataclass(frozen=True)
+class TargetRows:
+    """The rows of a target that no source may have seen: the labelled ones of the budget, and those of the test."""
+
+    labelled: KnownRows
+    test: KnownRows
+
+    @classmethod
+    def of(cls, partitions: Sequence[Partition], test: Split | None) -> TargetRows:
+        """Of all seeds together; a row that several seeds draw counts once."""
+        drawn: Counter[Input] = Counter()
+        for part in partitions:
+            drawn |= Counter(part.train.texts + part.validation.texts)
+        reported = () if test is None or any(part.validation is test for part in partitions) else test.texts
+        return cls(KnownRows.of(drawn.elements()), KnownRows.of(reported))
+
+    def overlap(self, record: SeenTexts) -> Overlap:
+        """How many of them a record holds."""
+        return Overlap(self.labelled.seen_by(record), self.test.seen_by(record), self.labelled.count, self.test.count)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Prompts that a target can start from, and those that only its texts forbid."""
+
+    cards: tuple[Card, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+
+
+def apart(
+    cards: Sequence[Card], known: Sequence[Card], bank: Bank, target: str, rows: TargetRows, progress: Progress
+) -> Fitting:
+    """The prompts that have not seen the target's rows; the others are told, with how many rows they saw.
+
+    The names of the tasks that a prompt and its ancestors were trained on decide beside the record: the pairs of
+    `tasks/shared_text.yaml` also share parts of texts, which no hash of whole ones finds. They decide alone where there
+    is no record that can be compared. A prompt whose record is damaged is left out, as one with any other damaged file
+    is.
+
+    Args:
+        known: all cards of the bank, among which ancestors are looked up.
+    """
+    by_id = {card.id: card for card in known}
+    kept, left_out, said = [], [], []
+    for card in cards:
+        try:
+            overlap = _overlap(card, bank, rows, progress)
+        except PandaError as error:
+            progress.note(str(error))
+            continue
+        alike = sorted(name for name in _ancestry(card, by_id) if name == target or share_text(name, target))
+        if overlap is not None and overlap.rows:
+            said.append(f"{card.id} saw {overlap}")
+        elif alike:
+            said.append(f"{card.id} by the name of {' and '.join(alike)}")
+        else:
+            kept.append(card)
+            continue
+        left_out.append(LeftOut(card.id, None if overlap is None else overlap.rows))
+    if said:
+        _tell(said, target, progress)
+    return Fitting(tuple(kept), tuple(left_out))
+
+
+def warn(source: SourcePrompt, target: str, rows: TargetRows, progress: Progress) -> None:
+    """Say what a source that the user named has seen of the target; it is taken all the same."""
+    overlap = None if source.seen is None else rows.overlap(source.seen)
+    if overlap is not None and overlap.rows:
+        progress.note(f"{source.id}, or what it started from, saw {overlap}: scores are too good where it has.")
+    if source.task == target:
+        progress.note(
+            f"The source was trained on {target} itself: validation scores are too good if it has seen those rows."
+        )
+    elif share_text(source.task, target):
+        progress.note(f"{source.task} and {target} share texts: scores are too good if the source has seen them.")
+
+
+def _overlap(card: Card, bank: Bank, rows: TargetRows, progress: Progress) -> Overlap | None:
+    """None where nothing is recorded that could be compared."""
+    try:
+        record = read_seen(bank.folder_of(card.id), card)
+    except OtherVersionError as error:
+        progress.note(str(error))
+        return None
+    return None if record is None else rows.overlap(record)
+
+
+def _tell(said: Sequence[str], target: str, progress: Progress) -> None:
+    many = len(said) > 1
+    more = f", and {len(said) - _TOLD} more" if len(said) > _TOLD else ""
+    progress.note(
+        f"{len(said)} prompt{'s are' if many else ' is'} left out: {'they' if many else 'it'}, or what "
+        f"{'they' if many else 'it'} started from, {'were' if many else 'was'} trained on texts of {target} "
+        f"({'; '.join(said[:_TOLD])}{more}). Named as --source {'they are' if many else 'it is'} taken."
+    )
+
+
+def _ancestry(card: Card, by_id: dict[str, Card]) -> set[str]:
+    """The tasks that a prompt and all that it started from were trained on."""
+    found, ahead, seen = set(), [card], set()
+    while ahead:
+        one = ahead.pop()
+        seen.add(one.id)
+        found |= {one.task.name} | {source.task for source in one.sources}
+        ahead += [by_id[source.id] for source in one.sources if source.id in by_id and source.id not in seen]
+    return found
