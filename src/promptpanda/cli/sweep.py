@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep_command(
-    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Recipe of the sweep (docs/sweeps.md).")],
+    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Recipe of the sweep (docs/studies.md).")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; by default runs/NAME.", rich_help_panel=OUTPUT)
     ] = None,
