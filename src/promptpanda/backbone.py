@@ -27,10 +27,11 @@ from transformers.utils import cached_file
 from promptpanda.errors import PandaError
 from promptpanda.models import EMBEDDED, locate, refusal
 from promptpanda.names import Readout
+from promptpanda.probing import Probed, probe
 from promptpanda.prompts import attention
-from promptpanda.prompts.attention import LayerIndex, PromptCall, RecordingCall, cut_last_layer
+from promptpanda.prompts.attention import PromptCall, cut_last_layer
 from promptpanda.prompts.packing import Packing
-from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
+from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.quiet import quiet_loggers
 
 # Refused before anything is downloaded; every other family is probed with a real forward pass.
@@ -68,6 +69,7 @@ class Backbone:
         revision: the hub commit, or None.
         fingerprint: hex SHA-256 over the names, shapes and bytes of all weights that the checkpoint brought.
         shape: what prompts must look like.
+        neurons: the layer of every feed-forward activation module; None where some layer's neurons cannot be seen.
         hidden_size: width of the output.
         positions: how many positions inputs and prompt may take together, or None if there is no limit.
         auto_readout: what `--readout auto` means for this backbone.
@@ -93,7 +95,7 @@ class Backbone:
         table = _position_table(model)
         self._first_position = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
         self.positions = position_limit(model)
-        self.shape, self._layers = self._probe()
+        self.shape, self._layers, self.neurons = self._probe()
         self._packs = self.family in _SEE_ALL and not self.causal and "position_ids" in self._arguments
         self._cuts_last_layer = self._packs and cut_last_layer(model, self._layers)
         self.hidden_size = int(self.config.hidden_size)
@@ -160,7 +162,7 @@ class Backbone:
         """The same model again, with weights of its own that can be trained (model tuning)."""
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model).requires_grad_(True)
-        other.shape, other._layers = other._probe()
+        other.shape, other._layers, other.neurons = other._probe()
         return other
 
     @property
@@ -330,20 +332,8 @@ class Backbone:
         """Whether tokens see only what stands before them (decoders)."""
         return any(getattr(module, "is_causal", False) for module in self.model.modules())
 
-    def _probe(self) -> tuple[PromptShape, LayerIndex]:
-        record = RecordingCall()
-        ids = torch.full((1, 2), 1 if getattr(self.config, "pad_token_id", None) == 0 else 0, device=self.device)
-        try:
-            with torch.no_grad():
-                output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), prompt=record)
-            probed = attention.probed_shape(record, int(self.model.get_input_embeddings().embedding_dim))
-            fits = probed is not None and output.last_hidden_state.shape[-1] == self.config.hidden_size
-        except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            # What a family does instead of taking the prompt differs; that it cannot take it is all that matters.
-            raise refusal(self.config) from error
-        if probed is None or not fits:
-            raise refusal(self.config)
-        return probed
+    def _probe(self) -> Probed:
+        return probe(self.model, lambda ids, mask: self._inputs(TextBatch(ids, mask), None))
 
 
 def _virtual(prompts: PromptStack | None) -> int:

@@ -98,6 +98,8 @@ def rank(
     sources = seen_sources(sources, target, progress)
     if not sources:
         raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
+    if backbone.neurons is None:
+        progress.note(f"{backbone.name} does not show the neurons of every layer, so that `on` is left out.")
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]
     by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
     ranking.sort(key=lambda entry: (-entry.scores[by], entry.prompt))

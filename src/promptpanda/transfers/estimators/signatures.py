@@ -62,7 +62,13 @@ class ActivatedNeurons(Estimator):
 
     def score(self, source: SourcePrompt | None, target: TargetView) -> float:
         known, ours = _signature(source)
-        return _similarity(ours.activated_neurons, target.seen(self.prompt, known).activated_neurons)
+        theirs = target.seen(self.prompt, known)
+        if ours.activated_neurons is None or theirs.activated_neurons is None:
+            raise IncomparableError(
+                f"The model does not show the neurons of every layer, so that they cannot compare {known.id} with the "
+                "target; take another estimator, such as cosine."
+            )
+        return _similarity(ours.activated_neurons, theirs.activated_neurons)
 
 
 @dataclass(frozen=True)
