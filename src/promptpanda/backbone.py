@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import json
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import cached_file
 
 from promptpanda.errors import PandaError
+from promptpanda.fingerprint import fingerprint, weights_fingerprint
 from promptpanda.models import EMBEDDED, locate, refusal
 from promptpanda.names import Readout
 from promptpanda.probing import Probed, probe
@@ -67,7 +67,8 @@ class Backbone:
     Attributes:
         name: what it was loaded by: a hub id, a folder, or the name of the embedded package.
         revision: the hub commit, or None.
-        fingerprint: hex SHA-256 over the names, shapes and bytes of all weights that the checkpoint brought.
+        fingerprint: hex SHA-256 over all that decides what it computes of a text: weights, config and tokenizer.
+        weights_fingerprint: hex SHA-256 over the names, shapes and bytes of the weights that the checkpoint brought.
         shape: what prompts must look like.
         neurons: the layer of every feed-forward activation module; None where some layer's neurons cannot be seen.
         hidden_size: width of the output.
@@ -101,7 +102,8 @@ class Backbone:
         self.hidden_size = int(self.config.hidden_size)
         self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
         self.auto_readout = self._auto_readout(sentence_pooling)
-        self.fingerprint = _fingerprint(model, missing)
+        self.weights_fingerprint = weights_fingerprint(model, missing)
+        self.fingerprint = fingerprint(self.weights_fingerprint, model.config, tokenizer)
         self._checkpointing = False
 
     @classmethod
@@ -382,16 +384,6 @@ def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
         if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in ("position_embeddings", "wpe"):
             return module
     return None
-
-
-def _fingerprint(model: PreTrainedModel, missing: frozenset[str]) -> str:
-    """Weights that the checkpoint lacks (a pooler, say) are random at each load, so they do not count."""
-    total = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        if key not in missing:
-            total.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return total.hexdigest()
 
 
 def default_device() -> torch.device:

@@ -10,6 +10,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank, as_bank
 from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, read_source
+from promptpanda.bank.ownership import weights_alone_match
 from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
@@ -115,6 +116,7 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
     cards, problems = bank.cards_in_force()
     for problem in problems:
         progress.note(problem)
+    _tell_old(cards, backbone, progress)
     fitting = [
         card
         for card in cards
@@ -124,6 +126,17 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
         and card.diverged is None
     ]
     return apart(fitting, cards, bank, task.name, rows, progress)
+
+
+def _tell_old(cards: Sequence[Card], backbone: Backbone, progress: Progress) -> None:
+    """Name the prompts that would be the backbone's if their cards told of more than weights."""
+    old = [card.id for card in cards if weights_alone_match(card, backbone)]
+    if old:
+        progress.note(
+            f"Left out, since their cards do not tell config and tokenizer: {', '.join(old[:3])}"
+            f"{f' and {len(old) - 3} more' if len(old) > 3 else ''}; if they were trained on {backbone.name}, accept "
+            f"each with `panda bank adopt ID --model {backbone.name}`."
+        )
 
 
 def seen_sources(sources: Sequence[SourcePrompt], target: TargetView, progress: Progress) -> list[SourcePrompt]:
