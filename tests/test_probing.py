@@ -34,7 +34,7 @@ from promptpanda.prompts.attention import RecordingCall
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
-from promptpanda.transfers.estimators import ESTIMATORS, IncomparableError, TargetView
+from promptpanda.transfers.estimators import ESTIMATORS, IncomparableError, TargetFeatures
 from promptpanda.transfers.ranking import rank
 
 DECODER = SIZES | SPECIAL | {"pad_token_id": 0, "num_key_value_heads": 2}
@@ -131,7 +131,7 @@ def test_a_family_that_does_not_show_its_neurons_is_trained_saved_and_ranked(fam
     torch.testing.assert_close(source.signature.embeddings, trained.signature.embeddings)
 
     target, notes = task_of(sentiment_rows(24), tmp_path / "data", "mood", **CLASSES), Notes()
-    view = TargetView.of(backbone, target, partition(target), OPTIONS)
+    view = TargetFeatures.of(backbone, target, partition(target), OPTIONS)
     (ranked,) = rank(target, backbone, bank, view, progress=notes)
     assert "on" not in ranked.scores
     assert {"cosine", "logme", "same_format"} <= set(ranked.scores)

@@ -46,7 +46,7 @@ class Signature:
     @classmethod
     def of(cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = EXAMPLES) -> Signature:
         """Run the first `examples` rows of text under the prompt: forward only, no labels."""
-        return look(backbone, [prompt], encoded.first(examples), examples=examples)[0].signature
+        return observe(backbone, [prompt], encoded.first(examples), examples=examples)[0].signature
 
     def task_embedding(self, layer: int, pooling: str) -> Tensor:
         """The texts' place in the model's space. *Shape:* (hidden,). Raises PandaError if there is no such layer."""
@@ -76,7 +76,7 @@ class Signature:
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """What one forward pass of texts under a prompt shows.
 
     Attributes:
@@ -89,14 +89,14 @@ class Sight:
     features: list[np.ndarray]
 
 
-def look(
+def observe(
     backbone: Backbone,
     prompts: Sequence[Prompt],
     encoded: Encoded,
     *,
     examples: int = EXAMPLES,
     readout: HeadReadout | None = None,
-) -> list[Sight]:
+) -> list[Observation]:
     """Run every row once under each of several prompts of one shape, in mixed batches.
 
     Args:
@@ -122,7 +122,7 @@ def look(
 
     with traces.of_activations():
         found = forward(backbone, prompts, encoded.times(len(prompts)), read, owners)
-    sights = []
+    observations = []
     for number, prompt in enumerate(prompts):
         signature = Signature(
             traces.embeddings[number].cpu() / count,
@@ -130,8 +130,10 @@ def look(
             prompt.tensor.mean(dim=-2).flatten(),
             count,
         )
-        sights.append(Sight(signature, [] if readout is None else found[number * rows : (number + 1) * rows]))
-    return sights
+        observations.append(
+            Observation(signature, [] if readout is None else found[number * rows : (number + 1) * rows])
+        )
+    return observations
 
 
 class _Traces:

@@ -18,7 +18,7 @@ from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import Cosine, TargetView, estimates, preferred
+from promptpanda.transfers.estimators import Cosine, TargetFeatures, estimates, preferred
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows, apart
 
 
@@ -47,7 +47,7 @@ def rank(
     task: Task,
     backbone: Backbone,
     bank: Bank | Path | str,
-    target: TargetView | None = None,
+    target: TargetFeatures | None = None,
     *,
     train_examples: int | None = None,
     seed: int = 0,
@@ -86,7 +86,7 @@ def rank(
         rows = rows or TargetRows.of([part], task.test())
     if target is None:
         settings = settled(options or TrainingOptions(), task.kind, part.train, backbone)
-        target = TargetView.of(backbone, task, part, settings, examples=max(EXAMPLES, cosine.examples))
+        target = TargetFeatures.of(backbone, task, part, settings, examples=max(EXAMPLES, cosine.examples))
     fitting = fitting_cards(task, backbone, bank, rows, progress)
     if not fitting.cards:
         which = " that did not see its texts" if fitting.left_out else ""
@@ -139,9 +139,9 @@ def _tell_old(cards: Sequence[Card], backbone: Backbone, progress: Progress) -> 
         )
 
 
-def seen_sources(sources: Sequence[SourcePrompt], target: TargetView, progress: Progress) -> list[SourcePrompt]:
+def seen_sources(sources: Sequence[SourcePrompt], target: TargetFeatures, progress: Progress) -> list[SourcePrompt]:
     """Run the target under every prompt; those under which the model overflows are told, and left out."""
-    target.look(sources, progress=progress)
+    target.observe(sources, progress=progress)
     kept = []
     for source in sources:
         if target.shows_finite(source):

@@ -40,7 +40,7 @@ from promptpanda.transfers.estimators import (
     DEFAULT_ESTIMATOR,
     Cosine,
     IncomparableError,
-    TargetView,
+    TargetFeatures,
     estimators,
     preferred,
 )
@@ -214,7 +214,7 @@ class Entrants:
             series.setdefault(card.series, []).append(card)
         return [min(alike, key=lambda card: (card.seed != seed, card.seed)) for alike in series.values()]
 
-    def pruned(self, views: Sequence[TargetView], seeds: Sequence[int], cosine: Cosine, count: int) -> list[Pruned]:
+    def pruned(self, views: Sequence[TargetFeatures], seeds: Sequence[int], cosine: Cosine, count: int) -> list[Pruned]:
         """What forward passes leave of them for each seed; all prompts of the shape of the first seed's best."""
         found: list[Pruned] = []
         for view, seed in zip(views, seeds, strict=True):
@@ -227,7 +227,9 @@ class Entrants:
         return found
 
 
-def prune(sources: Sequence[SourcePrompt], view: TargetView, cosine: Cosine, count: int, progress: Progress) -> Pruned:
+def prune(
+    sources: Sequence[SourcePrompt], view: TargetFeatures, cosine: Cosine, count: int, progress: Progress
+) -> Pruned:
     """Score prompts by the first estimator that can compare all of them, and keep the best of each of the best tasks.
 
     All survivors have prompts of one kind and length, those of the best: the methods of a transfer share them.
@@ -274,7 +276,7 @@ def _shape(source: SourcePrompt) -> tuple[str, int]:
 def planned(
     methods: Sequence[Method],
     options: TrainingOptions,
-    view: TargetView,
+    view: TargetFeatures,
     part: Partition,
     selection: SelectionOptions,
     sources: Sequence[str],
@@ -325,8 +327,8 @@ def raced(trial: Trial, pruned: Pruned, selection: SelectionOptions) -> tuple[Tr
     result = race(trial, leads, finalists=selection.finalists)
     known = {PROMPT_TUNING.name: trial.outcome(PROMPT_TUNING)}
     if result.finalists:
-        known[POT.name] = trial.alone(result.finalists[0]).outcome(POT)
-    return trial.among(result.finalists, known), result
+        known[POT.name] = trial.with_source(result.finalists[0]).outcome(POT)
+    return trial.with_sources(result.finalists, known), result
 
 
 def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions) -> Selection:
@@ -338,7 +340,7 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     tasks = [source.task for source in trial.sources]
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
-    after, result = raced(trial.among(pruned.survivors, {}), pruned, selection)
+    after, result = raced(trial.with_sources(pruned.survivors, {}), pruned, selection)
     return select(after, pruned, result, sound([after], methods), plan)
 
 
@@ -394,7 +396,7 @@ def select(
     )
     runs = frozenset() if result is None else result.runs
     work = pruned.work + (0.0 if result is None else result.work)
-    trained = [*trial.trained(methods), *(one for one in trial.known.values() if one.card.diverged is not None)]
+    trained = [*trial.trained(methods), *(one for one in trial.cached.values() if one.card.diverged is not None)]
     work += sum(one.card.work for one in trained if one.card.run not in runs)
     work += passes * len(data) / 3
     return Selection(
@@ -413,6 +415,6 @@ def refit_trial(trial: Trial) -> Trial:
     """The trial whose training part is training and validation part together; it keeps the thresholds of the first."""
     part = trial.partition
     whole = Partition(part.train.joined(part.validation), part.validation, part.protocol)
-    again = replace(trial, partition=whole, known={}, earlier=trial)
+    again = replace(trial, partition=whole, cached={}, earlier=trial)
     again.target = trial.target  # it has the validation part's labels already, and must not have them twice
     return again

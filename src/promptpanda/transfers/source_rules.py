@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
-from promptpanda.training.defaults import told
+from promptpanda.training.defaults import summary
 from promptpanda.transfers.contest import Contest
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.overlap import LeftOut
@@ -95,7 +95,7 @@ class SelectedSource:
             0 if setting.unlabeled is None else len(setting.unlabeled[0]),
         )
         setting.progress.note(
-            f"--source auto will take about {self._plan:.1f} trainings a seed; one is {told(setting.options)}."
+            f"--source auto will take about {self._plan:.1f} trainings a seed; one is {summary(setting.options)}."
         )
         self._pruned = entrants.pruned(setting.views, request.seeds, request.cosine, options.survivors)
         return [one.survivors for one in self._pruned]
