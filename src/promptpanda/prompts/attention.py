@@ -3,7 +3,12 @@
 The function prepends each row's prefix keys and values, widens the mask, and calls the stock sdpa function; a packed
 batch it lays out row by row for the time of the call. What it needs travels as an ordinary keyword argument of the
 model's forward, so modules hold no state. Input positions are shifted by the prompt length elsewhere
-(`Backbone.hidden`); with that the result equals PEFT's prefix tuning.
+(`Backbone.hidden`); with that the result equals PEFT's prefix tuning, up to the length of a sliding window.
+
+Where layers see a window of their neighbours alone (Mistral, Gemma 3, ModernBERT), the prefix stands outside of all
+windows: every token sees it whole, in every layer, however long the text. PEFT keeps it in a cache of past tokens, so
+that there it slides out of sight of tokens further back than the window; a readout at the end of a long text would then
+not be steered by those layers' prompts. Shallow prompts are tokens of the text, here as there: windows slide past them.
 Reference: https://huggingface.co/docs/transformers/attention_interface
 """
 
