@@ -11,7 +11,8 @@ from promptpanda.training.defaults import summary
 from promptpanda.transfers.contest import Contest
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.overlap import LeftOut
-from promptpanda.transfers.selection import Entrants, Pruned, planned, raced, select, sound
+from promptpanda.transfers.pruning import Entrants, Pruned
+from promptpanda.transfers.selection import planned, raced, select, sound
 from promptpanda.transfers.setting import Setting
 from promptpanda.transfers.sources import BEST, best_source, find_sources, named
 from promptpanda.transfers.trial import Trial

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
@@ -16,7 +15,6 @@ from promptpanda.bank.card import TestCard
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.bank.signature import EXAMPLES, Signature
 from promptpanda.errors import PandaError
-from promptpanda.files import digest
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.encoding import encode, token_lengths
@@ -40,8 +38,8 @@ from promptpanda.transfers.estimators import (
     estimators,
 )
 from promptpanda.transfers.fusion import fused_prompt, fusion_weights
-from promptpanda.transfers.method import Method, options_used
-from promptpanda.version import __version__
+from promptpanda.transfers.identity import identities
+from promptpanda.transfers.method import Method
 
 
 @dataclass
@@ -333,43 +331,7 @@ class Trial:
 
     def identity(self, method: Method) -> tuple[str, str]:
         """Hashes of everything that determines a method's outcome: with and without what the seed decides."""
-        sources = self.sources_of(method)
-        several = method.sources == "several"
-        series: dict[str, object] = {
-            "version": __version__,
-            "method": method.name,
-            "task": self.task.spec.model_dump(mode="json", exclude={"title", "templates", "hub", "package", "files"}),
-            "labels": self.task.labels,
-            "backbone": self.backbone.fingerprint,
-            "readout": self.objective.readout(self.backbone, self.options.readout),
-            "options": options_used(self.options, method),
-            "protocol": self.partition.protocol,
-            "budget": len(self.partition.train) + len(self.partition.validation),
-            "distillation": self._distillation_identity(method) if method.teacher is not None else None,
-            "source": sorted(one.series for one in sources) if several else sources[0].series if sources else None,
-            "threads": torch.get_num_threads(),
-        }
-        if method.version:
-            series["method_version"] = method.version
-        run = series | {
-            "seed": self.seed,
-            "train": self.partition.train.fingerprint,
-            "validation": self.partition.validation.fingerprint,
-            "source": sources[0].checksum if sources else None,
-        }
-        threshold = self._kept_threshold(method)
-        if threshold is not None:
-            run["threshold"] = threshold
-        if several:
-            run["source"] = [[one.checksum for one in sources], self.weights(method).tolist()]
-        if method.unlabeled:
-            series["unlabeled"] = len(self.unlabeled or ())
-            run["unlabeled"] = digest(self.unlabeled or ())
-        return digest(run), digest(series)
-
-    def _distillation_identity(self, method: Method) -> dict[str, object]:
-        used = self.distillation.used(unlabeled=method.unlabeled)
-        return used | {"cosine": asdict(self.cosine)} if self.distillation.coefficient == "adaptive" else used
+        return identities(self, method, cosine=self.cosine, threshold=self._kept_threshold(method))
 
     def _train(self, method: Method, prompt_id: str, run: str, series: str) -> TrainedPrompt:
         if self.bank is not None:
