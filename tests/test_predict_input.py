@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from promptpanda import Bank, PandaError, TrainingOptions, own_task, predict, train
 from promptpanda.cli.stdin import decoded, rows_of_text
 from promptpanda.tasks.catalog import catalog_spec
+from promptpanda.tasks.reading import read_rows
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.distillation import DistillationOptions
 from promptpanda.transfers import predict as module
@@ -156,3 +157,11 @@ def test_what_does_not_suit_a_kind_is_told_apart_from_what_is_no_setting():
     assert overflowing.suits(SPEC.kind)
     with pytest.raises(PandaError, match="--temperature"):
         overflowing.check(SPEC.kind)
+
+
+def test_lines_of_a_file_keep_their_numbers(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": "x"}\n\n{"a": "y"}\n\n')
+    assert len(read_rows(path)) == 2, "to train on, blank lines do not matter"
+    with pytest.raises(PandaError, match="Line 2 of .*rows.jsonl is empty"):
+        read_rows(path, every_line=True)

@@ -49,18 +49,18 @@ def decoded(data: bytes) -> str:
 
 def rows_of_text(text: str, spec: TaskSpec) -> list[Row]:
     """Rows of a text that was decoded. Raises PandaError where a line cannot be a row."""
-    lines = text.rstrip("\r\n \t").split("\n")
-    empty = [number for number, line in enumerate(lines, 1) if not line.strip()]
     start = text.lstrip()
     if start.startswith("[") and (rows := _listed(start)) is not None:
         return rows
+    if start.startswith("{"):
+        return json_lines(text, _NAME, every_line=True)
+    lines = text.rstrip("\r\n \t").split("\n")
+    empty = [number for number, line in enumerate(lines, 1) if not line.strip()]
     if text.strip() and empty:
         more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
         raise PandaError(
             f"Line {empty[0]}{more} of {_NAME} is empty, and every line gets an answer of its own; remove empty lines."
         )
-    if start.startswith("{"):
-        return json_lines(text, _NAME)
     return rows_of_lines(text, spec, _NAME)
 
 

@@ -86,7 +86,7 @@ def predict_command(
 
         rows, origin = rows_of_stdin(spec), "standard input"
     else:
-        rows, origin = read_rows(file, spec.columns, spec.fields), str(file)
+        rows, origin = read_rows(file, spec.columns, spec.fields, every_line=True), str(file)
     inputs = read_inputs(spec, rows, origin)
     from promptpanda.transfers.predict import predictions
 

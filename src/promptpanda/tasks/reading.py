@@ -19,17 +19,24 @@ COLUMN_SUFFIXES = (".conll", ".conll.gz", ".txt", ".txt.gz")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".csv", ".parquet", *COLUMN_SUFFIXES)
 
 
-def read_rows(path: Path, columns: ColumnData | None = None, fields: Sequence[str] | None = None) -> list[Row]:
+def read_rows(
+    path: Path,
+    columns: ColumnData | None = None,
+    fields: Sequence[str] | None = None,
+    *,
+    every_line: bool = False,
+) -> list[Row]:
     """All rows of a file, in order. Raises PandaError with the line where one is broken.
 
     Args:
         columns: the layout of column files (.conll, .txt); of the others none is needed.
         fields: those that are needed: others of a Parquet file are not read. None reads all.
+        every_line: of JSON lines, refuse blank ones instead of skipping them: rows then keep the numbers of lines.
     """
     check_file(path)
     name = path.name.lower()
     if name.endswith((".jsonl", ".jsonl.gz")):
-        rows = json_lines(read_text(path), path)
+        rows = json_lines(read_text(path), path, every_line=every_line)
     elif name.endswith(".csv"):
         rows = _csv(read_text(path), path)
     elif name.endswith(".parquet"):
@@ -79,12 +86,22 @@ def column(rows: list[Row], name: str, origin: str) -> list[Any]:
     return [row[name] for row in rows]
 
 
-def json_lines(text: str, path: Path | str) -> list[Row]:
-    """One object a line; blank lines are skipped. Raises PandaError with the line where one is broken."""
+def json_lines(text: str, path: Path | str, *, every_line: bool = False) -> list[Row]:
+    """One object a line; blank lines are skipped, but with `every_line` only those at the end.
+
+    Raises:
+        PandaError: with the line, where one is broken, or blank and not to be skipped.
+    """
     rows = []
+    if every_line:
+        text = text.rstrip("\r\n \t")
     # Only "\n" ends a line: some texts hold other separators, on which splitlines() would cut.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
+            if every_line:
+                raise PandaError(
+                    f"Line {number} of {path} is empty, and every line gets an answer of its own; remove empty lines."
+                )
             continue
         row = read_json(line, f"Line {number} of {path}", nan=True)
         if not isinstance(row, dict):
