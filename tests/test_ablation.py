@@ -76,7 +76,7 @@ def test_a_student_from_the_source_that_hears_nothing_is_pot_to_the_bit(trial_of
 def test_a_random_teacher_is_not_trained_and_teaches_something_else(trial_of):
     trial = trial_of(teacher="random", coefficient="1")
     outcome = trial.outcome(PANDA)
-    assert set(trial.known) == {"panda"}, "no teacher was trained"
+    assert set(trial.cached) == {"panda"}, "no teacher was trained"
     assert trial.trained([PANDA]) == [outcome]
     assert (outcome.card.distillation.teacher, outcome.card.example_steps) == ("random", 2 * 32)
     assert not same(outcome, trial_of(coefficient="1").outcome(PANDA))

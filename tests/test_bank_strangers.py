@@ -27,7 +27,7 @@ from promptpanda.files import whole_folder
 from promptpanda.progress import Silent
 from promptpanda.tasks.catalog import own_task
 from promptpanda.tasks.protocol import partition
-from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.estimators import TargetFeatures
 from promptpanda.transfers.predict import predict
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.transfer import train, transfer
@@ -69,7 +69,7 @@ def books(bank):
 def ranked(bank, backbone, tmp_path):
     """Ids that `rank` gives for a target, and what it notes."""
     target = task_of(sentiment_rows(24), tmp_path / "data", "mood", **CLASSES)
-    view = TargetView.of(backbone, target, partition(target), OPTIONS)
+    view = TargetFeatures.of(backbone, target, partition(target), OPTIONS)
     notes = Notes()
     return [entry.prompt for entry in rank(target, backbone, bank, view, progress=notes)], notes.said
 

@@ -23,7 +23,7 @@ from promptpanda.training.inference import predict_outputs
 from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.estimators import TargetFeatures
 from promptpanda.transfers.predict import evaluate, predict
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.transfer import train, transfer
@@ -162,7 +162,7 @@ def test_a_baseline_is_no_source_and_not_ranked(tiny_backbone, sentiment, bank):
         with pytest.raises(PandaError, match=f"made by {method}, which trains no prompt"):
             transfer(sentiment(), name, tiny_backbone, bank=bank, options=OPTIONS, methods=["pot"])
     part = partition(sentiment(), train_examples=40, seed=0)
-    view = TargetView(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
+    view = TargetFeatures(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
     with pytest.raises(PandaError, match="holds no prompt"):
         rank(sentiment(), tiny_backbone, bank, view)
     tuned = train(sentiment("books", seed=5), tiny_backbone, bank=bank, options=OPTIONS)

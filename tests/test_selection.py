@@ -22,7 +22,7 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import Contestant, Resamples, posteriors
-from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, TargetView
+from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, TargetFeatures
 from promptpanda.transfers.methods import PANDA, POT, check_methods
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions, choose, refit_trial
@@ -71,7 +71,7 @@ def test_auto_prunes_races_and_chooses(auto, bank, tiny_backbone, sentiment):
     assert list(result.methods) == ["prompt_tuning", "pot", "panda", "head_only"]
     for place, one in enumerate(result.selection):
         part = partition(sentiment(), train_examples=40, seed=place)
-        view = TargetView.of(tiny_backbone, sentiment(), part, OPTIONS)
+        view = TargetFeatures.of(tiny_backbone, sentiment(), part, OPTIONS)
         entries = rank(sentiment(), tiny_backbone, bank, view)
         # Of a task with prompts of both seeds this seed's counts, of the others the only one.
         mine = [entry for entry in entries if entry.task != "books" or f"-s{place}-" in entry.prompt]
@@ -105,7 +105,7 @@ def test_the_race_and_the_choice_expect_what_the_estimator_promises(auto):
     for name, posterior in posteriors(again, resamples).items():
         assert one.posterior[name].mean == pytest.approx(posterior.mean)
     finalists = {
-        source.id: Contestant.of(one.trial.alone(source), POT, leads[source.id]) for source in one.trial.sources
+        source.id: Contestant.of(one.trial.with_source(source), POT, leads[source.id]) for source in one.trial.sources
     }
     expected = {name: posterior.mean for name, posterior in posteriors(finalists, resamples).items()}
     last = one.race.rungs[-1][1]
@@ -268,18 +268,18 @@ def test_a_refit_keeps_the_threshold_that_was_chosen_on_examples_it_had_not_seen
     bank = Bank(tmp_path / "bank") if with_bank else None
     trial = Trial(tiny_backbone, task, part, options, 0, sources, bank=bank)
     again = refit_trial(trial)
-    without = replace(again, earlier=None, bank=None, known={})
+    without = replace(again, earlier=None, bank=None, cached={})
     for method in check_methods(("prompt_tuning", "panda")):
         kept = trial.outcome(method).card.threshold
         refitted = again.outcome(method).card
         assert refitted.n_train == 40
-        assert (refitted.threshold, again.alone(sources[0]).outcome(method).card.threshold) == (kept, kept)
+        assert (refitted.threshold, again.with_source(sources[0]).outcome(method).card.threshold) == (kept, kept)
         assert without.outcome(method).card.threshold != kept, "or this shows nothing"
         assert without.identity(method) != again.identity(method), "nor is the other taken for it"
     teacher = again.teachers(PANDA)[0].card
     assert teacher.threshold == trial.teachers(PANDA)[0].card.threshold
     if bank is not None:  # a later process, which has trained nothing
-        later = refit_trial(replace(trial, known={}))
+        later = refit_trial(replace(trial, cached={}))
         assert later.outcome(PANDA).card.created == again.outcome(PANDA).card.created
 
 
@@ -296,7 +296,7 @@ def test_prompts_that_saw_the_target_s_texts_are_no_sources(bank, tiny_backbone,
         train_examples=40,
     )
     notes = Notes()
-    view = TargetView(tiny_backbone, encode(tiny_backbone, (("a good phone",),), 24))
+    view = TargetFeatures(tiny_backbone, encode(tiny_backbone, (("a good phone",),), 24))
     named = {entry.prompt for entry in rank(sentiment("books", seed=5), tiny_backbone, bank, view, progress=notes)}
     assert named
     assert not named & {mood.prompt.card.id, again.prompt.card.id}

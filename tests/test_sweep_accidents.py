@@ -18,11 +18,11 @@ from conftest import CONFIGS, save_tiny, sentiment_rows, write_jsonl
 from sweeps import ALL, Counting, essence, litter
 
 from promptpanda.errors import PandaError
+from promptpanda.sweep.cache import CACHE
 from promptpanda.sweep.executors import InProcess, Workers
-from promptpanda.sweep.material import MATERIAL
+from promptpanda.sweep.filters import RunFilter
 from promptpanda.sweep.session import Places, export, sweep
 from promptpanda.sweep.store import STORE_NAME, Store
-from promptpanda.sweep.wishes import Wishes
 from promptpanda.sweep.work import Result, failed_row
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +41,7 @@ def test_a_run_that_diverges_fails_and_the_others_go_on(study):
     assert litter(study.folder / "out") == []
     again = study.run(recipe=study.recipe(variants=mad))
     assert again.begun == 0, "failed runs are not tried again by themselves"
-    tried = study.run(recipe=study.recipe(variants=mad), wishes=Wishes(retry_failed=True))
+    tried = study.run(recipe=study.recipe(variants=mad), run_filter=RunFilter(retry_failed=True))
     assert tried.begun == 2, "those that start from them are not begun"
     assert {row.attempts for row in tried.failed if row.method == "pot"} == {2}
 
@@ -85,7 +85,7 @@ def test_a_damaged_source_fails_what_needs_it_and_is_mended_on_demand(swept):
     assert {(row.method, row.source) for row in outcome.failed} == {("pot", "books"), ("panda", "books")}
     assert f"Prompt {books.prompt} is damaged" in outcome.failed[0].reason
     assert outcome.finished == ALL - 2
-    outcome = swept.run(wishes=Wishes(retry_failed=True))
+    outcome = swept.run(run_filter=RunFilter(retry_failed=True))
     assert outcome.failed == ()
     assert essence(out) == before
 
@@ -160,18 +160,18 @@ def test_files_that_are_not_the_prompt_s_do_no_harm(swept):
 def test_data_that_changes_under_way_is_seen_even_after_many_other_tasks(study):
     study.run()
     data = str((study.folder / "data").resolve())
-    facts = MATERIAL.facts(str(study.folder / "mood.yaml"), data, "clean")
+    facts = CACHE.facts(str(study.folder / "mood.yaml"), data, "clean")
     for number in range(7):
         study.write_task(f"other{number}", number)
-        MATERIAL.facts(str(study.folder / f"other{number}.yaml"), data, "clean")
+        CACHE.facts(str(study.folder / f"other{number}.yaml"), data, "clean")
     write_jsonl(study.folder / "data" / "mood" / "train.jsonl", sentiment_rows(40, 77))
     with pytest.raises(PandaError, match="is not what it was when the sweep was planned"):
-        MATERIAL.expected(str(study.folder / "mood.yaml"), data, "clean", facts)
+        CACHE.expected(str(study.folder / "mood.yaml"), data, "clean", facts)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are POSIX")
 def test_a_store_that_cannot_grow_stops_the_sweep_with_one_sentence(study):
-    study.run(wishes=Wishes(limit=3))
+    study.run(run_filter=RunFilter(limit=3))
     before = study.rows()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # Python ignores the signal that comes with it
@@ -210,10 +210,10 @@ def test_a_full_disk_fails_runs_with_the_reason_and_loses_nothing(study, small_d
     kept = {row.prompt for row in study.rows() if row.status == "finished" and row.prompt}
     assert set((small_disk / "bank").iterdir()) == {small_disk / "bank" / name for name in kept}
     (small_disk / "fill").unlink()
-    outcome = sweep(study.recipe(), places, wishes=Wishes(retry_failed=True))
+    outcome = sweep(study.recipe(), places, run_filter=RunFilter(retry_failed=True))
     if outcome.failed:
         subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
-        outcome = sweep(study.recipe(), places, wishes=Wishes(retry_failed=True))
+        outcome = sweep(study.recipe(), places, run_filter=RunFilter(retry_failed=True))
     assert outcome.failed == ()
     shutil.copytree(small_disk / "bank", study.folder / "out" / "bank")
     assert essence(study.folder / "out") == essence(study.folder / "whole")
@@ -221,7 +221,7 @@ def test_a_full_disk_fails_runs_with_the_reason_and_loses_nothing(study, small_d
 
 def test_a_full_disk_under_the_store_stops_with_one_sentence(study, small_disk):
     places = Places(small_disk / "out", bank=study.folder / "bank", base=study.folder)
-    sweep(study.recipe(), places, wishes=Wishes(limit=2))
+    sweep(study.recipe(), places, run_filter=RunFilter(limit=2))
     with Store.open(small_disk / "out") as store:
         before = store.rows()
     room = shutil.disk_usage(small_disk).free
@@ -296,7 +296,7 @@ def test_workers_that_see_other_weights_or_data_say_so(study):
         def submit(self, function, /, *arguments):
             if arguments[0].spec.method == "pot":
                 save_tiny(CONFIGS["bert"], study.folder / "model", seed=5)
-                MATERIAL.forget()
+                CACHE.forget()
             return super().submit(function, *arguments)
 
     shutil.copytree(study.model, study.folder / "model")

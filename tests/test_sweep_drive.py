@@ -18,13 +18,13 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.card import Card
 from promptpanda.cli.main import app
 from promptpanda.errors import PandaError
+from promptpanda.sweep.cache import identify
 from promptpanda.sweep.estimate import Work
 from promptpanda.sweep.executors import workers_named, workers_of
-from promptpanda.sweep.material import identify
+from promptpanda.sweep.filters import RunFilter, seconds_of
 from promptpanda.sweep.plan import expand
 from promptpanda.sweep.session import export, look_ahead
 from promptpanda.sweep.store import STORE_NAME, Store
-from promptpanda.sweep.wishes import Wishes, seconds_of
 from promptpanda.tasks.catalog import load_task
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.transfer import train, transfer
@@ -177,7 +177,7 @@ def test_what_cannot_be_measured_is_run_all_the_same(study):
     """A rate that diverges fails the runs, and not the forecast."""
     recipe = study.recipe(targets=study.content()["targets"] | {"options": {"epochs": 1, "lr": 1e30}})
     assert look_ahead(recipe, study.places()).seconds is None
-    outcome = study.run(recipe=recipe, wishes=Wishes(time_limit=600))
+    outcome = study.run(recipe=recipe, run_filter=RunFilter(time_limit=600))
     assert outcome.left == 0
     assert {row.method for row in outcome.failed} >= {"prompt_tuning", "pot"}
 
@@ -218,7 +218,9 @@ def test_imported_rows_are_finished(swept, kind):
         assert new.answers() == old.answers()
     # A new run that starts from an imported source needs the prompt itself; nothing else is computed.
     half = {"half": {"method": "panda", "distillation": {"coefficient": 0.5}}}
-    swept.run("new", recipe=swept.recipe(variants=half), wishes=Wishes(only="half books"), workers=counting.workers)
+    swept.run(
+        "new", recipe=swept.recipe(variants=half), run_filter=RunFilter(only="half books"), workers=counting.workers
+    )
     assert [label.split(",")[0] for label in counting.seen] == [
         "source prompt of books",
         "pot of mood from books",
@@ -228,16 +230,16 @@ def test_imported_rows_are_finished(swept, kind):
 
 
 def test_only_limit_and_time_limit(study):
-    outcome = study.run(wishes=Wishes(only="pot books"))
+    outcome = study.run(run_filter=RunFilter(only="pot books"))
     assert {(row.kind, row.task) for row in study.rows()} == {("source", "books"), ("target", "mood")}
     assert (outcome.total, outcome.finished) == (2, 2)
-    outcome = study.run(wishes=Wishes(limit=3))
+    outcome = study.run(run_filter=RunFilter(limit=3))
     assert (outcome.begun, outcome.stopped, outcome.left) == (3, "limit", ALL - 5)
     assert outcome.seconds_left > 0
-    assert study.run(wishes=Wishes(limit=0)).begun == 0
-    outcome = study.run(wishes=Wishes(time_limit=0.0))
+    assert study.run(run_filter=RunFilter(limit=0)).begun == 0
+    outcome = study.run(run_filter=RunFilter(time_limit=0.0))
     assert (outcome.begun, outcome.stopped, outcome.left) == (0, "time-limit", ALL - 5)
-    outcome = study.run(wishes=Wishes(time_limit=600))
+    outcome = study.run(run_filter=RunFilter(time_limit=600))
     assert (outcome.begun, outcome.stopped, outcome.left) == (ALL - 5, None, 0)
     for only, message in (
         ("potts", "Did you mean 'pot'?"),
@@ -245,7 +247,7 @@ def test_only_limit_and_time_limit(study):
         ("", "fits no run"),
     ):
         with pytest.raises(PandaError) as error:
-            study.run(wishes=Wishes(only=only))
+            study.run(run_filter=RunFilter(only=only))
         assert message in str(error.value)
 
 
@@ -255,8 +257,8 @@ def test_no_run_is_begun_that_would_not_end_in_time(swept):
         for row in store.rows():
             store.write(row.model_copy(update={"seconds": 50.0}))
         store._connection.execute("DELETE FROM runs WHERE method = 'pot'")
-    assert swept.run(wishes=Wishes(time_limit=40)).begun == 0
-    assert swept.run(wishes=Wishes(time_limit=90)).begun == 2, "the first tells that they are quick"
+    assert swept.run(run_filter=RunFilter(time_limit=40)).begun == 0
+    assert swept.run(run_filter=RunFilter(time_limit=90)).begun == 2, "the first tells that they are quick"
 
 
 @pytest.mark.parametrize(

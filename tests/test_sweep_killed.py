@@ -19,7 +19,7 @@ from sweeps import essence, litter
 
 from promptpanda.errors import PandaError
 from promptpanda.sweep.executors import Jobs, Workers, workers_of
-from promptpanda.sweep.wishes import Wishes
+from promptpanda.sweep.filters import RunFilter
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -42,10 +42,10 @@ from pathlib import Path
 from promptpanda.progress import Silent
 from promptpanda.sweep.recipe import SweepRecipe
 from promptpanda.sweep.session import Places, sweep
-from promptpanda.sweep.wishes import Wishes
+from promptpanda.sweep.filters import RunFilter
 
 recipe, folder = SweepRecipe.from_yaml({recipe!r}), Path({folder!r})
-sweep(recipe, Places(folder / "warm", base=folder), wishes=Wishes(only="s0 books"))
+sweep(recipe, Places(folder / "warm", base=folder), run_filter=RunFilter(only="s0 books"))
 
 for runs, moment in {moments!r}:
     read, write = os.pipe()
@@ -200,9 +200,9 @@ def test_a_scheduler_that_is_not_there_is_named(tmp_path):
 def test_jobs_of_submitit(study):
     """The same adapter that Slurm's jobs go through, with submitit's processes of this machine."""
     pytest.importorskip("submitit", reason="needs the extra slurm")
-    study.run("whole", wishes=Wishes(only="source books"))
+    study.run("whole", run_filter=RunFilter(only="source books"))
     jobs = Jobs(study.folder / "jobs", "local")
-    outcome = study.run("jobs-out", wishes=Wishes(only="source books"), workers=Workers.around(jobs, 1))
+    outcome = study.run("jobs-out", run_filter=RunFilter(only="source books"), workers=Workers.around(jobs, 1))
     assert (outcome.failed, outcome.finished) == ((), 1)
     assert essence(study.folder / "jobs-out") == essence(study.folder / "whole")
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import CONFIGS, save_tiny, sentiment_rows, write_jsonl
 
 from promptpanda.errors import PandaError
-from promptpanda.sweep.material import Material, identify
+from promptpanda.sweep.cache import Cache, identify
 from promptpanda.sweep.plan import expand
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -21,7 +21,7 @@ def plan_of(study, **changes):
 
 def keys_of(study, **changes):
     recipe = study.recipe(**changes)
-    found = identify(expand(recipe, study.folder), recipe.protocol, study.folder / "data", Material())
+    found = identify(expand(recipe, study.folder), recipe.protocol, study.folder / "data", Cache())
     return {spec: keys.key for spec, keys in found.keys.items()}
 
 
@@ -104,7 +104,7 @@ def test_neither_folders_nor_names_of_models_matter(study, tmp_path):
     shutil.copytree(study.model, tmp_path / "copy")
     shutil.copytree(study.folder / "data", tmp_path / "elsewhere")
     recipe = study.recipe(models=[str(tmp_path / "copy")])
-    found = identify(expand(recipe, study.folder), "clean", tmp_path / "elsewhere", Material())
+    found = identify(expand(recipe, study.folder), "clean", tmp_path / "elsewhere", Cache())
     assert {keys.key for keys in found.keys.values()} == before
 
 

@@ -20,7 +20,7 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import Cosine, TargetView, estimates, estimators
+from promptpanda.transfers.estimators import Cosine, TargetFeatures, estimates, estimators
 from promptpanda.transfers.predict import evaluate, predict, with_labels_of
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.transfer import train, transfer
@@ -145,9 +145,9 @@ def test_best_is_the_top_of_the_ranking_and_the_target_itself_is_no_source(bank,
     task = sentiment()
     train(task, tiny_backbone, bank=bank, options=SOURCE_OPTIONS)
     part = partition(task, train_examples=40, seed=0)
-    view = TargetView(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
+    view = TargetFeatures(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
     texts_alone = rank(task, tiny_backbone, bank, view)
-    ranking = rank(task, tiny_backbone, bank, TargetView.of(tiny_backbone, task, part, OPTIONS))
+    ranking = rank(task, tiny_backbone, bank, TargetFeatures.of(tiny_backbone, task, part, OPTIONS))
     for found, by in ((texts_alone, "cosine"), (ranking, "probe_r2")):
         assert {entry.task for entry in found} == {"books", "films"}
         assert len(found) == 3
@@ -285,7 +285,7 @@ def test_estimators_are_cosines_of_signatures(bank, tiny_backbone, sentiment):
     from promptpanda.bank.folder import SourcePrompt
 
     source = SourcePrompt.of(bank.load("books", tiny_backbone))
-    view = TargetView(tiny_backbone, encode(tiny_backbone, sentiment().train().texts, 24))
+    view = TargetFeatures(tiny_backbone, encode(tiny_backbone, sentiment().train().texts, 24))
     view.own = bank.load("films", tiny_backbone).signature
     under = Signature.of(tiny_backbone, source.prompt, view.texts)
     a, b, own = source.signature, under, view.own
@@ -315,7 +315,7 @@ def test_a_task_is_its_own_nearest_neighbour(tiny_backbone, sentiment, bank):
 
     trained = bank.load("books", tiny_backbone)
     part = partition(sentiment("books", seed=5), seed=trained.card.seed)
-    view = TargetView(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
+    view = TargetFeatures(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
     assert Cosine().score(SourcePrompt.of(trained), view) == pytest.approx(1.0, abs=1e-6)
 
 
@@ -356,7 +356,7 @@ def test_estimators_are_symmetric(bank, tiny_backbone, sentiment):
     first, second = (bank.load(name, tiny_backbone) for name in ("books", "films"))
 
     def score(estimator, source, own):
-        return estimator.score(SourcePrompt.of(source), TargetView(tiny_backbone, encoded, own.signature))
+        return estimator.score(SourcePrompt.of(source), TargetFeatures(tiny_backbone, encoded, own.signature))
 
     for name, estimator in estimators().items():
         if estimator.needs_target_prompt:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import json
 from dataclasses import dataclass
@@ -25,12 +24,14 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import cached_file
 
 from promptpanda.errors import PandaError
+from promptpanda.fingerprint import fingerprint, weights_fingerprint
 from promptpanda.models import EMBEDDED, locate, refusal
 from promptpanda.names import Readout
+from promptpanda.probing import Probed, probe
 from promptpanda.prompts import attention
-from promptpanda.prompts.attention import LayerIndex, PromptCall, RecordingCall, cut_last_layer
+from promptpanda.prompts.attention import PromptCall, cut_last_layer
 from promptpanda.prompts.packing import Packing
-from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
+from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.quiet import quiet_loggers
 
 # Refused before anything is downloaded; every other family is probed with a real forward pass.
@@ -66,8 +67,10 @@ class Backbone:
     Attributes:
         name: what it was loaded by: a hub id, a folder, or the name of the embedded package.
         revision: the hub commit, or None.
-        fingerprint: hex SHA-256 over the names, shapes and bytes of all weights that the checkpoint brought.
+        fingerprint: hex SHA-256 over all that decides what it computes of a text: weights, config and tokenizer.
+        weights_fingerprint: hex SHA-256 over the names, shapes and bytes of the weights that the checkpoint brought.
         shape: what prompts must look like.
+        neurons: the layer of every feed-forward activation module; None where some layer's neurons cannot be seen.
         hidden_size: width of the output.
         positions: how many positions inputs and prompt may take together, or None if there is no limit.
         auto_readout: what `--readout auto` means for this backbone.
@@ -93,13 +96,14 @@ class Backbone:
         table = _position_table(model)
         self._first_position = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
         self.positions = position_limit(model)
-        self.shape, self._layers = self._probe()
+        self.shape, self._layers, self.neurons = self._probe()
         self._packs = self.family in _SEE_ALL and not self.causal and "position_ids" in self._arguments
         self._cuts_last_layer = self._packs and cut_last_layer(model, self._layers)
         self.hidden_size = int(self.config.hidden_size)
         self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
         self.auto_readout = self._auto_readout(sentence_pooling)
-        self.fingerprint = _fingerprint(model, missing)
+        self.weights_fingerprint = weights_fingerprint(model, missing)
+        self.fingerprint = fingerprint(self.weights_fingerprint, model.config, tokenizer)
         self._checkpointing = False
 
     @classmethod
@@ -160,7 +164,7 @@ class Backbone:
         """The same model again, with weights of its own that can be trained (model tuning)."""
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model).requires_grad_(True)
-        other.shape, other._layers = other._probe()
+        other.shape, other._layers, other.neurons = other._probe()
         return other
 
     @property
@@ -330,20 +334,8 @@ class Backbone:
         """Whether tokens see only what stands before them (decoders)."""
         return any(getattr(module, "is_causal", False) for module in self.model.modules())
 
-    def _probe(self) -> tuple[PromptShape, LayerIndex]:
-        record = RecordingCall()
-        ids = torch.full((1, 2), 1 if getattr(self.config, "pad_token_id", None) == 0 else 0, device=self.device)
-        try:
-            with torch.no_grad():
-                output = self.model(input_ids=ids, attention_mask=torch.ones_like(ids), prompt=record)
-            probed = attention.probed_shape(record, int(self.model.get_input_embeddings().embedding_dim))
-            fits = probed is not None and output.last_hidden_state.shape[-1] == self.config.hidden_size
-        except (AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
-            # What a family does instead of taking the prompt differs; that it cannot take it is all that matters.
-            raise refusal(self.config) from error
-        if probed is None or not fits:
-            raise refusal(self.config)
-        return probed
+    def _probe(self) -> Probed:
+        return probe(self.model, lambda ids, mask: self._inputs(TextBatch(ids, mask), None))
 
 
 def _virtual(prompts: PromptStack | None) -> int:
@@ -392,16 +384,6 @@ def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
         if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in ("position_embeddings", "wpe"):
             return module
     return None
-
-
-def _fingerprint(model: PreTrainedModel, missing: frozenset[str]) -> str:
-    """Weights that the checkpoint lacks (a pooler, say) are random at each load, so they do not count."""
-    total = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        if key not in missing:
-            total.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return total.hexdigest()
 
 
 def default_device() -> torch.device:

@@ -11,7 +11,7 @@ from promptpanda.progress import Progress
 from promptpanda.tasks.catalog import load_task
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.estimators import TargetFeatures
 from promptpanda.transfers.overlap import TargetRows
 from promptpanda.transfers.ranking import Ranked, rank
 from promptpanda.transfers.result import TransferResult
@@ -103,7 +103,7 @@ def run_demo(plan: DemoPlan, backbone: Backbone, bank_folder: Path, progress: Pr
     ]
     options = TrainingOptions(epochs=plan.target_epochs, max_length=plan.max_length)
     part = partition(target, train_examples=plan.target_examples, seed=plan.seeds[0])
-    view = TargetView.of(backbone, target, part, options)
+    view = TargetFeatures.of(backbone, target, part, options)
     # Others may have moved into the bank since; the demonstration is about its own sources.
     own = {source.card.id for source in trained}
     rows = TargetRows.of([part], target.test())

@@ -65,12 +65,20 @@ class _Frozen(BaseModel):
 
 
 class BackboneCard(_Frozen):
-    """Which frozen model a prompt belongs to."""
+    """Which frozen model a prompt belongs to.
+
+    Attributes:
+        name, revision: where it was loaded from.
+        family: transformers' name of the architecture.
+        fingerprint: of all that decides what it computes of a text; of the weights alone where `weights` is None.
+        weights: fingerprint of the weights alone; None in cards of versions that compared nothing else.
+    """
 
     name: str
     revision: str | None
     family: str
     fingerprint: str
+    weights: str | None = None
 
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneCard:
@@ -79,6 +87,7 @@ class BackboneCard(_Frozen):
             revision=backbone.revision,
             family=backbone.family,
             fingerprint=backbone.fingerprint,
+            weights=backbone.weights_fingerprint,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.names import HeadReadout
+from promptpanda.prompts.attention import LayerIndex
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.training.heads import features, read_hidden
@@ -31,20 +32,21 @@ class Signature:
         embeddings: hidden states of the embedding layer and of every layer, pooled over tokens in the ways of
             `POOLINGS` (mean of all, first position), averaged over texts. *Shape:* (layers + 1, 2, hidden).
         activated_neurons: whether each neuron of the feed-forward layers is active (mean output above 0) at the first
-            position; ON of Su et al., arXiv 2111.06719. *Shape:* (layers x intermediate,), bool.
+            position; ON of Su et al., arXiv 2111.06719. None where the model does not show the neurons of every layer.
+            *Shape:* (layers x intermediate,), bool.
         pooled_prompt: the prompt averaged over its virtual tokens; E_avg of SPoT, arXiv 2110.07904. *Shape:* (...,).
         examples: how many texts were used.
     """
 
     embeddings: Tensor
-    activated_neurons: Tensor
+    activated_neurons: Tensor | None
     pooled_prompt: Tensor
     examples: int
 
     @classmethod
     def of(cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = EXAMPLES) -> Signature:
         """Run the first `examples` rows of text under the prompt: forward only, no labels."""
-        return look(backbone, [prompt], encoded.first(examples), examples=examples)[0].signature
+        return observe(backbone, [prompt], encoded.first(examples), examples=examples)[0].signature
 
     def task_embedding(self, layer: int, pooling: str) -> Tensor:
         """The texts' place in the model's space. *Shape:* (hidden,). Raises PandaError if there is no such layer."""
@@ -55,9 +57,10 @@ class Signature:
 
     def tensors(self) -> dict[str, Tensor]:
         """For a safetensors file."""
+        neurons = {} if self.activated_neurons is None else {"activated_neurons": self.activated_neurons}
         return {
             "embeddings": self.embeddings.contiguous(),
-            "activated_neurons": self.activated_neurons,
+            **neurons,
             "pooled_prompt": self.pooled_prompt.contiguous(),
         }
 
@@ -68,11 +71,12 @@ class Signature:
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Signature:
         """The inverse of `tensors` and `metadata`."""
-        return cls(**tensors, examples=int(json.loads(metadata["options"])["examples"]))
+        examples = int(json.loads(metadata["options"])["examples"])
+        return cls(tensors["embeddings"], tensors.get("activated_neurons"), tensors["pooled_prompt"], examples)
 
 
 @dataclass(frozen=True)
-class Sight:
+class Observation:
     """What one forward pass of texts under a prompt shows.
 
     Attributes:
@@ -85,14 +89,14 @@ class Sight:
     features: list[np.ndarray]
 
 
-def look(
+def observe(
     backbone: Backbone,
     prompts: Sequence[Prompt],
     encoded: Encoded,
     *,
     examples: int = EXAMPLES,
     readout: HeadReadout | None = None,
-) -> list[Sight]:
+) -> list[Observation]:
     """Run every row once under each of several prompts of one shape, in mixed batches.
 
     Args:
@@ -118,16 +122,18 @@ def look(
 
     with traces.of_activations():
         found = forward(backbone, prompts, encoded.times(len(prompts)), read, owners)
-    sights = []
+    observations = []
     for number, prompt in enumerate(prompts):
         signature = Signature(
             traces.embeddings[number].cpu() / count,
-            torch.cat([total[number] > 0 for total in traces.activations]).cpu(),
+            traces.activated(number),
             prompt.tensor.mean(dim=-2).flatten(),
             count,
         )
-        sights.append(Sight(signature, [] if readout is None else found[number * rows : (number + 1) * rows]))
-    return sights
+        observations.append(
+            Observation(signature, [] if readout is None else found[number * rows : (number + 1) * rows])
+        )
+    return observations
 
 
 class _Traces:
@@ -135,7 +141,7 @@ class _Traces:
 
     Attributes:
         embeddings: *Shape:* (prompts, layers + 1, 2, hidden).
-        activations: of every feed-forward layer in the order of calls. *Shape:* (prompts, intermediate) each.
+        activations: of every feed-forward layer, by its number. *Shape:* (prompts, intermediate) each.
     """
 
     def __init__(self, backbone: Backbone, prompts: int, position: int) -> None:
@@ -144,7 +150,7 @@ class _Traces:
         self._prompts = prompts
         self._position = position
         self.embeddings = torch.zeros(())
-        self.activations: list[Tensor] = []
+        self.activations: dict[int, Tensor] = {}
 
     def expect(self, owner: Tensor, counted: Tensor) -> None:
         """Tell whose the rows of the next batch are, and which of them count. *Shape:* (rows,) each."""
@@ -159,25 +165,29 @@ class _Traces:
     @contextmanager
     def of_activations(self) -> Iterator[None]:
         """Add up every feed-forward activation at the first position of the text, while models run."""
-        modules = [module for name, module in self._backbone.model.named_modules() if _is_activation(name, module)]
-        handles = [module.register_forward_hook(self._note) for module in modules]
+        index = self._backbone.neurons
+        handles = [] if index is None else [module.register_forward_hook(self._hook(index)) for module in index.modules]
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
 
-    def _note(self, module: nn.Module, inputs: object, output: Tensor) -> None:
-        layer = self._calls % self._backbone.shape.layers
-        self._calls += 1
-        if len(self._owner) == 0:
-            return
-        here = output.reshape(len(self._counted), -1, output.shape[-1])[:, self._position]
-        if layer == len(self.activations):
-            self.activations.append(here.new_zeros((self._prompts, here.shape[1])))
-        self.activations[layer].index_add_(0, self._owner, here[self._counted])
+    def _hook(self, index: LayerIndex) -> Callable[[nn.Module, object, Tensor], None]:
+        def note(module: nn.Module, inputs: object, output: Tensor) -> None:
+            layer = index(module, self._calls)
+            self._calls += 1
+            if len(self._owner) == 0:
+                return
+            here = output.reshape(len(self._counted), -1, output.shape[-1])[:, self._position]
+            if layer not in self.activations:
+                self.activations[layer] = here.new_zeros((self._prompts, here.shape[1]))
+            self.activations[layer].index_add_(0, self._owner, here[self._counted])
 
+        return note
 
-def _is_activation(name: str, module: nn.Module) -> bool:
-    origin = type(module).__module__
-    return "pooler" not in name and origin in ("transformers.activations", "torch.nn.modules.activation")
+    def activated(self, prompt: int) -> Tensor | None:
+        """Which neurons are active under a prompt. *Shape:* (layers x intermediate,), bool."""
+        if self._backbone.neurons is None:
+            return None
+        return torch.cat([total[prompt] > 0 for _, total in sorted(self.activations.items())]).cpu()

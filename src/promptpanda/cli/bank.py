@@ -1,4 +1,4 @@
-"""panda bank list | show | verify | rm"""
+"""panda bank list | show | verify | adopt | rm"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import BankFolder, Json
+from promptpanda.cli.options import BankFolder, Json, ModelChoice
 from promptpanda.errors import PandaError
 
 NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
@@ -114,6 +114,34 @@ def verify_prompts(
         typer.echo(f"panda: {problem}", err=True)
     if problems:
         raise typer.Exit(2)
+
+
+@command(app, "adopt")
+def adopt_prompts(
+    prompts: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as `panda bank list` shows them.")],
+    model: ModelChoice,
+    json: Json = False,
+) -> None:
+    """Accept prompts of older versions, whose cards tell the model's weights but not its config and tokenizer.
+
+    Only you can know that they were trained on this very model. Without --model: the one that the first card names.
+    """
+    bank, prompts = model.open_bank(), list(dict.fromkeys(prompts))
+    from promptpanda.bank.card import Card
+    from promptpanda.bank.ownership import adopt, check_adoptable
+
+    backbone = model.load(Card.read(bank.path(prompts[0])).backbone.name)
+    check_adoptable(bank, prompts, backbone)  # all, before the first is rewritten
+    typer.echo(
+        f"The cards tell the weights of {backbone.name} alone; that its config and tokenizer were these too is taken "
+        "on your word.",
+        err=True,
+    )
+    adopted = [name for name in prompts if adopt(bank, name, backbone)]
+    if json:
+        output.print_json({"adopted": adopted})
+    else:
+        typer.echo(f"Adopted {', '.join(adopted)}." if adopted else f"All belong to {backbone.name} already.")
 
 
 @command(app, "rm")

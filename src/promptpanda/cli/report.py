@@ -26,7 +26,7 @@ def report_command(
         Path | None, typer.Option(help="Folder of the report; by default `report` in the folder of SWEEP.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Published tables (JSON, docs/reports.md) to set beside ours.")
+        Path | None, typer.Option(help="Published tables (JSON, docs/studies.md) to set beside ours.")
     ] = None,
     shared: Annotated[
         list[str] | None,

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep_command(
-    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Recipe of the sweep (docs/sweeps.md).")],
+    recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Recipe of the sweep (docs/studies.md).")],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the results; by default runs/NAME.", rich_help_panel=OUTPUT)
     ] = None,
@@ -93,17 +93,17 @@ def sweep_command(
         os.environ["HF_HUB_OFFLINE"] = "1"
     from promptpanda.backbone import quiet_libraries
     from promptpanda.sweep.executors import workers_named
+    from promptpanda.sweep.filters import RunFilter, seconds_of
     from promptpanda.sweep.recipe import SweepRecipe
     from promptpanda.sweep.session import Places, export, look_ahead, sweep, take_in
-    from promptpanda.sweep.wishes import Wishes, seconds_of
 
     quiet_libraries()
     read = SweepRecipe.from_yaml(recipe)
     places = Places(out or Path("runs") / read.name, bank, data_dir, recipe.parent)
     seconds = None if time_limit is None else seconds_of(time_limit)
-    wishes = Wishes(" ".join(only) if only else None, limit, seconds, retry_failed, began)
+    run_filter = RunFilter(" ".join(only) if only else None, limit, seconds, retry_failed, began)
     if dry_run:
-        found = look_ahead(read, places, workers=workers_named(executor), wishes=wishes, imported=import_rows)
+        found = look_ahead(read, places, workers=workers_named(executor), run_filter=run_filter, imported=import_rows)
         _show_forecast(read.name, found, json)
         return
     if export_rows is not None:
@@ -115,7 +115,7 @@ def sweep_command(
             read,
             places,
             workers=executor,
-            wishes=wishes,
+            run_filter=run_filter,
             imported=import_rows,
             command=shlex.join(["panda", *sys.argv[1:]]),
             progress=progress,
@@ -124,7 +124,7 @@ def sweep_command(
 
 
 def _show_forecast(name: str, found: Forecast, json: bool) -> None:
-    from promptpanda.sweep.wishes import duration
+    from promptpanda.sweep.filters import duration
 
     if json:
         output.print_json({"name": name, **found.to_json()})
@@ -156,7 +156,7 @@ def _show_export(places: Places, count: int, path: Path, taken: int | None, json
 
 
 def _show_outcome(name: str, found: Outcome, places: Places, json: bool) -> None:
-    from promptpanda.sweep.wishes import duration
+    from promptpanda.sweep.filters import duration
 
     bank = places.open_bank().folder
     if json:

@@ -108,7 +108,7 @@ def rank_command(
     from promptpanda.bank.signature import EXAMPLES
     from promptpanda.tasks.protocol import partition
     from promptpanda.training.defaults import settled
-    from promptpanda.transfers.estimators import TargetView, estimates, estimators
+    from promptpanda.transfers.estimators import TargetFeatures, estimates, estimators
     from promptpanda.transfers.overlap import TargetRows
     from promptpanda.transfers.ranking import rank
     from promptpanda.transfers.transfer import train
@@ -117,7 +117,7 @@ def rank_command(
     backbone = model.load()
     seen = settled(options, loaded.kind, part.train, backbone)
     cosine = metric.cosine()
-    view = TargetView.of(backbone, loaded, part, seen, examples=max(EXAMPLES, cosine.examples))
+    view = TargetFeatures.of(backbone, loaded, part, seen, examples=max(EXAMPLES, cosine.examples))
     with output.TerminalProgress() as progress:
         if with_target_prompt:
             view.own = train(

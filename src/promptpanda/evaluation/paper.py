@@ -147,7 +147,7 @@ def _read(path: Path, kind: type[_File]) -> _File:
         where = ".".join(map(str, first["loc"])) or "the top level"
         raise PandaError(
             f"{path} has not the form of the published tables ({where}: {first['msg'].lower()}); see "
-            "docs/estimators.md for what it must hold."
+            "docs/choosing-a-source.md for what it must hold."
         ) from error
 
 

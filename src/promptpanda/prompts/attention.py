@@ -3,7 +3,12 @@
 The function prepends each row's prefix keys and values, widens the mask, and calls the stock sdpa function; a packed
 batch it lays out row by row for the time of the call. What it needs travels as an ordinary keyword argument of the
 model's forward, so modules hold no state. Input positions are shifted by the prompt length elsewhere
-(`Backbone.hidden`); with that the result equals PEFT's prefix tuning.
+(`Backbone.hidden`); with that the result equals PEFT's prefix tuning, up to the length of a sliding window.
+
+Where layers see a window of their neighbours alone (Mistral, Gemma 3, ModernBERT), the prefix stands outside of all
+windows: every token sees it whole, in every layer, however long the text. PEFT keeps it in a cache of past tokens, so
+that there it slides out of sight of tokens further back than the window; a readout at the end of a long text would then
+not be steered by those layers' prompts. Shallow prompts are tokens of the text, here as there: windows slide past them.
 Reference: https://huggingface.co/docs/transformers/attention_interface
 """
 
@@ -27,12 +32,13 @@ NAME = "promptpanda"
 
 
 class LayerIndex:
-    """Which layer an attention module is: by identity, or, where layers share a module (ALBERT), by counting calls."""
+    """Which layer a module is of: by identity, or, where layers share a module (ALBERT), by counting calls."""
 
     def __init__(self, calls: list[nn.Module]) -> None:
-        """`calls` lists the attention modules in the order in which one forward pass called them."""
+        """`calls` lists the modules in the order in which one forward pass called them."""
         self.layers = len(calls)
         self.shared = len(set(map(id, calls))) < len(calls)
+        self.modules = list({id(module): module for module in calls}.values())
         self._by_module = {id(module): layer for layer, module in enumerate(calls)}
 
     def __call__(self, module: nn.Module, calls_before: int) -> int:
@@ -108,20 +114,29 @@ class PromptCall:
 
 
 class RecordingCall:
-    """Stands in for a prefix while a backbone is probed: notes who called, and with keys of which shape."""
+    """Stands in for a prefix while a backbone is probed: notes who called, and with what.
+
+    Attributes:
+        modules: the attention modules in the order of their calls.
+        shapes: heads and width of their keys and values.
+        drops_weights: whether some call brought weights that our attention would leave out (attention sinks, say).
+    """
 
     def __init__(self) -> None:
         self.modules: list[nn.Module] = []
         self.shapes: set[tuple[int, int]] = set()
+        self.drops_weights = False
 
-    def note(self, module: nn.Module, key: Tensor) -> None:
+    def note(self, module: nn.Module, key: Tensor, value: Tensor, others: dict[str, Any]) -> None:
         self.modules.append(module)
-        self.shapes.add((int(key.shape[1]), int(key.shape[3])))
+        used = inspect.signature(sdpa_attention_forward).parameters
+        self.drops_weights |= any(isinstance(given, nn.Parameter) for name, given in others.items() if name not in used)
+        self.shapes |= {(int(states.shape[1]), int(states.shape[3])) for states in (key, value)}
 
 
 def probed_shape(record: RecordingCall, embedding_dim: int) -> tuple[PromptShape, LayerIndex] | None:
     """The prompt shape that a recorded forward pass shows, or None if its layers cannot take one prefix."""
-    if len(record.shapes) != 1:
+    if len(record.shapes) != 1 or record.drops_weights:
         return None
     heads, head_dim = next(iter(record.shapes))
     return PromptShape(len(record.modules), heads, head_dim, embedding_dim), LayerIndex(record.modules)
@@ -139,7 +154,7 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     if isinstance(prompt, RecordingCall):
-        prompt.note(module, key)
+        prompt.note(module, key, value, kwargs)
     elif prompt is not None and prompt.packing is not None:
         return _packed(module, query, key, value, prompt, prompt.packing, **kwargs), None
     elif prompt is not None:

@@ -188,7 +188,7 @@ def fingerprints(study: Study) -> Table:
         "fingerprints",
         "Fingerprints of models and data",
         "",
-        "Equal fingerprints mean equal weights, or equal texts and labels in equal order.",
+        "Equal fingerprints: the same model (weights, configuration, tokenizer), or equal texts and labels in order.",
         ("what", "name", "of", "fingerprint"),
         tuple(rows),
     )

@@ -64,7 +64,7 @@ class Reference(BaseModel):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole file"
             raise PandaError(
-                f"{path} is no reference at {where}: {first['msg'][0].lower()}{first['msg'][1:]}; docs/reports.md "
+                f"{path} is no reference at {where}: {first['msg'][0].lower()}{first['msg'][1:]}; docs/studies.md "
                 "shows the form."
             ) from error
         reference._check(path)

@@ -18,14 +18,14 @@ from promptpanda.bank.bank import Bank
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, sweep_staging, whole_folder
 from promptpanda.progress import Progress, Silent
+from promptpanda.sweep.cache import Planned
 from promptpanda.sweep.estimate import Clock
 from promptpanda.sweep.executors import Workers
-from promptpanda.sweep.left import is_sound, to_do
-from promptpanda.sweep.material import Planned
+from promptpanda.sweep.filters import RunFilter, chosen, duration
+from promptpanda.sweep.pending import is_sound, to_do
 from promptpanda.sweep.row import ID_LIMIT, Row
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.sweep.store import Store
-from promptpanda.sweep.wishes import Wishes, chosen, duration
 from promptpanda.sweep.work import Order, PromptFiles, Result, failed_row, reason_of
 
 _ATTEMPTS = 3  # of a run whose worker is lost
@@ -88,7 +88,7 @@ def drive(
     workers: Workers,
     clock: Clock,
     *,
-    wishes: Wishes | None = None,
+    run_filter: RunFilter | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
     """Carry out the runs of a plan that the store has not finished. The caller is `alone` with the store.
@@ -98,7 +98,7 @@ def drive(
     """
     calm = False
     try:
-        driver = _Driver(planned, store, bank, workers, clock, wishes or Wishes(), progress or Silent())
+        driver = _Driver(planned, store, bank, workers, clock, run_filter or RunFilter(), progress or Silent())
         outcome = driver.run()
         calm = True
         return outcome
@@ -114,11 +114,11 @@ class _Driver:
         bank: Bank,
         workers: Workers,
         clock: Clock,
-        wishes: Wishes,
+        run_filter: RunFilter,
         progress: Progress,
     ) -> None:
         self._planned, self._store, self._bank, self._workers = planned, store, bank, workers
-        self._clock, self._wishes, self._progress = clock, wishes, progress
+        self._clock, self._wishes, self._progress = clock, run_filter, progress
         self._rows = {row.key: row for row in store.rows()}
         self._attempts: dict[RunSpec, int] = {}
         self._under_way: dict[Future[Result], RunSpec] = {}
@@ -129,9 +129,9 @@ class _Driver:
         sweep_staging(bank.folder)
         self._nameless = set(bank.ids()) - store.prompts()  # a driver may have been killed before it wrote their rows
         self._concerned = list(
-            dict.fromkeys(one for spec in chosen(planned.plan.runs, wishes.only) for one in spec.closure())
+            dict.fromkeys(one for spec in chosen(planned.plan.runs, run_filter.only) for one in spec.closure())
         )
-        self._todo = to_do(planned, self._rows, bank, chosen(planned.plan.runs, wishes.only), wishes)
+        self._todo = to_do(planned, self._rows, bank, chosen(planned.plan.runs, run_filter.only), run_filter)
 
     def run(self) -> Outcome:
         """Work until nothing is left, or a wish stops it."""

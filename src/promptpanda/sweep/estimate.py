@@ -16,7 +16,7 @@ from promptpanda import footprint
 from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.models import config_of
-from promptpanda.sweep.material import MATERIAL, Material, Planned
+from promptpanda.sweep.cache import CACHE, Cache, Planned
 from promptpanda.sweep.plan import Plan
 from promptpanda.sweep.row import Row
 from promptpanda.sweep.spec import RunSpec
@@ -41,7 +41,7 @@ class Work:
     """How much every run does, in tokens that are trained on; a token that is only read counts a third."""
 
     planned: Planned
-    material: Material = field(default_factory=lambda: MATERIAL)
+    cache: Cache = field(default_factory=lambda: CACHE)
     _tokens: dict[tuple[str, str], float] = field(default_factory=dict)
     _known: dict[RunSpec, float] = field(default_factory=dict)
 
@@ -86,13 +86,13 @@ class Work:
             texts = self._task(spec).train().texts
             chosen = np.random.default_rng(0).permutation(len(texts))[:_SAMPLE]
             sample = tuple(texts[int(index)] for index in chosen)
-            backbone = self.material.backbone(self.planned.plan.models[spec.model])
+            backbone = self.cache.backbone(self.planned.plan.models[spec.model])
             longest = dict(spec.options).get("max_length", 384)
             self._tokens[key] = float(encode(backbone, sample, longest).row_lengths.sum()) / len(sample)
         return self._tokens[key]
 
     def _task(self, spec: RunSpec) -> Any:
-        return self.material.task(self.planned.plan.tasks[spec.task], self.planned.data_dir)
+        return self.cache.task(self.planned.plan.tasks[spec.task], self.planned.data_dir)
 
 
 @dataclass
@@ -151,8 +151,8 @@ class Clock:
 def _rate(spec: RunSpec, work: Work) -> float:
     """Seconds per trained token, from a few real steps."""
     plan = work.planned.plan
-    backbone = work.material.backbone(plan.models[spec.model])
-    task = work.material.task(plan.tasks[spec.task], work.planned.data_dir)
+    backbone = work.cache.backbone(plan.models[spec.model])
+    task = work.cache.task(plan.tasks[spec.task], work.planned.data_dir)
     whole = partition(task, protocol=spec.protocol, train_examples=spec.budget, seed=spec.seed)
     options = settled(spec.training_options(), task.kind, whole.train, backbone)
     count = min(len(whole.train), _STEPS * options.batch_size)
@@ -265,7 +265,7 @@ def _prompt_bytes(spec: RunSpec, clock: Clock | None) -> int:
     """Of a prompt and its signature: pooled hidden states, a byte a neuron, a token's share of the prompt."""
     options = spec.training_options()
     if clock is not None:
-        backbone = clock.work.material.backbone(clock.work.planned.plan.models[spec.model])
+        backbone = clock.work.cache.backbone(clock.work.planned.plan.models[spec.model])
         config = backbone.config
         prompt = 4 * int(np.prod(backbone.shape.of(options.prompt_kind, options.prompt_length)))
     else:

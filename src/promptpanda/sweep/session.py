@@ -9,17 +9,17 @@ from pathlib import Path
 from promptpanda.bank.bank import Bank
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
+from promptpanda.sweep.cache import CACHE, identify
 from promptpanda.sweep.drive import Outcome, alone, drive
 from promptpanda.sweep.estimate import Clock, Forecast, Work, forecast
 from promptpanda.sweep.exchange import export_rows, import_rows
 from promptpanda.sweep.executors import IN_PROCESS, Workers, workers_of
-from promptpanda.sweep.left import to_do
-from promptpanda.sweep.material import MATERIAL, identify
+from promptpanda.sweep.filters import RunFilter, chosen
+from promptpanda.sweep.pending import to_do
 from promptpanda.sweep.plan import expand
 from promptpanda.sweep.recipe import SweepRecipe
 from promptpanda.sweep.row import Row
 from promptpanda.sweep.store import STORE_NAME, Store, gives_way
-from promptpanda.sweep.wishes import Wishes, chosen
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def sweep(
     places: Places,
     *,
     workers: Workers | str = IN_PROCESS,
-    wishes: Wishes | None = None,
+    run_filter: RunFilter | None = None,
     imported: Path | None = None,
     command: str = "",
     progress: Progress | None = None,
@@ -72,11 +72,11 @@ def sweep(
     Raises:
         PandaError: something that the caller can mend, before anything begins; or the store cannot be written.
     """
-    wishes, progress = wishes or Wishes(), progress or Silent()
+    run_filter, progress = run_filter or RunFilter(), progress or Silent()
     plan = expand(recipe, places.base)
-    chosen(plan.runs, wishes.only)
+    chosen(plan.runs, run_filter.only)
     with alone(places.store):
-        MATERIAL.forget()
+        CACHE.forget()
         if isinstance(workers, str):
             workers = workers_of(workers, places.out / "slurm", threads=recipe.threads)
         with Store.create(places.store) as store:
@@ -87,7 +87,7 @@ def sweep(
             planned = identify(plan, recipe.protocol, places.data(recipe))
             store.note(plan=json.dumps({planned.keys[spec].key: spec.variant for spec in plan.runs}))
             clock = Clock(Work(planned))
-            return drive(planned, store, places.open_bank(), workers, clock, wishes=wishes, progress=progress)
+            return drive(planned, store, places.open_bank(), workers, clock, run_filter=run_filter, progress=progress)
 
 
 def look_ahead(
@@ -95,17 +95,17 @@ def look_ahead(
     places: Places,
     *,
     workers: int = 1,
-    wishes: Wishes | None = None,
+    run_filter: RunFilter | None = None,
     imported: Path | None = None,
 ) -> Forecast:
     """What a recipe holds, and what is left of it takes. Nothing is written.
 
     Where a model or data is not at hand, runs are counted all the same, and the forecast says why there is no time.
     """
-    wishes = wishes or Wishes()
+    run_filter = run_filter or RunFilter()
     plan = expand(recipe, places.base)
-    asked = list(dict.fromkeys(one for spec in chosen(plan.runs, wishes.only) for one in spec.closure()))
-    MATERIAL.forget()
+    asked = list(dict.fromkeys(one for spec in chosen(plan.runs, run_filter.only) for one in spec.closure()))
+    CACHE.forget()
     try:
         planned = identify(plan, recipe.protocol, places.data(recipe))
     except PandaError as error:
@@ -118,7 +118,7 @@ def look_ahead(
         if row.key not in rows or gives_way(rows[row.key], row):
             rows[row.key] = row
     status = {spec: rows[planned.keys[spec].key].status for spec in plan.runs if planned.keys[spec].key in rows}
-    left = list(to_do(planned, rows, places.open_bank(), chosen(plan.runs, wishes.only), wishes))
+    left = list(to_do(planned, rows, places.open_bank(), chosen(plan.runs, run_filter.only), run_filter))
     clock = Clock(Work(planned))
     clock.learn_all(plan.runs, rows)
     clock.measure(left)

@@ -21,7 +21,7 @@ from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_folder, wr
 from promptpanda.bank.peft_format import WEIGHTS_NAME
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, digest
-from promptpanda.sweep.material import MATERIAL, TaskFacts
+from promptpanda.sweep.cache import CACHE, TaskFacts
 from promptpanda.sweep.row import Answers, Curve, Row
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.tasks.inputs import Split
@@ -129,8 +129,8 @@ def tensors_checksum(card: Card) -> str | None:
 
 def _execute(order: Order, scratch: Path) -> Result:
     spec = order.spec
-    backbone = MATERIAL.backbone(order.model, order.backbone_fingerprint)
-    task = MATERIAL.expected(order.task, order.data_dir, spec.protocol, order.facts)
+    backbone = CACHE.backbone(order.model, order.backbone_fingerprint)
+    task = CACHE.expected(order.task, order.data_dir, spec.protocol, order.facts)
     began = time.perf_counter()
     part = partition(task, protocol=spec.protocol, train_examples=spec.budget, seed=spec.seed)
     prompts = {role: _read(files, scratch, backbone) for role, files in order.prompts.items()}
@@ -219,7 +219,7 @@ def _prepared(
 def _tested(trial: Trial, method: Method, test: Split) -> tuple[TrainedPrompt, dict[str, Any]]:
     """The outcome with its test scores on its card, and what the row says of them."""
     task = trial.task
-    trained, card, predictions = trial.judge(method, test)
+    trained, card, predictions = trial.evaluate(method, test)
     floor = baseline(task.spec, task.labels, trial.partition.train, test)
     scores = {
         "test_fingerprint": card.data_fingerprint,
@@ -314,7 +314,7 @@ def _hand_in_teachers(trial: Trial, method: Method, teachers: Sequence[TrainedPr
     """Let the trial know what its sources' teachers are; a random teacher is not handed in."""
     if method.teacher is not None:
         for source, teacher in zip(trial.sources, teachers, strict=False):
-            _hand_in(trial.alone(source), method.teacher, teacher)
+            _hand_in(trial.with_source(source), method.teacher, teacher)
 
 
 def _hand_in(trial: Trial, method: Method, trained: TrainedPrompt) -> None:
@@ -324,7 +324,7 @@ def _hand_in(trial: Trial, method: Method, trained: TrainedPrompt) -> None:
             f"The prompt {trained.card.id} is not what {method.name} gives here (other data, settings or version); "
             "remove it from the bank (panda bank rm) and try the run again (--retry-failed)."
         )
-    trial.known[method.name] = trained
+    trial.cached[method.name] = trained
 
 
 def _take_up(trial: Trial, method: Method, order: Order, scratch: Path) -> float:
@@ -334,7 +334,7 @@ def _take_up(trial: Trial, method: Method, order: Order, scratch: Path) -> float
         with suppress(PandaError):  # a damaged one is trained again
             trained = _read(candidate, scratch, trial.backbone)
             if trained.card.run == run and trained.card.weights_kept:
-                trial.known[method.name] = trained
+                trial.cached[method.name] = trained
                 return trained.card.seconds
     return 0.0
 

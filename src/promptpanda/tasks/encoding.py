@@ -148,18 +148,34 @@ def encode(backbone: Backbone, inputs: Sequence[Input], max_length: int) -> Enco
 
     Whole texts and choices are cut (the longer segment of a pair first). Sentences of words and contexts of questions
     that are longer go on in further rows: words in rows that follow each other, contexts in rows that overlap by a
-    quarter of `max_length`.
+    quarter of `max_length`. Whatever sides the tokenizer is set to, the end of a text is cut, and rows begin at its
+    beginning.
 
     Raises:
         PandaError: a question leaves no room for its context.
     """
-    if inputs and isinstance(inputs[0], Choices):
-        return _choices(backbone, [one for one in inputs if isinstance(one, Choices)], max_length)
-    if inputs and isinstance(inputs[0], Words):
-        return _words(backbone, [one for one in inputs if isinstance(one, Words)], max_length)
-    if inputs and isinstance(inputs[0], Passage):
-        return _passages(backbone, [one for one in inputs if isinstance(one, Passage)], max_length)
-    return _texts(backbone, inputs, max_length)  # type: ignore[arg-type]
+    with _cutting_the_end(backbone.tokenizer):
+        if inputs and isinstance(inputs[0], Choices):
+            return _choices(backbone, [one for one in inputs if isinstance(one, Choices)], max_length)
+        if inputs and isinstance(inputs[0], Words):
+            return _words(backbone, [one for one in inputs if isinstance(one, Words)], max_length)
+        if inputs and isinstance(inputs[0], Passage):
+            return _passages(backbone, [one for one in inputs if isinstance(one, Passage)], max_length)
+        return _texts(backbone, inputs, max_length)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _cutting_the_end(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Set the side of truncation, which is no argument of a call, for a time: the tokenizer is not ours alone.
+
+    The side of padding needs no setting, since tokenizers are never asked to pad here.
+    """
+    side = tokenizer.truncation_side
+    tokenizer.truncation_side = "right"
+    try:
+        yield
+    finally:
+        tokenizer.truncation_side = side
 
 
 def token_lengths(backbone: Backbone, inputs: Sequence[Input]) -> np.ndarray:
@@ -231,12 +247,13 @@ def _words(backbone: Backbone, inputs: Sequence[Words], max_length: int) -> Enco
 def _passages(backbone: Backbone, inputs: Sequence[Passage], max_length: int) -> Encoded:
     """Units are the context's tokens, and before them one that means no answer: [CLS], wherever it stands.
 
-    Decoders see nothing at the first position; they get one token more at the end for it.
+    Where tokenizers set none, and in decoders, which see nothing at the first position, one token more at the end
+    stands for it.
     """
     questions = [one.question for one in inputs]
     stride = max_length // 4
     tokenizer = backbone.tokenizer
-    at_end = tokenizer.cls_token is None
+    at_end = backbone.causal or tokenizer.cls_token_id not in tokenizer("", "")["input_ids"]
     for number, length in enumerate(_lengths(backbone, questions), 1):
         if max_length - at_end - length <= 2 * stride:
             raise PandaError(
@@ -252,7 +269,8 @@ def _passages(backbone: Backbone, inputs: Sequence[Passage], max_length: int) ->
         types = None if types is None else tuple(np.concatenate([row, row[-1:]]) for row in types)
     units, places = [], []
     for row, (_, positions, offsets) in enumerate(windows.contexts):
-        none = len(ids[row]) - 1 if at_end else int(np.argmax(ids[row] == tokenizer.cls_token_id))
+        cls = windows.cls[row]
+        none = len(ids[row]) - 1 if at_end or cls is None else cls
         units.append(np.asarray([none, *positions], dtype=np.int64))
         places.append(np.asarray([(-1, -1), *offsets], dtype=np.int64))
     return Encoded(ids, types, pad, windows.starts, tuple(units), tuple(places))
@@ -260,12 +278,13 @@ def _passages(backbone: Backbone, inputs: Sequence[Passage], max_length: int) ->
 
 @dataclass(frozen=True)
 class _Windows:
-    """Rows over long contexts: ids, types and pad id; first rows of examples; and of every row its example, and the
-    positions and character offsets of the context's tokens."""
+    """Rows over long contexts: ids, types and pad id; first rows of examples; of every row its example, and the
+    positions and character offsets of the context's tokens; and where [CLS] stands in it."""
 
     rows: tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...] | None, int]
     starts: np.ndarray
     contexts: list[tuple[int, list[int], list[tuple[int, int]]]]
+    cls: list[int | None]
 
 
 def _windows(
@@ -274,21 +293,23 @@ def _windows(
     tokenizer = backbone.tokenizer
     if questions is not None and tokenizer.sep_token is None:
         questions = [f"{question}\n" for question in questions]
-    with _cut_at_the_right(tokenizer):
-        encoded = tokenizer(
-            *([contexts] if questions is None else [questions, contexts]),
-            truncation=True if questions is None else "only_second",
-            max_length=max_length,
-            stride=stride,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-        )
+    encoded = tokenizer(
+        *([contexts] if questions is None else [questions, contexts]),
+        truncation=True if questions is None else "only_second",
+        max_length=max_length,
+        stride=stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+    )
     side = 0 if questions is None else 1
     owners = encoded["overflow_to_sample_mapping"]
-    found = []
+    found, cls = [], []
     for row, (owner, offsets) in enumerate(zip(owners, encoded["offset_mapping"], strict=True)):
-        positions = [place for place, part in enumerate(encoded.sequence_ids(row)) if part == side]
+        parts, ids = encoded.sequence_ids(row), encoded["input_ids"][row]
+        positions = [place for place, part in enumerate(parts) if part == side]
+        added = (place for place, part in enumerate(parts) if part is None)  # a text may spell [CLS] too
+        cls.append(next((place for place in added if ids[place] == tokenizer.cls_token_id), None))
         found.append((int(owner), positions, [offsets[place] for place in positions]))
     types = encoded.get("token_type_ids")
     rows = (
@@ -296,18 +317,7 @@ def _windows(
         None if types is None else tuple(np.asarray(row, dtype=np.int64) for row in types),
         _pad_id(backbone),
     )
-    return _Windows(rows, np.searchsorted(owners, np.arange(len(contexts) + 1)), found)
-
-
-@contextmanager
-def _cut_at_the_right(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
-    """Windows are taken from left to right, whatever side a model's tokenizer cuts whole texts at."""
-    before = tokenizer.truncation_side
-    tokenizer.truncation_side = "right"
-    try:
-        yield
-    finally:
-        tokenizer.truncation_side = before
+    return _Windows(rows, np.searchsorted(owners, np.arange(len(contexts) + 1)), found, cls)
 
 
 def _lengths(backbone: Backbone, texts: list[str]) -> list[int]:

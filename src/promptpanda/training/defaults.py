@@ -52,7 +52,7 @@ def resolved(
     return options.model_copy(update=values)
 
 
-def told(options: TrainingOptions) -> str:
+def summary(options: TrainingOptions) -> str:
     """The settings that matter most, for a line before a training."""
     rate = options.lr if isinstance(options.lr, str) else f"{options.lr:g}"
     return (

@@ -153,5 +153,5 @@ def spread(values: Sequence[float]) -> float | None:
 
 def _with(trial: Trial, options: DistillationOptions) -> Trial:
     """The trial under other settings; what does not depend on them is known to it."""
-    same = {name: outcome for name, outcome in trial.known.items() if METHODS[name].teacher is None}
-    return replace(trial, distillation=options, known=same)
+    same = {name: outcome for name, outcome in trial.cached.items() if METHODS[name].teacher is None}
+    return replace(trial, distillation=options, cached=same)

@@ -133,7 +133,7 @@ class Refit:
                 scores.append(card.scores[trial.task.spec.metric])
             outcomes.append(outcome)
             # Beside its teacher there may be the method that is chosen over all seeds.
-            cards = [other.card for other in trial.trained([METHODS[name] for name in trial.known])]
+            cards = [other.card for other in trial.trained([METHODS[name] for name in trial.cached])]
             seconds += sum(card.seconds for card in cards)
             unit = trial.options.epochs * len(selection.trial.partition.train)
             selections.append(replace(selection, cost=selection.cost + sum(card.work for card in cards) / unit))

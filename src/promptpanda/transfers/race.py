@@ -161,13 +161,13 @@ def race(trial: Trial, leads: Mapping[str, float] | None = None, *, finalists: i
         return _run(trial, scale, finalists, None)
     runs = [one.identity(method)[0] for one, method in _entered(trial)]
     kept = RaceState.of(trial.bank, [runs, finalists, BUDGETS, scale.determined_by])
-    with kept.alone(trial.progress.note):
+    with kept.locked(trial.progress.note):
         return _run(trial, scale, finalists, kept)
 
 
 def _entered(trial: Trial) -> list[tuple[Trial, Method]]:
     """Who races: no transfer, and PoT from every source."""
-    return [(trial, PROMPT_TUNING), *((trial.alone(source), POT) for source in trial.sources)]
+    return [(trial, PROMPT_TUNING), *((trial.with_source(source), POT) for source in trial.sources)]
 
 
 def _run(trial: Trial, scale: _Scale, finalists: int, kept: RaceState | None) -> RaceResult:
@@ -186,7 +186,7 @@ def _run(trial: Trial, scale: _Scale, finalists: int, kept: RaceState | None) ->
         stop = stops[place]
         # What is in the bank already need not be trained again, unless it is still to be compared on the way.
         compared = any(later.staying < later.running for later in stops[place:])
-        on_the_way = [one for one in (none, *running) if not one.known or (compared and one is not none)]
+        on_the_way = [one for one in (none, *running) if not one.cached or (compared and one is not none)]
         for one in on_the_way:
             one.training.advance(stop.step)
         running, standings = _ranked(running, stop, scale)
@@ -264,7 +264,7 @@ class _Runner:
 
     def __init__(self, number: int, source: SourcePrompt | None, trial: Trial, method: Method) -> None:
         self.number, self.source, self.trial, self.method = number, source, trial, method
-        self.known = trial.is_known(method)
+        self.cached = trial.is_known(method)
         self._training: Training | None = None
 
     @property
@@ -289,7 +289,7 @@ class _Runner:
             PandaError: prompt tuning diverged.
         """
         method = self.method
-        if not self.known:
+        if not self.cached:
             self.training.advance()
             # The outcome of an ordinary training, which happens to be over already.
             method = replace(method, run=lambda trial: self.training.finish())
@@ -299,7 +299,7 @@ class _Runner:
             if self.source is None:
                 raise
             self.trial.progress.note(str(error))
-            left = self.trial.known.get(method.name)
+            left = self.trial.cached.get(method.name)
             run, work = (None, _work(self.training)) if left is None else (left.card.run, left.card.work)
             return _End(Standing(self.prompt, None, None, None, 0, False), run, work)
         standing = Standing(self.prompt, card.score, card.validation["loss"], None, 0, True)
@@ -335,7 +335,7 @@ def _ranked(running: Sequence[_Runner], stop: Rung, scale: _Scale) -> tuple[list
     contestants: dict[str, Contestant] = {}
     for one in running:
         if not compared:
-            sound = one.known or one.training.diverged is None
+            sound = one.cached or one.training.diverged is None
             found.append(Standing(one.prompt, None, None, None, 0, sound))
             continue
         judged = one.training.validate()

@@ -76,7 +76,7 @@ class RaceState:
         return cls(bank.folder / _FOLDER / digest(determined_by)[:16])
 
     @contextmanager
-    def alone(self, tell: Callable[[str], None]) -> Iterator[None]:
+    def locked(self, tell: Callable[[str], None]) -> Iterator[None]:
         """Be the only one in this race; wait while another process is. A killed one is not waited for.
 
         Args:

@@ -10,6 +10,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank, as_bank
 from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, read_source
+from promptpanda.bank.ownership import weights_alone_match
 from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
@@ -17,7 +18,7 @@ from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import Cosine, TargetView, estimates, preferred
+from promptpanda.transfers.estimators import Cosine, TargetFeatures, estimates, preferred
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows, apart
 
 
@@ -46,7 +47,7 @@ def rank(
     task: Task,
     backbone: Backbone,
     bank: Bank | Path | str,
-    target: TargetView | None = None,
+    target: TargetFeatures | None = None,
     *,
     train_examples: int | None = None,
     seed: int = 0,
@@ -85,7 +86,7 @@ def rank(
         rows = rows or TargetRows.of([part], task.test())
     if target is None:
         settings = settled(options or TrainingOptions(), task.kind, part.train, backbone)
-        target = TargetView.of(backbone, task, part, settings, examples=max(EXAMPLES, cosine.examples))
+        target = TargetFeatures.of(backbone, task, part, settings, examples=max(EXAMPLES, cosine.examples))
     fitting = fitting_cards(task, backbone, bank, rows, progress)
     if not fitting.cards:
         which = " that did not see its texts" if fitting.left_out else ""
@@ -98,6 +99,8 @@ def rank(
     sources = seen_sources(sources, target, progress)
     if not sources:
         raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
+    if backbone.neurons is None:
+        progress.note(f"{backbone.name} does not show the neurons of every layer, so that `on` is left out.")
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]
     by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
     ranking.sort(key=lambda entry: (-entry.scores[by], entry.prompt))
@@ -113,6 +116,7 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
     cards, problems = bank.cards_in_force()
     for problem in problems:
         progress.note(problem)
+    _tell_old(cards, backbone, progress)
     fitting = [
         card
         for card in cards
@@ -124,9 +128,20 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
     return apart(fitting, cards, bank, task.name, rows, progress)
 
 
-def seen_sources(sources: Sequence[SourcePrompt], target: TargetView, progress: Progress) -> list[SourcePrompt]:
+def _tell_old(cards: Sequence[Card], backbone: Backbone, progress: Progress) -> None:
+    """Name the prompts that would be the backbone's if their cards told of more than weights."""
+    old = [card.id for card in cards if weights_alone_match(card, backbone)]
+    if old:
+        progress.note(
+            f"Left out, since their cards do not tell config and tokenizer: {', '.join(old[:3])}"
+            f"{f' and {len(old) - 3} more' if len(old) > 3 else ''}; if they were trained on {backbone.name}, accept "
+            f"each with `panda bank adopt ID --model {backbone.name}`."
+        )
+
+
+def seen_sources(sources: Sequence[SourcePrompt], target: TargetFeatures, progress: Progress) -> list[SourcePrompt]:
     """Run the target under every prompt; those under which the model overflows are told, and left out."""
-    target.look(sources, progress=progress)
+    target.observe(sources, progress=progress)
     kept = []
     for source in sources:
         if target.shows_finite(source):

@@ -36,7 +36,7 @@ def best_rate(
             card = trial.outcome(PROMPT_TUNING).card
         except TrainingDivergedError as error:
             progress.note(str(error))
-            work[rate] = sum(one.card.work for one in trial.known.values())
+            work[rate] = sum(one.card.work for one in trial.cached.values())
             continue
         tried[rate] = card.score, -card.validation["loss"]
         work[rate] = card.work

@@ -8,20 +8,11 @@ one with the highest expected score is chosen (transfers/choice.py). Test data p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from promptpanda.backbone import Backbone
-from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import Card
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.errors import PandaError
-from promptpanda.progress import Progress
 from promptpanda.tasks.protocol import Partition
-from promptpanda.tasks.task import Task
 from promptpanda.training.learner import is_read_once
 from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
@@ -38,17 +29,12 @@ from promptpanda.transfers.choice import (
 )
 from promptpanda.transfers.estimators import (
     DEFAULT_ESTIMATOR,
-    Cosine,
-    IncomparableError,
-    TargetView,
-    estimators,
-    preferred,
+    TargetFeatures,
 )
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import POT, PROMPT_TUNING, check_methods
-from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows
+from promptpanda.transfers.pruning import Pruned, prune
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
-from promptpanda.transfers.ranking import fitting_cards, seen_sources, sound_sources
 from promptpanda.transfers.trial import Trial
 
 AUTO = "auto"
@@ -97,31 +83,6 @@ def decisive_settings() -> tuple[tuple[str, Any], ...]:
 
 
 @dataclass(frozen=True)
-class Pruned:
-    """What forward passes say of the bank, for one seed.
-
-    Attributes:
-        survivors: the best prompt of each of the best tasks, best first.
-        estimator: whose scores these are; None where there was no prompt to score.
-        scores: of all prompts that were scored, by id.
-        no_transfer: what it says of the bare backbone; None where it cannot.
-        work: in examples trained.
-    """
-
-    survivors: tuple[SourcePrompt, ...] = ()
-    estimator: str | None = None
-    scores: dict[str, float] | None = None
-    no_transfer: float | None = None
-    work: float = 0.0
-
-    def lead(self, sources: Sequence[SourcePrompt]) -> float:
-        """By how much sources are put above no transfer, on average; 0 where that cannot be said."""
-        if not sources or self.no_transfer is None or self.scores is None:
-            return 0.0
-        return float(np.mean([self.scores[source.id] for source in sources])) - self.no_transfer
-
-
-@dataclass(frozen=True)
 class Selection:
     """All that `auto` did for one seed.
 
@@ -164,117 +125,10 @@ class Selection:
         }
 
 
-@dataclass(frozen=True)
-class Entrants:
-    """The prompts of a bank that a target can start from, by their cards.
-
-    Attributes:
-        cards: of the kind and length that were asked for, if they were.
-        left_out: those that saw the target's rows.
-    """
-
-    cards: tuple[Card, ...]
-    task: Task
-    backbone: Backbone
-    bank: Bank | None
-    progress: Progress
-    left_out: tuple[LeftOut, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        task: Task,
-        backbone: Backbone,
-        bank: Bank | None,
-        options: TrainingOptions,
-        rows: TargetRows,
-        progress: Progress,
-    ) -> Entrants:
-        """Find them; that there is none is told, and no error."""
-        explicit = options.model_fields_set
-        found = Fitting() if bank is None else fitting_cards(task, backbone, bank, rows, progress)
-        fitting = tuple(
-            card
-            for card in found.cards
-            if ("prompt_kind" not in explicit or card.prompt_kind == options.prompt_kind)
-            and ("prompt_length" not in explicit or card.prompt_length == options.prompt_length)
-        )
-        if not fitting:
-            where = "There is no bank" if bank is None else f"The bank {bank.folder} holds no prompt that fits"
-            progress.note(
-                f"{where}, so there is nothing to transfer: only methods without a source compete (train a source with "
-                "`panda train TASK`)."
-            )
-        return cls(fitting, task, backbone, bank, progress, found.left_out)
-
-    def of_seed(self, seed: int) -> list[Card]:
-        """Of each series the prompt of this seed, else of the lowest."""
-        series: dict[str, list[Card]] = {}
-        for card in self.cards:
-            series.setdefault(card.series, []).append(card)
-        return [min(alike, key=lambda card: (card.seed != seed, card.seed)) for alike in series.values()]
-
-    def pruned(self, views: Sequence[TargetView], seeds: Sequence[int], cosine: Cosine, count: int) -> list[Pruned]:
-        """What forward passes leave of them for each seed; all prompts of the shape of the first seed's best."""
-        found: list[Pruned] = []
-        for view, seed in zip(views, seeds, strict=True):
-            cards = self.of_seed(seed)
-            if found and found[0].survivors:
-                shape = _shape(found[0].survivors[0])
-                cards = [card for card in cards if (card.prompt_kind, card.prompt_length) == shape]
-            sources = [] if self.bank is None else sound_sources(cards, self.backbone, self.bank, self.progress)
-            found.append(prune(sources, view, cosine, count, self.progress))
-        return found
-
-
-def prune(sources: Sequence[SourcePrompt], view: TargetView, cosine: Cosine, count: int, progress: Progress) -> Pruned:
-    """Score prompts by the first estimator that can compare all of them, and keep the best of each of the best tasks.
-
-    All survivors have prompts of one kind and length, those of the best: the methods of a transfer share them.
-    """
-    if not sources:
-        return Pruned()
-    progress.begin(f"{len(sources)} prompts, one forward pass each", len(sources))
-    passes = len(sources)
-    sources = seen_sources(sources, view, progress)
-    if not sources:
-        return Pruned(work=passes * len(view.texts) / 3)
-    known = estimators(cosine)
-    for name in preferred():
-        if known[name].needs == "target_prompt":
-            continue
-        with suppress(IncomparableError):
-            scores = {source.id: known[name].score(source, view) for source in sources}
-            break
-    else:
-        raise AssertionError("one estimator looks at the bank alone, so that it can always compare")
-    no_transfer = None
-    with suppress(IncomparableError):
-        no_transfer = known[name].score(None, view)
-        passes += 1
-    ranked = sorted(sources, key=lambda source: (-scores[source.id], source.id))
-    best: dict[str, SourcePrompt] = {}
-    for source in ranked:
-        if _shape(source) == _shape(ranked[0]):
-            best.setdefault(source.task, source)
-    others = sum(_shape(source) != _shape(ranked[0]) for source in sources)
-    if others:
-        first = ranked[0].prompt
-        progress.note(
-            f"{others} of {len(sources)} prompts are no {first.kind} of {first.length} as the best is, and left out."
-        )
-    survivors = tuple(best.values())[:count]
-    return Pruned(survivors, name, scores, no_transfer, passes * len(view.texts) / 3)
-
-
-def _shape(source: SourcePrompt) -> tuple[str, int]:
-    return source.prompt.kind, source.prompt.length
-
-
 def planned(
     methods: Sequence[Method],
     options: TrainingOptions,
-    view: TargetView,
+    view: TargetFeatures,
     part: Partition,
     selection: SelectionOptions,
     sources: Sequence[str],
@@ -325,8 +179,8 @@ def raced(trial: Trial, pruned: Pruned, selection: SelectionOptions) -> tuple[Tr
     result = race(trial, leads, finalists=selection.finalists)
     known = {PROMPT_TUNING.name: trial.outcome(PROMPT_TUNING)}
     if result.finalists:
-        known[POT.name] = trial.alone(result.finalists[0]).outcome(POT)
-    return trial.among(result.finalists, known), result
+        known[POT.name] = trial.with_source(result.finalists[0]).outcome(POT)
+    return trial.with_sources(result.finalists, known), result
 
 
 def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions) -> Selection:
@@ -338,7 +192,7 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     tasks = [source.task for source in trial.sources]
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
-    after, result = raced(trial.among(pruned.survivors, {}), pruned, selection)
+    after, result = raced(trial.with_sources(pruned.survivors, {}), pruned, selection)
     return select(after, pruned, result, sound([after], methods), plan)
 
 
@@ -394,7 +248,7 @@ def select(
     )
     runs = frozenset() if result is None else result.runs
     work = pruned.work + (0.0 if result is None else result.work)
-    trained = [*trial.trained(methods), *(one for one in trial.known.values() if one.card.diverged is not None)]
+    trained = [*trial.trained(methods), *(one for one in trial.cached.values() if one.card.diverged is not None)]
     work += sum(one.card.work for one in trained if one.card.run not in runs)
     work += passes * len(data) / 3
     return Selection(
@@ -413,6 +267,6 @@ def refit_trial(trial: Trial) -> Trial:
     """The trial whose training part is training and validation part together; it keeps the thresholds of the first."""
     part = trial.partition
     whole = Partition(part.train.joined(part.validation), part.validation, part.protocol)
-    again = replace(trial, partition=whole, known={}, earlier=trial)
+    again = replace(trial, partition=whole, cached={}, earlier=trial)
     again.target = trial.target  # it has the validation part's labels already, and must not have them twice
     return again

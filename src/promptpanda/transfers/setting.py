@@ -17,7 +17,7 @@ from promptpanda.tasks.protocol import Partition, capped, partition
 from promptpanda.tasks.unlabeled import read_inputs, without
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import TargetView
+from promptpanda.transfers.estimators import TargetFeatures
 from promptpanda.transfers.overlap import TargetRows
 from promptpanda.transfers.request import TransferRequest
 from promptpanda.transfers.sources import with_prompt_of
@@ -45,7 +45,7 @@ class Setting:
     test: Split | None
     unlabeled: tuple[tuple[Input, ...], ...] | None
     options: TrainingOptions
-    views: tuple[TargetView, ...]
+    views: tuple[TargetFeatures, ...]
     rows: TargetRows
 
     @classmethod
@@ -70,7 +70,7 @@ class Setting:
             unlabeled = tuple(_unlabeled(request, partitions, test, progress))
         options = settled(request.options, task.kind, partitions[0].train, backbone)
         views = tuple(
-            TargetView.of(backbone, task, part, options, examples=max(EXAMPLES, cosine.examples))
+            TargetFeatures.of(backbone, task, part, options, examples=max(EXAMPLES, cosine.examples))
             for part in (partitions if request.selects else partitions[:1])
         )
         capped_test = None if test is None else capped(test, request.test_examples)

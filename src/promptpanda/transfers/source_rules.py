@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
-from promptpanda.training.defaults import told
+from promptpanda.training.defaults import summary
 from promptpanda.transfers.contest import Contest
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.overlap import LeftOut
-from promptpanda.transfers.selection import Entrants, Pruned, planned, raced, select, sound
+from promptpanda.transfers.pruning import Entrants, Pruned
+from promptpanda.transfers.selection import planned, raced, select, sound
 from promptpanda.transfers.setting import Setting
 from promptpanda.transfers.sources import BEST, best_source, find_sources, named
 from promptpanda.transfers.trial import Trial
@@ -95,7 +96,7 @@ class SelectedSource:
             0 if setting.unlabeled is None else len(setting.unlabeled[0]),
         )
         setting.progress.note(
-            f"--source auto will take about {self._plan:.1f} trainings a seed; one is {told(setting.options)}."
+            f"--source auto will take about {self._plan:.1f} trainings a seed; one is {summary(setting.options)}."
         )
         self._pruned = entrants.pruned(setting.views, request.seeds, request.cosine, options.survivors)
         return [one.survivors for one in self._pruned]

@@ -12,7 +12,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import Cosine, TargetView
+from promptpanda.transfers.estimators import Cosine, TargetFeatures
 from promptpanda.transfers.overlap import LeftOut, TargetRows, warn
 from promptpanda.transfers.ranking import rank
 
@@ -24,7 +24,7 @@ def best_source(
     task: Task,
     backbone: Backbone,
     bank: Bank | None,
-    target: TargetView,
+    target: TargetFeatures,
     rows: TargetRows,
     cosine: Cosine,
     progress: Progress,

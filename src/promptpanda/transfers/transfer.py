@@ -71,7 +71,7 @@ def train(
     if options.lr == "auto":
         options, _ = best_rate(options, trial_of, progress)
     trial = trial_of(options)
-    trial.tell()
+    trial.announce()
     return trial.outcome(PROMPT_TUNING)
 
 
@@ -174,7 +174,7 @@ def _trials(setting: Setting, sources: Sequence[Sources]) -> tuple[list[Trial], 
 
 def _check(setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> None:
     """Find out what is lacking before anything is trained."""
-    trials[0].tell()
+    trials[0].announce()
     if setting.test is not None and setting.request.task.kind == Kind.EXTRACTIVE_QA:
         trials[0].data(setting.test)  # a question that leaves no room must not be found out at the end
     for trial in trials:

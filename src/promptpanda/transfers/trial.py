@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
@@ -16,14 +15,13 @@ from promptpanda.bank.card import TestCard
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.bank.signature import EXAMPLES, Signature
 from promptpanda.errors import PandaError
-from promptpanda.files import digest
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.encoding import encode, token_lengths
 from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
-from promptpanda.training.defaults import told
+from promptpanda.training.defaults import summary
 from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled, coefficient_value
 from promptpanda.training.inference import Data, Predicted, predict_outputs, scores_of
 from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
@@ -35,13 +33,13 @@ from promptpanda.transfers.estimators import (
     PANDA_METRIC,
     Cosine,
     IncomparableError,
-    TargetView,
+    TargetFeatures,
     estimates,
     estimators,
 )
 from promptpanda.transfers.fusion import fused_prompt, fusion_weights
-from promptpanda.transfers.method import Method, options_used
-from promptpanda.version import __version__
+from promptpanda.transfers.identity import identities
+from promptpanda.transfers.method import Method
 
 
 @dataclass
@@ -52,7 +50,7 @@ class Trial:
         sources: where transfer methods start, best first; none for a trial of methods without transfer.
         cosine: options of the metric that governs the adaptive coefficient.
         bank: where outcomes are saved; None keeps them in memory.
-        known: outcomes that are there already, by method; new ones join them.
+        cached: outcomes that are there already, by method; new ones join them.
         earlier: the trial whose validation part this one trains on too (a refit), so that thresholds are those that
             were chosen there; else None.
         unlabeled: texts of the target without labels, as the task's form makes them of rows; None where there are none.
@@ -68,10 +66,10 @@ class Trial:
     cosine: Cosine = field(default_factory=Cosine)
     bank: Bank | None = None
     progress: Progress = field(default_factory=Silent)
-    known: dict[str, TrainedPrompt] = field(default_factory=dict)
+    cached: dict[str, TrainedPrompt] = field(default_factory=dict)
     unlabeled: tuple[Input, ...] | None = None
     earlier: Trial | None = None
-    _alone: dict[str, Trial] = field(default_factory=dict, init=False, repr=False)
+    _with_source: dict[str, Trial] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.distillation.check(self.task.kind)
@@ -91,22 +89,22 @@ class Trial:
             return tuple(sorted(self.sources, key=lambda source: source.checksum))
         return self.sources[:1] if method.sources == "one" else ()
 
-    def alone(self, source: SourcePrompt) -> Trial:
+    def with_source(self, source: SourcePrompt) -> Trial:
         """This trial with one of its sources, for the teachers of a fusion; prompts are of the source's length."""
         if source is self.source:
             return self
-        if source.checksum not in self._alone:
+        if source.checksum not in self._with_source:
             shape = {"prompt_length": source.prompt.length, "prompt_kind": source.prompt.kind}
             options = self.options.model_copy(update=shape)
-            other = self._alone[source.checksum] = self.among((source,), {}, options)
-            other.earlier = None if self.earlier is None else self.earlier.alone(source)
-        return self._alone[source.checksum]
+            other = self._with_source[source.checksum] = self.with_sources((source,), {}, options)
+            other.earlier = None if self.earlier is None else self.earlier.with_source(source)
+        return self._with_source[source.checksum]
 
-    def among(
+    def with_sources(
         self, sources: tuple[SourcePrompt, ...], known: dict[str, TrainedPrompt], options: TrainingOptions | None = None
     ) -> Trial:
         """This trial with other sources, and what is known of them, on the same data."""
-        other = replace(self, sources=sources, known=known, options=options or self.options)
+        other = replace(self, sources=sources, cached=known, options=options or self.options)
         other.train_data, other.validation_data, other.target = self.train_data, self.validation_data, self.target
         return other
 
@@ -127,13 +125,13 @@ class Trial:
         if len(sources) > 1 and (method.teacher is None or self.distillation.student == "source"):
             self.fused_source(method)
 
-    def tell(self) -> None:
+    def announce(self) -> None:
         """Say with which settings is trained: some of them were settled by kind and amount of data."""
         if self.options.readout != "auto" and not self.objective.takes_readout:
             self.progress.note(
                 f"--readout {self.options.readout} is ignored: it does not concern {self.task.kind.words}."
             )
-        self.progress.note(f"{self.task.name}: {len(self.partition.train)} training examples; {told(self.options)}.")
+        self.progress.note(f"{self.task.name}: {len(self.partition.train)} training examples; {summary(self.options)}.")
         lengths = token_lengths(self.backbone, self.partition.train.texts)
         cut = int((lengths > self.options.max_length).sum())
         if cut:
@@ -157,10 +155,10 @@ class Trial:
         return objective_for(self.task.spec, len(self.task.labels), self.partition.train.labels)
 
     @cached_property
-    def target(self) -> TargetView:
+    def target(self) -> TargetFeatures:
         """What estimators see of the target: texts of the training part, and labels of the whole budget."""
         examples = max(EXAMPLES, self.cosine.examples)
-        return TargetView.of(self.backbone, self.task, self.partition, self.options, examples=examples)
+        return TargetFeatures.of(self.backbone, self.task, self.partition, self.options, examples=examples)
 
     def data(self, split: Split) -> Data:
         encoded = encode(self.backbone, split.texts, self.options.max_length)
@@ -172,20 +170,20 @@ class Trial:
         Raises:
             PandaError: its training diverged; what it reached before is in the bank.
         """
-        if method.name not in self.known:
+        if method.name not in self.cached:
             run, series = self.identity(method)
             prompt_id = self._id(run)
             found = None if self.bank is None else self.bank.find(prompt_id, run)
             if found is not None and self.bank is not None:
-                self.known[method.name] = self.bank.load(str(found), self.backbone)
+                self.cached[method.name] = self.bank.load(str(found), self.backbone)
             else:
-                self.known[method.name] = self._train(method, prompt_id, run, series)
-        return _sound(self.known[method.name])
+                self.cached[method.name] = self._train(method, prompt_id, run, series)
+        return _sound(self.cached[method.name])
 
     def is_known(self, method: Method) -> bool:
         """Whether a method's outcome is there already: in memory, or in the bank."""
         run, _ = self.identity(method)
-        return method.name in self.known or (self.bank is not None and self.bank.find(self._id(run), run) is not None)
+        return method.name in self.cached or (self.bank is not None and self.bank.find(self._id(run), run) is not None)
 
     def training(
         self,
@@ -238,7 +236,7 @@ class Trial:
         """The trained teachers of a method, one a source; none for a random teacher."""
         if method.teacher is None or self.distillation.teacher == "random":
             return ()
-        return tuple(self.alone(source).outcome(method.teacher) for source in self.sources_of(method))
+        return tuple(self.with_source(source).outcome(method.teacher) for source in self.sources_of(method))
 
     def trained(self, methods: Sequence[Method]) -> list[TrainedPrompt]:
         """The outcomes of methods and of their teachers, each training once."""
@@ -308,9 +306,9 @@ class Trial:
         known = trained.card.test
         if known is not None and known.data_fingerprint == split.fingerprint:
             return trained, known
-        return self.judge(method, split)[:2]
+        return self.evaluate(method, split)[:2]
 
-    def judge(self, method: Method, split: Split) -> tuple[TrainedPrompt, TestCard, Any]:
+    def evaluate(self, method: Method, split: Split) -> tuple[TrainedPrompt, TestCard, Any]:
         """Score a method's prompt on test data in any case, and say what it predicts of every example."""
         trained = self.outcome(method)
         if not trained.card.weights_kept and trained.backbone is None:
@@ -321,8 +319,8 @@ class Trial:
         test = TestCard.made(what, scores=said.scores, n_test=len(split), data_fingerprint=split.fingerprint)
         if self.bank is not None:
             trained = self.bank.record_test(trained, test)
-        self.known[method.name] = replace(trained, backbone=None)  # a tuned model has done its work
-        return self.known[method.name], test, said.predictions
+        self.cached[method.name] = replace(trained, backbone=None)  # a tuned model has done its work
+        return self.cached[method.name], test, said.predictions
 
     def predict(self, trained: TrainedPrompt, data: Data) -> Predicted:
         """What a trained prompt says of examples of the target, at the threshold that it was kept with."""
@@ -333,43 +331,7 @@ class Trial:
 
     def identity(self, method: Method) -> tuple[str, str]:
         """Hashes of everything that determines a method's outcome: with and without what the seed decides."""
-        sources = self.sources_of(method)
-        several = method.sources == "several"
-        series: dict[str, object] = {
-            "version": __version__,
-            "method": method.name,
-            "task": self.task.spec.model_dump(mode="json", exclude={"title", "templates", "hub", "package", "files"}),
-            "labels": self.task.labels,
-            "backbone": self.backbone.fingerprint,
-            "readout": self.objective.readout(self.backbone, self.options.readout),
-            "options": options_used(self.options, method),
-            "protocol": self.partition.protocol,
-            "budget": len(self.partition.train) + len(self.partition.validation),
-            "distillation": self._distillation_identity(method) if method.teacher is not None else None,
-            "source": sorted(one.series for one in sources) if several else sources[0].series if sources else None,
-            "threads": torch.get_num_threads(),
-        }
-        if method.version:
-            series["method_version"] = method.version
-        run = series | {
-            "seed": self.seed,
-            "train": self.partition.train.fingerprint,
-            "validation": self.partition.validation.fingerprint,
-            "source": sources[0].checksum if sources else None,
-        }
-        threshold = self._kept_threshold(method)
-        if threshold is not None:
-            run["threshold"] = threshold
-        if several:
-            run["source"] = [[one.checksum for one in sources], self.weights(method).tolist()]
-        if method.unlabeled:
-            series["unlabeled"] = len(self.unlabeled or ())
-            run["unlabeled"] = digest(self.unlabeled or ())
-        return digest(run), digest(series)
-
-    def _distillation_identity(self, method: Method) -> dict[str, object]:
-        used = self.distillation.used(unlabeled=method.unlabeled)
-        return used | {"cosine": asdict(self.cosine)} if self.distillation.coefficient == "adaptive" else used
+        return identities(self, method, cosine=self.cosine, threshold=self._kept_threshold(method))
 
     def _train(self, method: Method, prompt_id: str, run: str, series: str) -> TrainedPrompt:
         if self.bank is not None:
@@ -383,8 +345,8 @@ class Trial:
             PandaError: the training diverged; what it reached before is kept.
         """
         run, series = self.identity(method)
-        self.known[method.name] = self._kept(method, fitted, self._id(run), run, series)
-        return _sound(self.known[method.name])
+        self.cached[method.name] = self._kept(method, fitted, self._id(run), run, series)
+        return _sound(self.cached[method.name])
 
     def _id(self, run: str) -> str:
         return f"{self.task.name}-s{self.seed}-{run[:8]}"

@@ -10,7 +10,7 @@ from promptpanda.transfers.estimators.registry import (
     preferred,
 )
 from promptpanda.transfers.estimators.signatures import Cosine
-from promptpanda.transfers.estimators.view import TargetView
+from promptpanda.transfers.estimators.target import TargetFeatures
 
 __all__ = [
     "COSTS",
@@ -22,7 +22,7 @@ __all__ = [
     "Estimator",
     "IncomparableError",
     "Needs",
-    "TargetView",
+    "TargetFeatures",
     "estimates",
     "estimators",
     "preferred",

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.errors import PandaError
-from promptpanda.transfers.estimators.view import TargetView
+from promptpanda.transfers.estimators.target import TargetFeatures
 
 Needs = Literal["bank", "examples", "labels", "target_prompt"]
 
@@ -43,7 +43,7 @@ class Estimator(ABC):
         return COSTS[self.needs]
 
     @abstractmethod
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         """Higher is better.
 
         Args:

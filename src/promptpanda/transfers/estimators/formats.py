@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, IncomparableError, Needs
-from promptpanda.transfers.estimators.view import TargetView
+from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class SameFormat(Estimator):
     reference: ClassVar[str] = "trivial baseline"
     needs: ClassVar[Needs] = "bank"
 
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         theirs, ours = None if source is None else source.spec, target.spec
         if theirs is None or ours is None:
             raise IncomparableError("same_format compares two tasks; a foreign prompt or no prompt has none.")

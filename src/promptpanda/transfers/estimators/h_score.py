@@ -11,7 +11,7 @@ from sklearn.covariance import ledoit_wolf
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
 from promptpanda.transfers.estimators.labels import labelled
-from promptpanda.transfers.estimators.view import TargetView
+from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class HScore(Estimator):
     reference: ClassVar[str] = "Ibrahim et al., arXiv 2110.06893"
     needs: ClassVar[Needs] = "labels"
 
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         vectors, readings = labelled(source, target)
         return h_score(vectors, readings.labels if readings.classifies else _quintiles(readings.labels))
 

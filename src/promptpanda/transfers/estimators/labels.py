@@ -7,10 +7,10 @@ import numpy as np
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import IncomparableError
 from promptpanda.transfers.estimators.readings import Readings
-from promptpanda.transfers.estimators.view import TargetView
+from promptpanda.transfers.estimators.target import TargetFeatures
 
 
-def labelled(source: SourcePrompt | None, target: TargetView) -> tuple[np.ndarray, Readings]:
+def labelled(source: SourcePrompt | None, target: TargetFeatures) -> tuple[np.ndarray, Readings]:
     """The feature vectors of the target under a source prompt, and what is true of them.
 
     Raises:

@@ -11,7 +11,7 @@ from scipy.optimize import minimize_scalar
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
 from promptpanda.transfers.estimators.labels import labelled, target_columns
-from promptpanda.transfers.estimators.view import TargetView
+from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LogME(Estimator):
     reference: ClassVar[str] = "You et al., arXiv 2102.11005"
     needs: ClassVar[Needs] = "labels"
 
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         vectors, readings = labelled(source, target)
         columns = target_columns(readings)
         evidence = log_evidence(vectors - vectors.mean(0), columns - columns.mean(0))

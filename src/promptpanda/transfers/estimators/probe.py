@@ -10,7 +10,7 @@ import numpy as np
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
 from promptpanda.transfers.estimators.labels import labelled, target_columns
-from promptpanda.transfers.estimators.view import TargetView
+from promptpanda.transfers.estimators.target import TargetFeatures
 
 # Relative to the features' total variance, so that their scale does not matter.
 PENALTIES = tuple(float(value) for value in 10.0 ** np.arange(-2.0, 3.5, 0.5))
@@ -33,7 +33,7 @@ class Probe(Estimator):
     reference: ClassVar[str] = "ridge, exact leave-one-out (Allen 1974, PRESS)"
     needs: ClassVar[Needs] = "labels"
 
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         vectors, readings = labelled(source, target)
         targets = target_columns(readings)
         predictions = left_out(vectors, targets, readings.owner)

@@ -15,7 +15,7 @@ from promptpanda.transfers.estimators.h_score import HScore
 from promptpanda.transfers.estimators.logme import LogME
 from promptpanda.transfers.estimators.probe import Probe
 from promptpanda.transfers.estimators.signatures import ActivatedNeurons, AveragePrompt, Cosine
-from promptpanda.transfers.estimators.view import TargetView
+from promptpanda.transfers.estimators.target import TargetFeatures
 
 DEFAULT_ESTIMATOR = "probe_r2"  # orders rankings, prunes banks and leads expectations: docs/results says why
 PANDA_METRIC = "cosine"  # governs the adaptive coefficient, as in the paper, and the weights of fusions
@@ -50,7 +50,7 @@ class PluginEstimator(Estimator):
     def needs(self) -> Needs:
         return self.wrapped.needs
 
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         try:
             found = float(self.wrapped.score(source, target))
         except PandaError:
@@ -98,7 +98,7 @@ def estimators(cosine: Cosine | None = None) -> dict[str, Estimator]:
     return {**ESTIMATORS, **_own(cosine)}
 
 
-def estimates(source: SourcePrompt | None, target: TargetView, cosine: Cosine | None = None) -> dict[str, float]:
+def estimates(source: SourcePrompt | None, target: TargetFeatures, cosine: Cosine | None = None) -> dict[str, float]:
     """What every estimator that can run says of a source, or of no transfer.
 
     Those that need a prompt trained on the target run where the view has one. A value that is not finite is left out.

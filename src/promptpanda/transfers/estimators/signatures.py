@@ -13,7 +13,7 @@ from promptpanda.bank.folder import SourcePrompt
 from promptpanda.bank.signature import EXAMPLES, Signature
 from promptpanda.errors import PandaError
 from promptpanda.transfers.estimators.base import Estimator, IncomparableError, Needs
-from promptpanda.transfers.estimators.view import Side, TargetView
+from promptpanda.transfers.estimators.target import Side, TargetFeatures
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Cosine(Estimator):
     def needs(self) -> Needs:
         return "target_prompt" if self.prompt == "own" else "examples"
 
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         known, ours = _signature(source)
-        theirs = target.seen(self.prompt, known, self.examples)
+        theirs = target.signature_under(self.prompt, known, self.examples)
         return _similarity(
             ours.task_embedding(self.layer, self.pooling), theirs.task_embedding(self.layer, self.pooling)
         )
@@ -60,9 +60,15 @@ class ActivatedNeurons(Estimator):
     def needs(self) -> Needs:
         return "target_prompt" if self.prompt == "own" else "examples"
 
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         known, ours = _signature(source)
-        return _similarity(ours.activated_neurons, target.seen(self.prompt, known).activated_neurons)
+        theirs = target.signature_under(self.prompt, known)
+        if ours.activated_neurons is None or theirs.activated_neurons is None:
+            raise IncomparableError(
+                f"The model does not show the neurons of every layer, so that they cannot compare {known.id} with the "
+                "target; take another estimator, such as cosine."
+            )
+        return _similarity(ours.activated_neurons, theirs.activated_neurons)
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,9 @@ class AveragePrompt(Estimator):
     reference: ClassVar[str] = "SPoT, arXiv 2110.07904"
     needs: ClassVar[Needs] = "target_prompt"
 
-    def score(self, source: SourcePrompt | None, target: TargetView) -> float:
+    def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         known, ours = _signature(source)
-        theirs = target.seen("own", known)
+        theirs = target.signature_under("own", known)
         if ours.pooled_prompt.shape != theirs.pooled_prompt.shape:
             raise IncomparableError(f"E_avg compares prompts of one shape; {known.id} and the target's are of two.")
         return _similarity(ours.pooled_prompt, theirs.pooled_prompt)

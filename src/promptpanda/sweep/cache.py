@@ -40,7 +40,7 @@ class TaskFacts:
 
 
 @dataclass
-class Material:
+class Cache:
     """What is loaded in this process: one model, some tasks, and all fingerprints."""
 
     _backbone: tuple[str, Backbone] | None = None
@@ -103,7 +103,7 @@ class Material:
         return fingerprint is not None and backbone.fingerprint != fingerprint
 
 
-MATERIAL = Material()  # of this process
+CACHE = Cache()  # of this process
 
 
 def facts_of(task: Task, protocol: Protocol) -> TaskFacts:
@@ -155,17 +155,17 @@ class Planned:
     keys: dict[RunSpec, Keys]
 
 
-def identify(plan: Plan, protocol: Protocol, data_dir: Path | str | None, material: Material = MATERIAL) -> Planned:
+def identify(plan: Plan, protocol: Protocol, data_dir: Path | str | None, cache: Cache = CACHE) -> Planned:
     """Load what the runs need and key every run. Raises PandaError if a model or a task's data is not there."""
     place = None if data_dir is None or (root := data_root(data_dir)) is None else str(root.resolve())
     facts = {}
     for name, location in plan.tasks.items():
-        facts[name] = material.facts(location, place, protocol)
+        facts[name] = cache.facts(location, place, protocol)
     for spec in plan.runs:
-        _check_budget(spec, facts[spec.task], material.task(plan.tasks[spec.task], place))
+        _check_budget(spec, facts[spec.task], cache.task(plan.tasks[spec.task], place))
     backbones: dict[str, str] = {}
     for model, location in plan.models.items():
-        backbones[model] = material.backbone(location).fingerprint
+        backbones[model] = cache.backbone(location).fingerprint
         twin = next((other for other, known in backbones.items() if known == backbones[model] and other != model), None)
         if twin is not None:
             raise PandaError(f"The models '{twin}' and '{model}' have the same weights; leave one out.")

@@ -15,7 +15,7 @@ _TIME = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RunFilter:
     """What one call is to do.
 
     Attributes:

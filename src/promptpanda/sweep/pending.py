@@ -9,14 +9,14 @@ from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import CARD_NAME, Card
 from promptpanda.bank.folder import check_files
 from promptpanda.errors import PandaError
-from promptpanda.sweep.material import Planned
+from promptpanda.sweep.cache import Planned
+from promptpanda.sweep.filters import RunFilter
 from promptpanda.sweep.row import Row
 from promptpanda.sweep.spec import RunSpec
-from promptpanda.sweep.wishes import Wishes
 
 
 def to_do(
-    planned: Planned, rows: Mapping[str, Row], bank: Bank, asked: Sequence[RunSpec], wishes: Wishes
+    planned: Planned, rows: Mapping[str, Row], bank: Bank, asked: Sequence[RunSpec], run_filter: RunFilter
 ) -> dict[RunSpec, None]:
     """The runs that are asked for and not done, and what they start from where that is missing, in their order.
 
@@ -29,14 +29,14 @@ def to_do(
         return rows.get(planned.keys[spec].key)
 
     def is_open(row: Row | None) -> bool:
-        return row is None or (row.status == "failed" and wishes.retry_failed)
+        return row is None or (row.status == "failed" and run_filter.retry_failed)
 
     def want(spec: RunSpec) -> None:
         if spec not in wanted:
             wanted.add(spec)
             for need in spec.needs.values():
                 row = row_of(need)
-                if is_open(row) or (row is not None and _lacking(row, bank, wishes)):
+                if is_open(row) or (row is not None and _lacking(row, bank, run_filter)):
                     want(need)
 
     for spec in asked:
@@ -45,7 +45,7 @@ def to_do(
     return dict.fromkeys(spec for spec in planned.plan.runs if spec in wanted)
 
 
-def _lacking(row: Row, bank: Bank, wishes: Wishes) -> bool:
+def _lacking(row: Row, bank: Bank, run_filter: RunFilter) -> bool:
     """Whether a finished run's prompt must be made again: its row was imported, or its folder is gone.
 
     A folder without a card is what a loss of power leaves. A damaged one counts as gone when failed runs are tried
@@ -54,7 +54,7 @@ def _lacking(row: Row, bank: Bank, wishes: Wishes) -> bool:
     if row.status == "failed" or row.prompt is None:
         return False
     folder = bank.folder / row.prompt
-    return not (folder / CARD_NAME).is_file() or (wishes.retry_failed and not is_sound(folder))
+    return not (folder / CARD_NAME).is_file() or (run_filter.retry_failed and not is_sound(folder))
 
 
 def is_sound(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import EXAMPLES, Signature, look
+from promptpanda.bank.signature import EXAMPLES, Signature, observe
 from promptpanda.errors import PandaError
 from promptpanda.names import HeadReadout
 from promptpanda.progress import Progress, Silent
@@ -34,7 +34,7 @@ _TOGETHER = 32  # prompts that go through the backbone in one series of mixed ba
 
 
 @dataclass
-class TargetView:
+class TargetFeatures:
     """The target, and what forward passes have shown of it so far.
 
     Attributes:
@@ -66,7 +66,7 @@ class TargetView:
         *,
         examples: int = EXAMPLES,
         own: Signature | None = None,
-    ) -> TargetView:
+    ) -> TargetFeatures:
         """The target's budget as estimators may see it: test data is not touched.
 
         Signatures are of the training part's texts. Labels are those of training and validation part together, since
@@ -89,18 +89,18 @@ class TargetView:
         signed = encoded.rows_of(first - 1).stop
         return cls(backbone, found.encoded, own, task.spec, found, readout, signed)
 
-    def seen(self, side: Side, source: SourcePrompt, examples: int = EXAMPLES) -> Signature:
+    def signature_under(self, side: Side, source: SourcePrompt, examples: int = EXAMPLES) -> Signature:
         """The target's texts under a source's prompt (one forward pass a prompt), or under a prompt of its own."""
         if side == "own":
             if self.own is None:
                 raise PandaError("This estimator needs a prompt trained on the target; say --with-target-prompt.")
             return self.own
-        self.look([source], examples)
+        self.observe([source], examples)
         return self._under[source.checksum, examples]
 
     def shows_finite(self, source: SourcePrompt) -> bool:
         """Whether all that the model shows under a prompt is finite; huge values of a prompt overflow in it."""
-        self.look([source])
+        self.observe([source])
         found = [signature.embeddings for (one, _), signature in self._under.items() if one == source.checksum]
         finite = all(bool(torch.isfinite(embeddings).all()) for embeddings in found)
         return finite and bool(np.isfinite(self._vectors.get(source.checksum, np.zeros(0))).all())
@@ -113,7 +113,7 @@ class TargetView:
         assert self.readings is not None
         key = None if source is None else source.checksum
         if source is not None and key not in self._vectors:
-            self.look([source])
+            self.observe([source])
         elif key not in self._vectors:
             self._vectors[key] = self.readings.vectors(forward(self.backbone, [], self.texts, self._plain))
         return self._vectors[key]
@@ -121,7 +121,9 @@ class TargetView:
     def _plain(self, batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
         return features(self.backbone, batch, layout, stack, self.readout)
 
-    def look(self, sources: Sequence[SourcePrompt], examples: int = EXAMPLES, progress: Progress | None = None) -> None:
+    def observe(
+        self, sources: Sequence[SourcePrompt], examples: int = EXAMPLES, progress: Progress | None = None
+    ) -> None:
         """Run the texts under every prompt that they were not seen under yet, prompts of one shape together."""
         progress = progress or Silent()
         missing = {one.checksum: one for one in sources if (one.checksum, examples) not in self._under}
@@ -130,25 +132,25 @@ class TargetView:
             group = list(alike)
             for start in range(0, len(group), _TOGETHER):
                 part = group[start : start + _TOGETHER]
-                self._look(part, examples)
+                self._observe(part, examples)
                 progress.advance(len(part))
 
-    def _look(self, sources: Sequence[SourcePrompt], examples: int) -> None:
+    def _observe(self, sources: Sequence[SourcePrompt], examples: int) -> None:
         count = examples if self.signed is None else min(examples, self.signed)
         # Features come from the same pass; a signature of other texts is a pass of its own.
         readings = None if all(one.checksum in self._vectors for one in sources) else self.readings
         texts = self.texts.first(count) if readings is None else self.texts
-        sights = look(
+        observations = observe(
             self.backbone,
             [one.prompt for one in sources],
             texts,
             examples=count,
             readout=None if readings is None else self.readout,
         )
-        for source, sight in zip(sources, sights, strict=True):
-            self._under[source.checksum, examples] = sight.signature
+        for source, observation in zip(sources, observations, strict=True):
+            self._under[source.checksum, examples] = observation.signature
             if readings is not None:
-                self._vectors[source.checksum] = readings.vectors(sight.features)
+                self._vectors[source.checksum] = readings.vectors(observation.features)
 
 
 def _shape(source: SourcePrompt) -> tuple[str, torch.Size]:

@@ -1,0 +1,67 @@
+"""What a contrastive warm-up of the prompt adds to prompt tuning, without any source.
+
+    python studies/contrastive.py --data-dir DATA --tasks cr,mpqa,subj,trec --seeds 0,1,2
+
+Every task has a budget of 64 labelled examples; scores are of 400 other rows of its train split, so that no test data
+is read. Both methods share subset, carve, order, head and fresh prompt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+
+import numpy as np
+import torch
+
+from promptpanda import Backbone, TrainingOptions, load_task
+from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.protocol import Partition, partition
+from promptpanda.tasks.task import Task
+from promptpanda.training.defaults import settled
+from promptpanda.transfers.methods import CONTRASTIVE, PROMPT_TUNING
+from promptpanda.transfers.trial import Trial
+
+METHODS = (PROMPT_TUNING, CONTRASTIVE)
+
+
+def held_out(task: Task, part: Partition, rows: int) -> Split:
+    """Rows of train whose texts are not in the budget."""
+    train = task.train()
+    seen = {*part.train.texts, *part.validation.texts}
+    rest = np.asarray([place for place, text in enumerate(train.texts) if text not in seen])
+    return train.take(np.sort(np.random.default_rng(5).permutation(rest)[:rows]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", required=True)
+    parser.add_argument("--tasks", default="cr,mpqa,subj,trec")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--examples", type=int, default=64)
+    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--model")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    backbone = Backbone.load(given.model)
+    gains: list[float] = []
+    for name in given.tasks.split(","):
+        task = load_task(name, data_dir=given.data_dir)
+        for seed in map(int, given.seeds.split(",")):
+            part = partition(task, train_examples=given.examples, seed=seed)
+            options = settled(TrainingOptions(), task.kind, part.train, backbone)
+            trial = Trial(backbone, task, part, options, seed)
+            rest = held_out(task, part, given.rows)
+            found = {}
+            for method in METHODS:
+                trained, card = trial.test(method, rest)
+                found[method.name] = {"score": card.scores[task.spec.metric], "seconds": trained.card.seconds}
+            gains.append(found[CONTRASTIVE.name]["score"] - found[PROMPT_TUNING.name]["score"])
+            print(json.dumps({"task": name, "seed": seed, "metric": task.spec.metric, **found}), flush=True)
+    error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+    print(json.dumps({"gain in points": 100 * statistics.fmean(gains), "standard error": 100 * error}))
+
+
+if __name__ == "__main__":
+    main()
