@@ -316,7 +316,7 @@ def test_of_a_link_to_a_prompt_the_link_is_removed(bank, books, tmp_path):
     books.symlink_to(tmp_path / "elsewhere")
     run("bank", "rm", books.name, "--bank", bank.folder)
     assert not books.is_symlink()
-    assert len(list((tmp_path / "elsewhere").iterdir())) == 5
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 6
 
 
 def test_a_name_given_twice_is_removed_once(bank, books):

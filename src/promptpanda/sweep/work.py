@@ -157,7 +157,7 @@ def _execute(order: Order, scratch: Path) -> Result:
         status="finished",
         example_steps=example_steps,
         forward_examples=forward_examples,
-        selection=None if selection is None else selection.to_json() | {"left_out": left_out},
+        selection=None if selection is None else selection.to_json() | ({"left_out": left_out} if left_out else {}),
         seconds=spent + time.perf_counter() - began,
         finished=now(),
     )
