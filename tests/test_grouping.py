@@ -96,8 +96,21 @@ def test_one_group_cannot_be_cut(tmp_path):
         partition(pairs(rows, tmp_path))
 
 
+def test_groups_larger_than_the_validation_part_are_cut_at_the_smallest(tmp_path):
+    """64 labels about three passages: a part of 13 cannot be had, one of 20 can."""
+    sizes = {0: 24, 1: 20, 2: 20}
+    rows = [
+        {"question": f"question {n} on {which}", "paragraph": PARAGRAPH.format(which), "label": str(n % 2)}
+        for which, size in sizes.items()
+        for n in range(size)
+    ]
+    part = partition(pairs(rows, tmp_path))
+    assert (len(part.train), len(part.validation)) == (44, 20)
+    assert not {text[1] for text in part.train.texts} & {text[1] for text in part.validation.texts}
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the folder ../shared/data")
-@pytest.mark.parametrize("budget", [256, 1000])
+@pytest.mark.parametrize("budget", [64, 256, 1000])
 def test_multirc_shares_no_passage_and_is_capped_by_questions(budget):
     task = load_task("multirc", data_dir=DATA)
     part = partition(task, train_examples=budget, seed=0)

@@ -87,6 +87,16 @@ def whole_blocks(
     return np.sort(np.concatenate(taken)) if taken else np.empty(0, dtype=np.int64)
 
 
+def smallest_block(blocks: np.ndarray, strata: np.ndarray, keep: int = 0) -> np.ndarray:
+    """Sorted positions of the smallest block without which rows are left, `keep` of every stratum; else none."""
+    sizes = sorted((int(np.sum(blocks == block)), int(block)) for block in np.unique(blocks))
+    for size, block in sizes:
+        rest = strata[blocks != block]
+        if size < len(blocks) and all(np.sum(rest == stratum) >= keep for stratum in np.unique(strata)):
+            return np.flatnonzero(blocks == block)
+    return np.empty(0, dtype=np.int64)
+
+
 def first_blocks(blocks: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Positions of whole blocks in random order until `size` rows are reached; the last is cut there. Sorted."""
     order = np.concatenate([np.flatnonzero(blocks == block) for block in rng.permutation(np.unique(blocks))])

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.grouping import blocks_of, first_blocks, straddles, whole_blocks
+from promptpanda.tasks.grouping import blocks_of, first_blocks, smallest_block, straddles, whole_blocks
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
@@ -82,7 +82,9 @@ def partition(
     blocks = blocks_of(train.take(subset))
     if straddles(blocks, carved):
         carved = whole_blocks(blocks, strata[subset], n_val, rng, keep)
-        if not len(carved):
+        if not len(carved):  # every block is larger: few labels, many questions on each passage
+            carved = smallest_block(blocks, strata[subset], keep)
+        if not len(carved) or total - len(carved) < 2:
             raise PandaError(
                 f"The {total} training examples of task '{task.name}' cannot be cut for validation: rows that share a "
                 "text or a passage stay together, and every such group is too large; give more examples."
