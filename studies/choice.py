@@ -9,8 +9,13 @@ head alone, and PoT and PANDA from the source with the highest expectation of th
 target is chosen for by priors that were fitted to the other targets, which is what a user of another target can expect,
 by those of all, and by those that are in use. The oracle is the contract's. One JSON object a line, all in points.
 
-It differs from `auto` in this: survivors are compared at the end of training alone, and the noise of a validation score
-is what `auto` found on that target and seed, mean over its contestants.
+It differs from `auto` in this: survivors are compared at the end of training alone, and since rows hold no validation
+predictions, noise is taken from test predictions. All contestants of a target get one variance, that of a test score if
+there were as many test as validation examples, and any two the same correlation, the mean of that on other targets.
+`--independent` chooses as if noise did not correlate. The line `deviation` is of gains around the line of their method
+without the noise of test scores, on all targets and on all but one: a gain is the difference of two scores, and SPREAD
+the deviation of one, so that it is less by the square root of 2. The line `flattered` says whether sources that promise
+more do better on validation than on test data, which promises by the validation part's own labels may cause.
 """
 
 from __future__ import annotations
@@ -18,17 +23,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from promptpanda.evaluation.grid import Cell
+from promptpanda.report.resample import TestRows, scorer
 from promptpanda.sweep.exchange import read_rows
-from promptpanda.sweep.row import Row, in_force
+from promptpanda.sweep.row import Answers, Row, in_force
 from promptpanda.tasks.shared_text import share_text
-from promptpanda.transfers.choice import prior_of
+from promptpanda.transfers.choice import RESAMPLES, prior_of
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR
 from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.selection import SURVIVORS
@@ -63,13 +69,32 @@ class Contest:
     """One target on one model and one seed.
 
     Attributes:
-        noise: variance of a validation score.
+        noises: covariance of the contestants' test scores. *Shape:* (contestants, contestants).
+        n_test, n_val: examples.
     """
 
     target: str
     seed: int
     contestants: tuple[Contestant, ...]
-    noise: float
+    noises: np.ndarray
+    n_test: int
+    n_val: int
+
+    @property
+    def noise(self) -> float:
+        """Variance of a validation score."""
+        return max(float(np.diag(self.noises).mean()) * self.n_test / self.n_val, self.least)
+
+    @property
+    def least(self) -> float:
+        """`Resamples.least_variance`."""
+        return (self.n_val + 1) / (self.n_val + 2) ** 2 / self.n_val
+
+    @property
+    def correlation(self) -> float:
+        """Of the noise of two contestants, mean over pairs."""
+        apart = ~np.eye(len(self.noises), dtype=bool)
+        return float(self.noises[apart].mean() / np.diag(self.noises).mean())
 
     def of(self, *methods: str) -> list[Contestant]:
         return [one for one in self.contestants if one.method in methods]
@@ -79,16 +104,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
     parser.add_argument("--model", help="rows of this model alone")
+    parser.add_argument("--independent", action="store_true", help="take the noise of contestants for independent")
     arguments = parser.parse_args()
-    rows, _, _, plan = read_rows(arguments.store)
-    contests = contests_of([row for row in in_force(rows, plan) if arguments.model in (None, row.model)])
+    rows, answers, _, plan = read_rows(arguments.store)
+    known = {one.test_fingerprint: one for one in answers}
+    contests = contests_of([row for row in in_force(rows, plan) if arguments.model in (None, row.model)], known)
     targets = sorted({one.target for one in contests})
     print(json.dumps({"priors": fitted(contests), "residual": residuals(contests)}))
+    without = {target: [one for one in contests if task_of(one.target) != task_of(target)] for target in targets}
+    together = {
+        target: 0.0 if arguments.independent else float(np.mean([one.correlation for one in others]))
+        for target, others in without.items()
+    }
+    own = {target: float(np.mean([one.correlation for one in contests if one.target == target])) for target in targets}
+    print(json.dumps({"correlation": rounded(own)}))
+    print(json.dumps({"flattered": flattered(contests)}))
+    print(json.dumps({"deviation": deviations(contests), "without": {t: deviations(o) for t, o in without.items()}}))
     oracle = {target: float(np.mean(oracles([one for one in contests if one.target == target]))) for target in targets}
     print(json.dumps({"oracle": round(float(np.mean(list(oracle.values()))), 2), "targets": rounded(oracle)}))
-    of_others = {
-        target: fitted([one for one in contests if task_of(one.target) != task_of(target)]) for target in targets
-    }
+    of_others = {target: fitted(others) for target, others in without.items()}
     used = {name: prior_of(METHODS[name]) for name in (*SOURCELESS, *LED)}
     in_use = {name: (100 * prior.gain, 100 * prior.slope) for name, prior in used.items()}
     ways = {
@@ -98,7 +132,7 @@ def main() -> None:
     }
     for name, priors in ways.items():
         for spread in SPREADS:
-            chosen = [(one, choice(one, priors[one.target], spread)) for one in contests]
+            chosen = [(one, choice(one, priors[one.target], spread, together[one.target])) for one in contests]
             gains = {t: float(np.mean([got.gain for one, got in chosen if one.target == t])) for t in targets}
             mean = float(np.mean(list(gains.values())))
             regret = float(np.mean(list(oracle.values()))) - mean
@@ -125,7 +159,7 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in values.items()}
 
 
-def contests_of(rows: list[Row]) -> list[Contest]:
+def contests_of(rows: list[Row], answers: Mapping[str | None, Answers]) -> list[Contest]:
     """Every target, setting and seed on which `auto` was run: it alone knows what is said of no transfer.
 
     Sources that share texts with the target are left out, as `auto` leaves them out.
@@ -143,7 +177,8 @@ def contests_of(rows: list[Row]) -> list[Contest]:
         if selection is None or tuned is None or selection["estimator"] != DEFAULT_ESTIMATOR:
             continue
         said = {row.source: (row.estimates or {}).get(DEFAULT_ESTIMATOR) for row in here if row.kind == "estimates"}
-        contestants = []
+        contestants, samples = [], []
+        draws = None
         for row in here:
             estimate = selection["no_transfer"] if row.source is None else said.get(row.source)
             if row.method in (*SOURCELESS, *LED) and estimate is not None:
@@ -152,11 +187,13 @@ def contests_of(rows: list[Row]) -> list[Contest]:
                 validation = row.validation or {}
                 one = Contestant(row.method, row.source, lead, score(validation, row), validation["loss"], gain)
                 contestants.append(one)
-        spread = next(row.spec["selection"]["spread"] for row in here if row.selection is not None)
-        noises = [1 / (1 / one["se"] ** 2 - 1 / spread**2) for one in selection["posterior"].values()]
+                rights = answers[row.test_fingerprint]
+                if draws is None:
+                    draws = TestRows.of(rights).draw(RESAMPLES, np.random.default_rng(0))
+                samples.append(scorer(rights, row.metric, row.predictions)(draws))
         alone = len({title for title in titles if title[0] == task}) == 1
         name = str(task) if alone else ", ".join(map(str, (task, *setting)))
-        found.append(Contest(name, int(str(seed)), tuple(contestants), float(np.mean(noises))))
+        found.append(Contest(name, int(str(seed)), tuple(contestants), np.cov(samples), tuned.n_test, tuned.n_val))
     return found
 
 
@@ -191,15 +228,55 @@ def residuals(contests: list[Contest]) -> dict[str, float]:
     }
 
 
+def deviations(contests: list[Contest]) -> dict[str, float]:
+    """Standard deviation of gains around the line of their method, without the noise of test scores, in points."""
+    lines, found = fitted(contests), {}
+    for method in ("head_only", *LED):
+        squares, noises = [], []
+        for contest in contests:
+            base = next(place for place, one in enumerate(contest.contestants) if one.method == "prompt_tuning")
+            for place, one in enumerate(contest.contestants):
+                if one.method == method:
+                    squares.append((one.gain - at(lines, one)) ** 2)
+                    apart = contest.noises[place, place] + contest.noises[base, base] - 2 * contest.noises[place, base]
+                    noises.append(100**2 * apart)
+        found[method] = round(float(np.sqrt(max(np.mean(squares) - np.mean(noises), 0))), 2)
+    return found
+
+
+def flattered(contests: list[Contest]) -> dict[str, float]:
+    """By how many points a unit of lead flatters PoT's gain in validation score, its gain in test score taken away.
+
+    Differences between sources on the same target and seed alone; the error is a jackknife over targets.
+    """
+
+    def slope(some: list[Contest]) -> float:
+        leads, excess = [], []
+        for contest in some:
+            (base,), ones = contest.of("prompt_tuning"), contest.of("pot")
+            apart = np.asarray([[one.lead, 100 * (one.score - base.score) - one.gain] for one in ones])
+            leads.append(apart[:, 0] - apart[:, 0].mean())
+            excess.append(apart[:, 1])
+        return float(np.concatenate(leads) @ np.concatenate(excess) / (np.concatenate(leads) ** 2).sum())
+
+    targets = sorted({one.target for one in contests})
+    without = np.asarray([slope([one for one in contests if one.target != target]) for target in targets])
+    error = np.sqrt((len(targets) - 1) * without.var())
+    return {"slope": round(slope(contests), 1), "error": round(float(error), 1)}
+
+
 def at(lines: dict[str, Line], one: Contestant) -> float:
     """The gain that is expected of a contestant beforehand, in points."""
     return lines[one.method][0] + lines[one.method][1] * one.lead
 
 
-def choice(contest: Contest, lines: dict[str, Line], spread: float) -> Contestant:
-    """What would be chosen (transfers/choice.py; transfers/selection.py)."""
+def choice(contest: Contest, lines: dict[str, Line], spread: float, correlation: float) -> Contestant:
+    """What would be chosen (transfers/choice.py; transfers/selection.py).
+
+    Where all noises are equal and correlate alike, what all share cancels out.
+    """
     ahead = sorted(contest.of("pot"), key=lambda one: (-one.lead, one.source or ""))[:SURVIVORS]
-    weight = spread**2 / (spread**2 + contest.noise)
+    weight = spread**2 / (spread**2 + max(contest.noise * (1 - correlation), contest.least / 2))
 
     def best(ones: list[Contestant]) -> Contestant:
         centre = np.mean([100 * one.score - at(lines, one) for one in ones])

@@ -25,7 +25,7 @@ from promptpanda.training.inference import Data
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.trial import Trial
 
-SPREAD = 0.03  # standard deviation of the prior
+SPREAD = 0.02  # standard deviation of the prior of a score; of a gain, which is a difference of two, .028
 NOISE = "shared draws"  # how the noise of contestants belongs together; another rule gets another name
 RESAMPLES = 400
 LEVEL = 0.95  # of intervals
