@@ -91,7 +91,7 @@ def test_where_no_row_belongs_to_another_the_carve_is_as_ever(tmp_path):
 
 
 def test_one_group_cannot_be_cut(tmp_path):
-    rows = [{"question": f"question {n}", "paragraph": PARAGRAPH.format(0), "label": str(n % 2)} for n in range(40)]
+    rows = [{"question": "a question", "paragraph": "a paragraph", "label": str(n % 2)} for n in range(40)]
     with pytest.raises(PandaError, match="cannot be cut for validation: rows that share a text or a passage"):
         partition(pairs(rows, tmp_path))
 
@@ -140,3 +140,9 @@ def test_rows_that_stand_twice_are_told(tiny_backbone, tmp_path):
     transfer(task, "auto", tiny_backbone, methods=["prompt_tuning"], options=options, progress=Notes())
     assert "3 of 4 test examples have the text of a training or validation example." in notes
     assert "1 text of the training data comes with more than one label; no model can get all of them right." in notes
+
+
+def test_a_segment_that_most_rows_have_is_no_passage(tmp_path):
+    """An instruction in a column of its own must not make one group of all rows."""
+    rows = [{"question": f"question {n}", "paragraph": PARAGRAPH.format(0), "label": str(n % 2)} for n in range(40)]
+    assert len(partition(pairs(rows, tmp_path)).validation) == 8

@@ -272,7 +272,7 @@ def test_words_that_cannot_be_tagged(refused, prompt, tmp_path):
     assert "rows.conll is a column file" in refused("predict", "own", "rows.conll")
     tagged = [
         json.loads(line)
-        for line in CliRunner().invoke(app, ["predict", "own"], input="good  w1\n\nbad\n").stdout.splitlines()
+        for line in CliRunner().invoke(app, ["predict", "own"], input="good  w1\nbad\n").stdout.splitlines()
     ]
     assert [len(found["tags"]) for found in tagged] == [2, 1]
 

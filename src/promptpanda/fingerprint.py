@@ -92,8 +92,13 @@ def _without(value: Any) -> Any:
     }
 
 
-def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What decides the tokens of a text: its serialised form, its special tokens, and whether it gives segments."""
+def tokenizer_state(tokenizer: PreTrainedTokenizerBase | None) -> dict[str, Any]:
+    """What decides the tokens of a text: its serialised form, its special tokens, and whether it gives segments.
+
+    A model that is only measured has no tokenizer.
+    """
+    if tokenizer is None:
+        return {}
     common = {
         "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
         "segments": "token_type_ids" in tokenizer.model_input_names,

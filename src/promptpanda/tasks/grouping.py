@@ -5,6 +5,7 @@ Otherwise a model is validated on what it was trained on: of MultiRC's rows some
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -28,12 +29,19 @@ def blocks_of(split: Split) -> np.ndarray:
             row = parent[row]
         return row
 
+    common = _in_most_rows(split)
     first: dict[object, int] = {}
     for row, text in enumerate(split.texts):
         group = [] if split.groups is None else [("group", int(split.groups[row]))]
-        for key in (*group, *_keys(text)):
+        for key in (*group, *(key for key in _keys(text) if key not in common)):
             parent[root(row)] = root(first.setdefault(key, row))
     return np.unique([root(row) for row in range(len(split))], return_inverse=True)[1].reshape(-1)
+
+
+def _in_most_rows(split: Split) -> set[object]:
+    """Segments that stand in more than half of the rows: an instruction, say, and no passage."""
+    counts = Counter(key for text in split.texts for key in _keys(text) if key != text)
+    return {key for key, count in counts.items() if count > len(split) / 2 and key[0] == "segment"}
 
 
 def _keys(text: Input) -> Iterator[object]:
