@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -38,13 +39,13 @@ def blocks_of(split: Split) -> np.ndarray:
     return np.unique([root(row) for row in range(len(split))], return_inverse=True)[1].reshape(-1)
 
 
-def _in_most_rows(split: Split) -> set[object]:
+def _in_most_rows(split: Split) -> set[tuple[Any, ...]]:
     """Segments that stand in more than half of the rows: an instruction, say, and no passage."""
     counts = Counter(key for text in split.texts for key in _keys(text) if key != text)
     return {key for key, count in counts.items() if count > len(split) / 2 and key[0] == "segment"}
 
 
-def _keys(text: Input) -> Iterator[object]:
+def _keys(text: Input) -> Iterator[tuple[Any, ...]]:
     yield text
     if isinstance(text, Passage):
         yield ("context", text.context)
