@@ -79,7 +79,7 @@ def partition(
     # Every class keeps an example to train on; other strata need not.
     keep = int(task.kind.classifies)
     carved = _stratified(strata[subset], n_val, rng, keep=keep)
-    blocks = blocks_of(train.take(subset))
+    blocks = blocks_of(train)[subset]
     if straddles(blocks, carved):
         carved = whole_blocks(blocks, strata[subset], n_val, rng, keep)
         if not len(carved):  # every block is larger: few labels, many questions on each passage
