@@ -127,8 +127,8 @@ def adopt_prompts(
     Only you can know that they were trained on this very model. Without --model: the one that the first card names.
     """
     bank, prompts = model.open_bank(), list(dict.fromkeys(prompts))
+    from promptpanda.bank.adoption import adopt, check_adoptable
     from promptpanda.bank.card import Card
-    from promptpanda.bank.ownership import adopt, check_adoptable
 
     backbone = model.load(Card.read(bank.path(prompts[0])).backbone.name)
     check_adoptable(bank, prompts, backbone)  # all, before the first is rewritten
