@@ -186,7 +186,7 @@ SYSTEMS: dict[str, Callable[[Work], Callable[[], float]]] = {
 
 def quiet() -> None:
     """Keep the libraries' talk out of the table."""
-    from promptpanda.backbone import quiet_libraries
+    from promptpanda.quiet import quiet_libraries
 
     quiet_libraries()
     for library in ("transformers", "peft", "accelerate"):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from promptpanda import Backbone, TrainingOptions, load_task
-from promptpanda.backbone import quiet_libraries
+from promptpanda.quiet import quiet_libraries
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split
 from promptpanda.training.defaults import settled

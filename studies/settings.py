@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from promptpanda import Backbone, TrainingOptions, load_task
-from promptpanda.backbone import quiet_libraries
+from promptpanda.quiet import quiet_libraries
 from promptpanda.tasks.protocol import Partition
 from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.trial import Trial

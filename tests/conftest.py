@@ -30,7 +30,8 @@ from transformers import (
     RobertaConfig,
 )
 
-from promptpanda.backbone import Backbone, TextBatch, quiet_libraries
+from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.quiet import quiet_libraries
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.tasks.task import Task
 

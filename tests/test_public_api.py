@@ -9,7 +9,8 @@ import pytest
 from conftest import sentiment_rows, write_jsonl
 
 import promptpanda
-from promptpanda import Bank, TrainingOptions, own_task, rank, train, transfer
+from promptpanda import Backbone, Bank, PandaError, TrainingOptions, own_task, rank, train, transfer
+from promptpanda.files import check_name
 
 FAST = TrainingOptions(epochs=1, max_length=24, prompt_length=4)
 
@@ -29,6 +30,9 @@ def test_a_bank_is_named_by_its_folder_and_a_result_is_a_frame(task, tiny_backbo
     assert trained.path == Bank(folder).path(trained.card.id)
     (ranked,) = rank(task("mood", 0), tiny_backbone, folder, train_examples=32, options=FAST)
     assert ranked.prompt == trained.card.id
+    frame = rank(task("mood", 0), tiny_backbone, folder, train_examples=32, options=FAST).to_frame()
+    assert list(frame.columns[:2]) == ["prompt", "task"]
+    assert frame["cosine"].tolist() == [ranked.scores["cosine"]]
     result = transfer(task("mood", 0), "books", tiny_backbone, bank=folder, options=FAST, seeds=(0, 1))
     frame = result.to_frame()
     assert list(frame.columns) == ["method", "seed", "score", "validation", "prompt"]
@@ -50,3 +54,18 @@ def test_every_parameter_of_a_public_function_is_told(name):
     named = {word.strip() for line in re.findall(r"^    ([\w, ]+):", arguments, re.M) for word in line.split(",")}
     assert set(inspect.signature(function).parameters) <= named
     assert "Raises:" in told
+
+
+def test_loading_a_model_prints_nothing(tiny_folder, capfd):
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    Backbone.load(str(tiny_folder("bert")))
+    assert capfd.readouterr() == ("", "")
+    assert logging.is_progress_bar_enabled()
+
+
+@pytest.mark.parametrize("name", ["CON", "nul", "com1", "Aux.txt"])
+def test_names_of_devices_are_no_names(name):
+    with pytest.raises(PandaError, match="is the name of a device"):
+        check_name(name, "Task name")

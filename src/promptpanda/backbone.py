@@ -32,7 +32,7 @@ from promptpanda.prompts import attention
 from promptpanda.prompts.attention import PromptCall, cut_last_layer
 from promptpanda.prompts.packing import Packing
 from promptpanda.prompts.prompt import Prompt, PromptStack
-from promptpanda.quiet import quiet_loggers
+from promptpanda.quiet import no_bars
 
 # Refused before anything is downloaded; every other family is probed with a real forward pass.
 _OFF_THE_SEAM = {"deberta", "deberta-v2", "mpnet", "xlnet", "roformer", "big_bird", "gptj", "gpt_neo"}
@@ -134,14 +134,15 @@ class Backbone:
             raise refusal(config)
         attention.register()
         try:
-            model, report = AutoModel.from_pretrained(
-                location,
-                revision=revision,
-                attn_implementation=attention.NAME,
-                dtype=torch.float32,
-                use_safetensors=True,
-                output_loading_info=True,
-            )
+            with no_bars():
+                model, report = AutoModel.from_pretrained(
+                    location,
+                    revision=revision,
+                    attn_implementation=attention.NAME,
+                    dtype=torch.float32,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                )
             tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
         except KeyError as error:
             raise refusal(config) from error
@@ -392,11 +393,3 @@ def default_device() -> torch.device:
 
     device: torch.device = PartialState().device
     return device
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' warnings and bars off a user's terminal, and tokenizers from warning about forks."""
-    quiet_loggers()
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()

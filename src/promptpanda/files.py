@@ -19,10 +19,13 @@ from promptpanda.errors import PandaError
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STAGING = ".staging-"
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # which Windows takes for no files
 
 
 def check_name(name: str, what: str, limit: int = 100) -> str:
     """Return `name` if it can serve as one component of a path on any system, else raise PandaError."""
+    if _DEVICES.fullmatch(name):
+        raise PandaError(f"{what} {name!r} is the name of a device on some systems; choose another.")
     if not _SAFE_NAME.fullmatch(name) or name.endswith(".") or len(name) > limit:
         raise PandaError(
             f"{what} {name!r} cannot be used as a file name; use up to {limit} letters, digits, '-', '_' and '.', "

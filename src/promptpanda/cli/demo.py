@@ -31,9 +31,10 @@ def demo_command(
     import os
 
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from promptpanda.backbone import Backbone, default_device, quiet_libraries
+    from promptpanda.backbone import Backbone, default_device
     from promptpanda.cli.results import print_transfer
     from promptpanda.demo import FULL, QUICK, run_demo
+    from promptpanda.quiet import quiet_libraries
 
     quiet_libraries()
     plan, bank = (QUICK, out / "quick-bank") if quick else (FULL, out / "bank")

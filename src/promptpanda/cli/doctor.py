@@ -121,9 +121,9 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
 
 
 def _model(name: str, sizing: Sizing, json: bool) -> None:
-    from promptpanda.backbone import quiet_libraries
     from promptpanda.footprint import estimate, measure
     from promptpanda.models import config_of, hub_id
+    from promptpanda.quiet import quiet_libraries
 
     quiet_libraries()
     config = config_of(name, sizing.revision)

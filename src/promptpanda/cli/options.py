@@ -159,7 +159,8 @@ class ModelChoice:
 
     def load(self, default: str | None = None) -> Backbone:
         """The backbone; `default` is used where the user names none."""
-        from promptpanda.backbone import Backbone, default_device, quiet_libraries
+        from promptpanda.backbone import Backbone, default_device
+        from promptpanda.quiet import quiet_libraries
 
         quiet_libraries()
         return Backbone.load(self.model or default, revision=self.revision, device=default_device())

@@ -91,7 +91,7 @@ def sweep_command(
 
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    from promptpanda.backbone import quiet_libraries
+    from promptpanda.quiet import quiet_libraries
     from promptpanda.sweep.executors import workers_named
     from promptpanda.sweep.filters import RunFilter, seconds_of
     from promptpanda.sweep.recipe import SweepRecipe

@@ -6,9 +6,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from promptpanda.backbone import Backbone, default_device, quiet_libraries
+from promptpanda.backbone import Backbone, default_device
 from promptpanda.errors import PandaError
 from promptpanda.files import digest
+from promptpanda.quiet import quiet_libraries
 from promptpanda.sweep.plan import Plan
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.tasks.catalog import load_task

@@ -130,7 +130,7 @@ def prune(
         return Pruned(work=passes * len(view.texts) / 3)
     known = estimators(cosine)
     for name in preferred():
-        if known[name].needs == "target_prompt":
+        if known[name].needs_target_prompt:
             continue
         with suppress(IncomparableError):
             scores = {source.id: known[name].score(source, view) for source in sources}

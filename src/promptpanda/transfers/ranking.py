@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank, as_bank
@@ -20,6 +21,9 @@ from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetFeatures, estimates, preferred
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows, apart
+
+if TYPE_CHECKING:
+    import pandas
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,12 @@ class Ranking(list[Ranked]):
     def __init__(self, ranked: Iterable[Ranked], left_out: tuple[LeftOut, ...] = ()) -> None:
         super().__init__(ranked)
         self.left_out = left_out
+
+    def to_frame(self) -> pandas.DataFrame:
+        """One row a prompt, best first: prompt, task, and a column for every estimator's score."""
+        import pandas
+
+        return pandas.DataFrame([{"prompt": one.prompt, "task": one.task, **one.scores} for one in self])
 
 
 def rank(

@@ -108,7 +108,7 @@ def estimates(source: SourcePrompt | None, target: TargetFeatures, cosine: Cosin
     """
     found: dict[str, float] = {}
     for name, estimator in estimators(cosine).items():
-        if estimator.needs != "target_prompt" or target.own is not None:
+        if not estimator.needs_target_prompt or target.own is not None:
             with suppress(IncomparableError):
                 found[name] = estimator.score(source, target)
     return {name: value for name, value in found.items() if math.isfinite(value)}
