@@ -69,6 +69,7 @@ class TransferRequest:
                 "one; leave them out, or add pot or panda to --methods."
             )
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
+        self.distillation.check(self.task.kind)
         self.selection_options.check(self.options, self.protocol)
 
     @cached_property
