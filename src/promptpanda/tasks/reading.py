@@ -80,7 +80,7 @@ def column(rows: list[Row], name: str, origin: str) -> list[Any]:
     for number, row in enumerate(rows, 1):
         if name not in row:
             raise PandaError(
-                f"Row {number} of {origin} has no field '{name}'; it has {', '.join(map(repr, row)) or 'none'}."
+                f"Row {number} of {origin} has no field '{name}'; it has {', '.join(map(repr, row))[:200] or 'none'}."
                 f"{suggest(name, map(str, row))}"
             )
     return [row[name] for row in rows]
@@ -123,7 +123,7 @@ def _named(lines: Iterable[list[str]], path: Path, *, ragged: bool = False) -> l
         if header is None:
             return []
         if len(set(header)) < len(header):
-            raise PandaError(f"The header of {path} names a column twice: {', '.join(header)}; rename one.")
+            raise PandaError(f"The header of {path} names a column twice: {', '.join(header)[:200]}; rename one.")
         for number, cells in enumerate(iterator, 2):
             if not cells:
                 continue
@@ -157,7 +157,7 @@ def _parquet(path: Path, fields: Sequence[str] | None) -> list[Row]:
     file = _parquet_file(path)
     names = file.schema_arrow.names
     if len(set(names)) < len(names):
-        raise PandaError(f"{path} names a column twice: {', '.join(names)}; rename one.")
+        raise PandaError(f"{path} names a column twice: {', '.join(names)[:200]}; rename one.")
     needed = list(dict.fromkeys(fields)) if fields is not None and set(fields) <= set(names) else names
     try:
         table = file.read(columns=needed)
