@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, overload
 
-from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, ID_LIMIT, Card, TestCard, check_id, is_id
+from promptpanda.bank.card import ID_LIMIT, Card, TestCard, check_id, is_id, is_prompt_folder
 from promptpanda.bank.installed import installed_banks
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name, remove_folder, staging_prefix, sweep_staging
@@ -109,7 +109,7 @@ class Bank:
         if reference in ids:
             return self.folder_of(reference)
         path = Path(reference)
-        if any((path / name).is_file() for name in (CARD_NAME, CONFIG_NAME)):
+        if is_prompt_folder(path):
             return path
         cards = [
             card

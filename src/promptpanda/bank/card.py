@@ -34,6 +34,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 PeftForm = Literal["SEQ_CLS", "FEATURE_EXTRACTION", "unsupported"]
 
 
+def is_prompt_folder(folder: Path) -> bool:
+    """Whether a folder holds a prompt: ours, or one of PEFT's."""
+    return any((folder / name).is_file() for name in (CARD_NAME, CONFIG_NAME))
+
+
 def check_id(prompt_id: str) -> str:
     """Return `prompt_id` if it is formed as ids are, `TASK-sSEED-HASH8`, else raise PandaError."""
     if not is_id(check_name(prompt_id, "Prompt id", ID_LIMIT)):

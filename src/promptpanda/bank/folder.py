@@ -168,11 +168,6 @@ def read_contents(folder: Path) -> TrainedPrompt:
     return TrainedPrompt(prompt, head, _signature(folder, prompt, head), card, folder, seen=_seen(folder, card))
 
 
-def is_prompt_folder(folder: Path) -> bool:
-    """Whether a folder holds a prompt: ours, or one of PEFT's."""
-    return any((folder / name).is_file() for name in (CARD_NAME, CONFIG_NAME))
-
-
 def read_source(folder: Path, backbone: Backbone) -> SourcePrompt:
     """Load a prompt to start from: ours, or any PEFT prefix or prompt tuning folder of the same backbone."""
     if (folder / CARD_NAME).exists():

@@ -9,10 +9,8 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import BankFolder, Json, ModelChoice
+from promptpanda.cli.options import BankFolder, Json, ModelChoice, NoStarter
 from promptpanda.errors import PandaError
-
-NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
 
 app = typer.Typer(help="The bank of trained prompts.", no_args_is_help=True)
 

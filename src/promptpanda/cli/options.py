@@ -44,6 +44,9 @@ Json = Annotated[
 ProtocolName = Literal["clean", "paper"]
 
 
+NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
+
+
 @dataclass(frozen=True)
 class TaskChoice:
     """A catalog task, a YAML spec, or own files."""
@@ -152,9 +155,7 @@ class ModelChoice:
     ] = None
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the hub.")] = None
     bank: BankFolder = Path("bank")
-    no_starter: Annotated[
-        bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")
-    ] = False
+    no_starter: NoStarter = False
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False
 
     def load(self, default: str | None = None) -> Backbone:

@@ -7,7 +7,7 @@ import sys
 
 from promptpanda.errors import PandaError
 from promptpanda.json_input import read_json
-from promptpanda.tasks.reading import Row, json_lines
+from promptpanda.tasks.reading import Row, check_every_line, json_lines
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.tasks.unlabeled import rows_of_lines
 
@@ -54,13 +54,7 @@ def rows_of_text(text: str, spec: TaskSpec) -> list[Row]:
         return rows
     if start.startswith("{"):
         return json_lines(text, _NAME, every_line=True)
-    lines = text.rstrip("\r\n \t").split("\n")
-    empty = [number for number, line in enumerate(lines, 1) if not line.strip()]
-    if text.strip() and empty:
-        more = f" (and {len(empty) - 1} more)" if len(empty) > 1 else ""
-        raise PandaError(
-            f"Line {empty[0]}{more} of {_NAME} is empty, and every line gets an answer of its own; remove empty lines."
-        )
+    check_every_line(text, _NAME)
     return rows_of_lines(text, spec, _NAME)
 
 

@@ -86,6 +86,17 @@ def column(rows: list[Row], name: str, origin: str) -> list[Any]:
     return [row[name] for row in rows]
 
 
+def check_every_line(text: str, origin: Path | str) -> None:
+    """Raises PandaError if a line is blank that is not at the end: rows would not have the numbers of their lines."""
+    lines = text.rstrip("\r\n \t").split("\n")
+    blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
+    if blank and text.strip():
+        more = f" (and {len(blank) - 1} more)" if len(blank) > 1 else ""
+        raise PandaError(
+            f"Line {blank[0]}{more} of {origin} is empty, and every line gets an answer of its own; remove empty lines."
+        )
+
+
 def json_lines(text: str, path: Path | str, *, every_line: bool = False) -> list[Row]:
     """One object a line; blank lines are skipped, but with `every_line` only those at the end.
 
@@ -94,14 +105,10 @@ def json_lines(text: str, path: Path | str, *, every_line: bool = False) -> list
     """
     rows = []
     if every_line:
-        text = text.rstrip("\r\n \t")
+        check_every_line(text, path)
     # Only "\n" ends a line: some texts hold other separators, on which splitlines() would cut.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
-            if every_line:
-                raise PandaError(
-                    f"Line {number} of {path} is empty, and every line gets an answer of its own; remove empty lines."
-                )
             continue
         row = read_json(line, f"Line {number} of {path}", nan=True)
         if not isinstance(row, dict):
