@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from promptpanda.cli import bank, demo, doctor, estimators, recipes, report, sweep, tasks, train, use
+from promptpanda.cli import bank, demo, doctor, estimators, evaluate, predict, recipes, report, sweep, tasks, train
 
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError; typer exports no name for it
 
@@ -24,7 +24,8 @@ app = typer.Typer(
 demo.register(app)
 app.add_typer(tasks.app, name="tasks")
 train.register(app)
-use.register(app)
+evaluate.register(app)
+predict.register(app)
 sweep.register(app)
 report.register(app)
 app.add_typer(estimators.app, name="estimators")

@@ -44,6 +44,7 @@ Json = Annotated[
 ProtocolName = Literal["clean", "paper"]
 
 
+PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id, path, or task name.")]
 NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
 
 
