@@ -16,7 +16,8 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import estimators
 from promptpanda.transfers.method import Method, options_used
 from promptpanda.transfers.methods import METHODS, PANDA, PROMPT_TUNING
-from promptpanda.transfers.selection import AUTO, decisive_settings
+from promptpanda.transfers.names import AUTO
+from promptpanda.transfers.selection import decisive_settings
 
 _BY_DATA = ("epochs", "max_length")  # settled by the data where they are left out
 _SEEN = ("max_length", "readout", "prompt_kind", "prompt_length")  # what estimators have of the options

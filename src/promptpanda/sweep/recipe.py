@@ -11,15 +11,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
+from promptpanda.sweep.recipe_file import read_recipe
 from promptpanda.tasks.protocol import Protocol
-from promptpanda.tasks.text import read_text
 from promptpanda.training.distillation import DistanceName, DistillationOptions, Start, Teacher
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.ablation import CONTROLS
 from promptpanda.transfers.estimators import estimators
 from promptpanda.transfers.methods import METHODS
-from promptpanda.transfers.selection import AUTO
-from promptpanda.yaml_input import read_yaml
+from promptpanda.transfers.names import AUTO
 
 Options = dict[str, Any]  # fields of TrainingOptions; those left out keep their defaults
 DEFAULT = "default"  # the variant that every method has
@@ -196,12 +195,7 @@ class SweepRecipe(_Strict):
     @classmethod
     def from_yaml(cls, path: Path | str) -> SweepRecipe:
         """Read a recipe. Raises PandaError with one sentence that names the file and the field."""
-        path = Path(path)
-        if path.is_dir():
-            raise PandaError(f"{path} is a folder; name the recipe in it.")
-        if not path.is_file():
-            raise PandaError(f"No recipe at {path}; check the path.")
-        content: Any = read_yaml(read_text(path), str(path))
+        content = read_recipe(Path(path))
         return cls.parse(content, str(path))
 
     @classmethod
@@ -209,7 +203,8 @@ class SweepRecipe(_Strict):
         """A recipe from plain data. Raises PandaError that begins with `where`."""
         if not isinstance(content, dict):
             raise PandaError(
-                f"{where} is no recipe of a sweep; expected a mapping with name, models, and targets with methods, or sources."
+                f"{where} is no recipe of a sweep; expected a mapping with name, models, and targets with methods, or "
+                "sources."
             )
         try:
             return cls.model_validate(content)
@@ -279,7 +274,9 @@ class SweepRecipe(_Strict):
             raise ValueError("targets is missing; give targets and methods, or sources alone to build a bank")
         asked = [name for name, value in (("methods", self.methods), ("variants", self.variants)) if value]
         if self.targets is None and asked:
-            raise ValueError(f"{asked[0]} is for targets, and the recipe has none; add targets, or leave {asked[0]} out")
+            raise ValueError(
+                f"{asked[0]} is for targets, and the recipe has none; add targets, or leave {asked[0]} out"
+            )
         for values in (self.models, self.seeds) if self.targets is None else (self.models, self.methods, self.seeds):
             _once(values)
 
