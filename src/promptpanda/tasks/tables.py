@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,17 +133,13 @@ class Table:
             column([dict.fromkeys(keys)], name, self.origin)
 
     def _read(self, record: Record) -> Read:
-        where = f"Row {record.number} of {self.origin}"
         if record.problem is not None:
             return Read(record.values, None, record.problem)
-        row = {key: None if _is_gap(value) else value for key, value in record.values.items()}
         try:
-            for name in self.spec.fields:
-                if name not in row:
-                    raise PandaError(f"{where} has no field '{name}'; add it, or leave the row out.")
-            return Read(record.values, read_input(self.spec, row, where), None)
+            found = read_input(self.spec, record.values, f"Row {record.number} of {self.origin}")
         except PandaError as error:
             return Read(record.values, None, str(error))
+        return Read(record.values, found, None)
 
 
 def text_lines(source: Source, spec: TaskSpec) -> RowReader:
@@ -173,12 +170,8 @@ def _text_records(source: Source, name: str, words: bool) -> Iterator[Record]:
         yield Record(number, number, {name: text.split() if words else text})
 
 
-def _is_gap(value: object) -> bool:
-    return isinstance(value, float) and value != value
-
-
 def _type(value: object) -> type:
-    if _is_gap(value):
+    if isinstance(value, float) and math.isnan(value):
         return type(None)
     return dict if isinstance(value, int) and abs(value) > _LARGEST else type(value)
 

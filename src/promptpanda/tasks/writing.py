@@ -42,7 +42,7 @@ class Columns:
     @property
     def names(self) -> tuple[str, ...]:
         """All columns, each name once, for formats in which none may stand twice."""
-        return keys_of((*self.keys, *self.added), Path(), None)
+        return keys_of((*self.keys, *self.added), Path(), ())
 
 
 class Writer(ABC):

@@ -88,10 +88,10 @@ def predict_table(
     card = trained.card
     key = digest(["1", __version__, table.digest(), card.run, card.files, backbone.fingerprint, cells.settings()])
     with Partial(output, key, progress) as partial:
-        progress.begin(f"Predicting {survey.rows:,} rows", survey.rows)
         if partial.rows:
             progress.note(f"{partial.rows:,} of {survey.rows:,} rows were predicted before; going on behind them.")
-            progress.advance(partial.rows)
+        left = survey.rows - partial.rows
+        progress.begin(f"Predicting {left:,} rows", left)
         found = answers(trained, backbone, islice(table.rows(), partial.rows, None))
         while part := list(islice(found, _TOGETHER)):
             partial.append([one if isinstance(one, str) else cells.of(card, one) for one in part])
