@@ -372,7 +372,7 @@ def test_two_at_once_do_not_mix(run, tmp_path):
         (["rows.csv", "--top", "2"], "are for --output FILE"),
         (["rows.csv", "--output", "o.csv", "--top", "3"], "--top 3 is more than the 2 classes"),
         (["wrong.csv", "--output", "o.csv"], "Row 1 of wrong.csv has no field 'text'"),
-        (["empty.csv", "--output", "o.csv"], "empty.csv is empty"),
+        (["empty.csv", "--output", "o.csv"], "There is no row in empty.csv"),
         (["rows.csv", "--format", "csv"], "--format is for standard input"),
     ],
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
     from promptpanda.bank.card import Card
     from promptpanda.bank.folder import TrainedPrompt
-    from promptpanda.tasks.tables import Table
+    from promptpanda.tasks.tables import Survey, Table
+    from promptpanda.transfers.cells import Cells
 
 Format = Literal["csv", "jsonl", "text"]
 # What a row gets that cannot be read, by kind of task; the other kinds have labels.
@@ -27,14 +29,12 @@ _EMPTY: dict[str, dict[str, Any]] = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    command(app, "predict")(predict_command)
+@dataclass(frozen=True)
+class RowsChoice:
+    """The rows to predict from."""
 
+    panel: ClassVar[str] = DATA
 
-def predict_command(
-    prompt: PromptReference,
-    model: ModelChoice,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -42,89 +42,125 @@ def predict_command(
             help="Rows with the task's fields, or .txt with one text a line; left out: stdin, one text a line, JSON "
             "lines or CSV.",
         ),
-    ] = None,
-    format: Annotated[
-        Format | None,
-        typer.Option(help="What stdin is, where it is not as it seems.", rich_help_panel=DATA),
-    ] = None,
+    ] = None
+    format: Annotated[Format | None, typer.Option(help="What stdin is, where it is not as it seems.")] = None
+    delimiter: Annotated[
+        str | None,
+        typer.Option(help="Of .csv and .tsv: comma, semicolon, tab, bar, or a character; by default found out."),
+    ] = None
+    sheet: Annotated[str | None, typer.Option(help="Of .xlsx: the sheet, by name or number.")] = None
     strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Stop at a row that cannot be read; else it gets none.", rich_help_panel=DATA),
-    ] = False,
+        bool, typer.Option("--strict", help="Stop if a row cannot be read; else it gets no prediction.")
+    ] = False
+
+    @property
+    def path(self) -> Path | None:
+        """The file, or None for standard input."""
+        return None if self.file is None or str(self.file) == "-" else self.file
+
+    def table(self, card: Card) -> Table:
+        """The rows, as the prompt's task reads them."""
+        from promptpanda.tasks.files.records import Layout
+        from promptpanda.tasks.tables import Table
+
+        layout = Layout(delimiter=self.delimiter, sheet=self.sheet)
+        if self.path is None:
+            from promptpanda.cli.stdin import table_of_stdin
+
+            return table_of_stdin(card.task, self.format, layout)
+        if self.format is not None:
+            raise PandaError(f"--format is for standard input; the name of {self.path} tells its format.")
+        return Table.of_file(self.path, card.task, layout)
+
+
+@dataclass(frozen=True)
+class OutputChoice:
+    """The file that the rows are written to with their predictions."""
+
+    panel: ClassVar[str] = OUTPUT
+
     output: Annotated[
         Path | None,
-        typer.Option(
-            help="Write the rows with their predictions: .csv, .tsv, .jsonl, .parquet or .xlsx.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="--output: a column for every class.", rich_help_panel=OUTPUT)
-    ] = False,
-    top: Annotated[
-        int, typer.Option(min=1, help="--output: the K likeliest, each with its confidence.", rich_help_panel=OUTPUT)
-    ] = 1,
+        typer.Option(help="Write the rows with their predictions: .csv, .tsv, .jsonl, .parquet or .xlsx."),
+    ] = None
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="--output: a column for every class.")] = False
+    top: Annotated[int, typer.Option(min=1, help="--output: the K likeliest, each with its confidence.")] = 1
     threshold: Annotated[
         float | None,
-        typer.Option(
-            min=0.0, max=1.0, help="--output: leave predictions of less confidence empty.", rich_help_panel=OUTPUT
-        ),
-    ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="--output: replace a file that exists.", rich_help_panel=OUTPUT)
-    ] = False,
-    json: Json = False,
+        typer.Option(min=0.0, max=1.0, help="--output: leave predictions of less confidence empty."),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="--output: replace a file that exists.")] = False
+
+    def cells(self, card: Card) -> Cells:
+        """Which columns predictions become. Raises PandaError if an option does not go with the prompt's task."""
+        from promptpanda.transfers.cells import Cells
+
+        if self.output is None and (self.probabilities or self.top > 1 or self.threshold is not None or self.force):
+            raise PandaError("--probabilities, --top, --threshold and --force are for --output FILE; name one.")
+        cells = Cells(self.probabilities, self.top, self.threshold)
+        cells.check(card)
+        return cells
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the app."""
+    command(app, "predict")(predict_command)
+
+
+def predict_command(
+    prompt: PromptReference, rows: RowsChoice, model: ModelChoice, out: OutputChoice, json: Json = False
 ) -> None:
     """Predict labels or values: as a table with --output, else one JSON line each, whatever --json says.
 
     With --output the columns of FILE stay as they are, beside them stand prediction and confidence. Killed and started
     again, it goes on. Lines on stdout are written as they are computed, in the order of the rows.
     """
-    if output is None and (probabilities or top > 1 or threshold is not None or force):
-        raise PandaError("--probabilities, --top, --threshold and --force are for --output FILE; name one.")
     bank = model.open_bank()
     from promptpanda.bank.card import Card
-    from promptpanda.transfers.cells import Cells
-    from promptpanda.transfers.predict_table import check_output, predict_table
 
     path = bank.resolve(prompt)
     card = Card.read(path)
-    cells = Cells(probabilities, top, threshold)
-    cells.check(card)
-    table = _table(card, file, format)
-    if output is not None:
-        check_output(output, file, force=force)
-    else:
-        table.check_fields()
-    survey = table.survey(strict) if strict or output is not None else None
+    cells = out.cells(card)
+    if out.output is not None:
+        from promptpanda.transfers.predict_table import check_output
+
+        check_output(out.output, rows.path, force=out.force)
+    table = rows.table(card)
+    table.check_fields()
+    survey = table.survey(rows.strict) if rows.strict or out.output is not None else None
     for note in table.notes:
         typer.echo(note, err=True)
     backbone = model.load(card.backbone.name)
     trained = bank.load(str(path), backbone)
-    if output is None or survey is None:
+    if out.output is None or survey is None:
         _print_lines(trained, backbone, table)
-        return
+    else:
+        _write_table(trained, backbone, table, survey, out.output, cells, json=json)
+
+
+def _write_table(
+    trained: TrainedPrompt,
+    backbone: Backbone,
+    table: Table,
+    survey: Survey,
+    output: Path,
+    cells: Cells,
+    *,
+    json: bool,
+) -> None:
+    """The rows and their predictions as a file."""
+    from promptpanda.transfers.predict_table import predict_table
+
     with shown.TerminalProgress() as progress:
         told = predict_table(trained, backbone, table, survey, output, cells, progress)
     if json:
         counts = {"rows": told.rows, "unreadable": told.unreadable, "below_threshold": told.below}
-        shown.print_json({"output": str(output), "prompt": card.id, **counts})
+        shown.print_json({"output": str(output), "prompt": trained.card.id, **counts})
     else:
-        below = f", {told.below:,} of them left empty below {threshold:g}" if threshold is not None else ""
+        limit = cells.threshold
+        below = "" if limit is None else f", {told.below:,} of them left empty below {limit:g}"
         typer.echo(f"Wrote {output}: {told.rows:,} rows{below}")
     _tell_unreadable(told.unreadable, told.rows, told.problem)
-
-
-def _table(card: Card, file: Path | None, format: Format | None) -> Table:
-    from promptpanda.tasks.tables import Table
-
-    if file is None or str(file) == "-":
-        from promptpanda.cli.stdin import table_of_stdin
-
-        return table_of_stdin(card.task, format)
-    if format is not None:
-        raise PandaError(f"--format is for standard input; the name of {file} tells its format.")
-    return Table.of_file(file, card.task)
 
 
 def _print_lines(trained: TrainedPrompt, backbone: Backbone, table: Table) -> None:

@@ -42,18 +42,27 @@ class _Given(Source):
         yield io.BufferedReader(io.BytesIO(self.text.encode()))
 
 
-def table_of_stdin(spec: TaskSpec, form: Format | None = None) -> Table:
+def table_of_stdin(spec: TaskSpec, form: Format | None = None, layout: Layout | None = None) -> Table:
     """The rows that standard input holds.
 
+    Args:
+        form: what it is; None finds it out.
+        layout: what the user says of CSV.
+
     Raises:
-        PandaError: it is closed, or is no text.
+        PandaError: it is closed, is no text, or the layout is of another format.
     """
+    layout = layout or Layout()
+    if layout.sheet is not None:
+        raise PandaError("--sheet is for workbooks (.xlsx), and standard input is none; leave it out.")
+    if layout.delimiter is not None and form != "csv":
+        raise PandaError("--delimiter is for CSV; say --format csv beside it, or leave it out.")
     if sys.stdin is None:
         raise PandaError("Standard input is closed; name a FILE, or pipe texts into the command.")
     # Bytes: under some locales the text layer lets strange bytes pass as surrogates.
     text = decoded(sys.stdin.buffer.read())
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Table(spec, _NAME, lambda: rows_of_text(text, spec, form), lambda: digest, may_be_empty=True)
+    return Table(spec, _NAME, lambda: rows_of_text(text, spec, form, layout), lambda: digest, may_be_empty=True)
 
 
 def decoded(data: bytes) -> str:
@@ -77,7 +86,7 @@ def decoded(data: bytes) -> str:
     return text
 
 
-def rows_of_text(text: str, spec: TaskSpec, form: Format | None = None) -> RowReader:
+def rows_of_text(text: str, spec: TaskSpec, form: Format | None = None, layout: Layout | None = None) -> RowReader:
     """Rows of a text that was decoded; those that cannot be read have a `problem`.
 
     Args:
@@ -94,7 +103,7 @@ def rows_of_text(text: str, spec: TaskSpec, form: Format | None = None) -> RowRe
         return read_json_lines(source, every_line=True, lenient=True)
     noticed = form is None and has_header(text, spec)
     if form == "csv" or noticed:
-        reader = read_table(source, Layout(), spec.fields, lenient=True)
+        reader = read_table(source, layout or Layout(), spec.fields, lenient=True)
         if noticed:
             reader.notes.insert(
                 0, f"{_NAME.capitalize()} begins with a header, so it is read as CSV; --format text takes it as texts."

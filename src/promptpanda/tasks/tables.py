@@ -12,7 +12,7 @@ from promptpanda.errors import PandaError
 from promptpanda.files import sha256_file
 from promptpanda.tasks.files.lines import lines_of
 from promptpanda.tasks.files.reader import open_rows
-from promptpanda.tasks.files.records import Record, Row, RowReader
+from promptpanda.tasks.files.records import Layout, Record, Row, RowReader
 from promptpanda.tasks.files.source import Source
 from promptpanda.tasks.inputs import Input
 from promptpanda.tasks.reading import column
@@ -72,7 +72,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of_file(cls, path: Path, spec: TaskSpec) -> Table:
+    def of_file(cls, path: Path, spec: TaskSpec, layout: Layout | None = None) -> Table:
         """The rows of a data file; of .txt, where no columns of words are meant, one text a line.
 
         Raises:
@@ -82,9 +82,10 @@ class Table:
         def opened() -> RowReader:
             if spec.columns is None and path.is_file() and Source.of(path).name.endswith(".txt"):
                 return text_lines(Source.of(path), spec)
-            return open_rows(path, columns=spec.columns, needed=spec.fields, every_line=True, lenient=True)
+            return open_rows(path, layout, columns=spec.columns, needed=spec.fields, every_line=True, lenient=True)
 
-        return cls(spec, str(path), opened, lambda: _digest(path))
+        told = "" if layout is None else layout.model_dump_json()
+        return cls(spec, str(path), opened, lambda: _digest(path) + told)
 
     def rows(self) -> Iterator[Read]:
         """All rows in order."""
@@ -113,7 +114,7 @@ class Table:
             for key, value in record.values.items():
                 types.setdefault(key, set()).add(_type(value))
         if not count:
-            raise PandaError(f"{self.origin} is empty: expected at least one row.")
+            raise self._empty()
         self.notes[:] = reader.notes
         headers = (*reader.headers, *list(types)[len(reader.columns) :])
         kinds = {key: frozenset(found - {type(None)}) for key, found in types.items()}
@@ -128,9 +129,12 @@ class Table:
                 break
         self.notes[:] = reader.notes
         if not number and not self.may_be_empty:
-            raise PandaError(f"{self.origin} is empty: expected at least one row.")
+            raise self._empty()
         for name in self.spec.fields if keys else ():
             column([dict.fromkeys(keys)], name, self.origin)
+
+    def _empty(self) -> PandaError:
+        return PandaError(f"There is no row in {self.origin}: expected at least one.")
 
     def _read(self, record: Record) -> Read:
         if record.problem is not None:

@@ -90,8 +90,7 @@ def predict_table(
     with Partial(output, key, progress) as partial:
         if partial.rows:
             progress.note(f"{partial.rows:,} of {survey.rows:,} rows were predicted before; going on behind them.")
-        left = survey.rows - partial.rows
-        progress.begin(f"Predicting {left:,} rows", left)
+        progress.begin("Predicting", survey.rows - partial.rows)
         found = answers(trained, backbone, islice(table.rows(), partial.rows, None))
         while part := list(islice(found, _TOGETHER)):
             partial.append([one if isinstance(one, str) else cells.of(card, one) for one in part])
