@@ -66,8 +66,8 @@ def predictions(trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[Giv
 
 def _predicted(trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[Input]) -> list[dict[str, Any]]:
     encoded = encode(backbone, inputs, trained.card.options.max_length)
-    outputs = _finite_outputs(trained, backbone, encoded)
-    objective = _objective(trained.card)
+    outputs = finite_outputs(trained, backbone, encoded)
+    objective = objective_of(trained.card)
     kind = trained.card.task.kind
     if kind == Kind.REGRESSION:
         return [{"value": float(row[0])} for row in outputs]
@@ -136,15 +136,15 @@ def evaluate(
     if split is None:
         raise PandaError(f"Task '{task.name}' has no labelled test data; give examples, or a task that has.")
     encoded = encode(backbone, split.texts, trained.card.options.max_length)
-    outputs = _finite_outputs(trained, backbone, encoded)
+    outputs = finite_outputs(trained, backbone, encoded)
     if trained.card.labels:
         order = [trained.card.labels.index(name) for name in task.labels]
         outputs = outputs[..., order]
-    predictions = _objective(trained.card).predictions(outputs, encoded, split.texts)
+    predictions = objective_of(trained.card).predictions(outputs, encoded, split.texts)
     return compute_metrics(task.spec, task.labels, split, predictions)
 
 
-def _finite_outputs(trained: TrainedPrompt, backbone: Backbone, encoded: Encoded) -> np.ndarray:
+def finite_outputs(trained: TrainedPrompt, backbone: Backbone, encoded: Encoded) -> np.ndarray:
     outputs = predict_outputs(backbone, trained.prompt, _usable(trained).head, encoded)
     if not np.isfinite(outputs).all():
         raise PandaError(
@@ -163,7 +163,7 @@ def _usable(trained: TrainedPrompt) -> TrainedPrompt:
     return trained
 
 
-def _objective(card: Card) -> Objective:
+def objective_of(card: Card) -> Objective:
     return objective_for(card.task, len(card.labels), threshold=card.threshold)
 
 
