@@ -12,7 +12,7 @@ from promptpanda.assessment import drawings
 from promptpanda.assessment.assess import Assessment
 from promptpanda.assessment.bootstrap import Measured
 from promptpanda.assessment.forms.form import Confusion
-from promptpanda.assessment.words import compared, judged_calibration
+from promptpanda.assessment.words import compared, judged_calibration, one_line
 from promptpanda.bank.card import Card
 from promptpanda.errors import PandaError
 from promptpanda.files import write_whole
@@ -48,7 +48,7 @@ def page(found: Assessment, card: Card, made: datetime.datetime) -> Report:
     if found.calibration is not None:
         cards.append((f"{found.calibration.ece.value:.3f}", "calibration error"))
     return Report(
-        f"{_cut(found.prompt)} on {_cut(found.task)}",
+        f"{one_line(found.prompt, 150)} on {one_line(found.task, 100)}",
         f"Made on {made:%Y-%m-%d %H:%M} by promptpanda {__version__}; {found.kind.words}.",
         tuple(cards),
         tuple(found.notes),
@@ -96,7 +96,7 @@ def _classes(found: Assessment) -> Table:
     names = shown_names([row.name for row in found.by_class])
     rows = tuple(
         (
-            Cell(name, hint=row.name[:200], value=float(place)),
+            Cell(name, hint=one_line(row.name, 200), value=float(place)),
             *(_cell(one) for one in row.figures.values()),
             Cell(str(row.support), value=row.support),
         )
@@ -165,10 +165,10 @@ def _mistakes(found: Assessment) -> Table:
     rows = tuple(
         (
             Cell(str(one.row), value=one.row),
-            Cell(_cut(one.expected, 150)),
-            Cell(_cut(one.predicted, 150)),
+            Cell(one_line(one.expected, 150)),
+            Cell(one_line(one.predicted, 150)),
             NOTHING if one.confidence is None else Cell(f"{one.confidence:.3f}", value=one.confidence),
-            Cell(_cut(one.text, _TEXT)),
+            Cell(one_line(one.text, _TEXT)),
         )
         for one in found.mistakes
     )
@@ -187,23 +187,17 @@ def _card(card: Card) -> Table:
         f"validation {card.task.metric}": f"{card.score:.3f}",
         "created": card.created,
     }
-    rows = tuple((Cell(name), Cell(_cut(value, 150))) for name, value in facts.items())
+    rows = tuple((Cell(name), Cell(one_line(value, 150))) for name, value in facts.items())
     return Table(
         "card", "From its card", "", "What the prompt's card says of its training.", ("what", "value"), rows, words=2
     )
 
 
 def shown_names(names: Sequence[str]) -> list[str]:
-    """Names of classes cut to what a table can show, still told apart."""
-    cut = [_cut(name) for name in names]
-    return [f"{name} #{place}" if cut.count(name) > 1 else name for place, name in enumerate(cut)]
-
-
-def _cut(text: str, limit: int = _NAME) -> str:
-    line = " ".join(text.split())
-    # Lone surrogates are no Unicode, and a page is UTF-8.
-    line = line.encode("utf-8", "replace").decode("utf-8")
-    return line if len(line) <= limit else f"{line[: limit - 1]}\u2026"
+    """Names of classes cut to what a table can show, still told apart; with their numbers where these are drawn."""
+    cut = [one_line(name, _NAME) for name in names]
+    numbered = len(names) > _CLASSES
+    return [f"{place}: {name}" if numbered or cut.count(name) > 1 else name for place, name in enumerate(cut)]
 
 
 def _cell(one: Measured) -> Cell:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from promptpanda.assessment.assess import Assessment, Calibration
 
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reorder what stands around
 _SURE = 0.05  # p-value below which McNemar's test is told as a difference
 
 
@@ -43,3 +46,14 @@ def compared(found: Assessment) -> str:
         f"{text}. {test.this} examples are right here alone, {test.other} there alone (McNemar's exact test: p = "
         f"{test.p:.3g}{', a difference' if test.p < _SURE else ', no difference that can be told'})."
     )
+
+
+def one_line(text: str, limit: int) -> str:
+    """Text of strangers on one line, cut at `limit`, without signs that a terminal or a browser would obey."""
+    line = " ".join(text[: 20 * limit].split())
+    line = "".join("\ufffd" if _obeyed(sign) else sign for sign in line[: limit + 1])
+    return line if len(line) <= limit else f"{line[: limit - 1]}\u2026"
+
+
+def _obeyed(sign: str) -> bool:
+    return unicodedata.category(sign) in ("Cc", "Cs", "Co") or sign in _TURNING

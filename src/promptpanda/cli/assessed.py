@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 import typer
 
 from promptpanda.assessment.assess import Assessment
 from promptpanda.assessment.bootstrap import Interval, Measured
 from promptpanda.assessment.calibration import BINS
-from promptpanda.assessment.words import compared, judged_calibration
+from promptpanda.assessment.words import compared, judged_calibration, one_line
 from promptpanda.cli.output import points, print_table
 
 _CLASSES, _MATRIX, _CONFUSIONS, _MISTAKES = 30, 10, 10, 5  # that are shown; the page and --json have all
@@ -39,7 +37,7 @@ def _print_classes(found: Assessment) -> None:
         title += f": the {_CLASSES} of {len(shown)} with the lowest F1"
         shown = sorted(shown, key=lambda row: row.figures["f1"].value)[:_CLASSES]
     rows = [
-        [printable(row.name, 40), *(_measured(one) for one in row.figures.values()), str(row.support)] for row in shown
+        [one_line(row.name, 40), *(_measured(one) for one in row.figures.values()), str(row.support)] for row in shown
     ]
     print_table(title, ["class", "precision", "recall", "F1", "examples"], rows, numeric=(1, 2, 3, 4))
 
@@ -49,13 +47,13 @@ def _print_confusion(found: Assessment) -> None:
     if confusion is None:
         return
     if len(confusion.labels) <= _MATRIX:
-        names = [printable(name, 16) for name in confusion.labels]
+        names = [one_line(name, 16) for name in confusion.labels]
         rows = [[name, *map(str, counts)] for name, counts in zip(names, confusion.matrix.tolist(), strict=True)]
         title = "\nConfusions: rows are right, columns are said"
         print_table(title, ["", *names], rows, numeric=tuple(range(1, len(names) + 1)))
     elif found.confusions:
         pairs = [
-            [printable(expected, 40), printable(predicted, 40), str(count)]
+            [one_line(expected, 40), one_line(predicted, 40), str(count)]
             for expected, predicted, count in found.confusions[:_CONFUSIONS]
         ]
         print_table("\nCommonest confusions", ["right", "said", "times"], pairs, numeric=(2,))
@@ -78,10 +76,10 @@ def _print_mistakes(found: Assessment) -> None:
     rows = [
         [
             str(one.row),
-            printable(one.expected, 30),
-            printable(one.predicted, 30),
+            one_line(one.expected, 30),
+            one_line(one.predicted, 30),
             points(one.confidence),
-            printable(one.text, 70),
+            one_line(one.text, 70),
         ]
         for one in found.mistakes[:_MISTAKES]
     ]
@@ -96,10 +94,3 @@ def _measured(one: Measured) -> str:
 def _around(interval: Interval) -> str:
     low, high = interval
     return "" if low is None or high is None else f" ({low:.3f}, {high:.3f})"
-
-
-def printable(text: str, limit: int) -> str:
-    """Text of strangers on one line: no control characters, which a terminal would obey, and cut at `limit`."""
-    line = " ".join(text.split())
-    line = "".join("\ufffd" if unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Co") else sign for sign in line)
-    return line if len(line) <= limit else f"{line[: limit - 1]}\u2026"

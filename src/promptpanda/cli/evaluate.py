@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DATA, OUTPUT, Json, ModelChoice, PromptReference, TaskChoice
+from promptpanda.cli.options import DATA, OUTPUT, Json, LabelledRows, ModelChoice, PromptReference
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
@@ -26,52 +26,6 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     command(app, "evaluate")(evaluate_command)
-
-
-@dataclass(frozen=True)
-class LabelledRows(TaskChoice):
-    """A file alone, whose columns the prompt's card tells, or what other commands take for a task."""
-
-    task: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[FILE|TASK]",
-            help="Labelled rows, with the columns that the prompt was trained on; or a catalog name or YAML spec. Left "
-            "out: the test data of the prompt's own task.",
-        ),
-    ] = None
-
-    def of(self, card: Card) -> Task:
-        """The task that the options mean, for a prompt with this card."""
-        from promptpanda.tasks.task import Task, data_root
-
-        if self.task is not None and _names_file(self.task) and not self.own:
-            return replace(self, task=None, test=Path(self.task)).of(card)
-        if self.task is None and not self.own:
-            return Task(card.task, data_root(self.data_dir))
-        complete = self.text is not None and self.label is not None
-        others = (self.train, self.validation, self.task, self.kind, self.choices, self.name, self.template)
-        if self.test is None or complete or any(other is not None for other in others):
-            return self.load()
-        return self._as_in(card, self.test)
-
-    def _as_in(self, card: Card, file: Path) -> Task:
-        """A file with the columns of the card, but for those that are named."""
-        from promptpanda.tasks.columns import ColumnData
-        from promptpanda.tasks.reading import COLUMN_SUFFIXES
-        from promptpanda.tasks.spec import FileData, Kind
-        from promptpanda.tasks.task import Task
-
-        spec = card.task
-        changes: dict[str, object] = {"files": FileData(test=str(file)), "benchmark": None, "sizes": {}}
-        in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and file.name.lower().endswith(COLUMN_SUFFIXES)
-        if in_columns and spec.columns is None:
-            changes |= {"columns": ColumnData(), "segments": ("{tokens}",), "label": "tags"}
-        if self.text is not None:
-            changes["segments"] = tuple(f"{{{name}}}" for name in (self.text, self.text2) if name is not None)
-        if self.label is not None:
-            changes["label"] = self.label
-        return Task(spec.model_copy(update=changes), None, card.labels)
 
 
 def evaluate_command(
@@ -112,7 +66,7 @@ def evaluate_command(
     other = None if compare is None else bank.resolve(compare)
     if other is not None and Card.read(other).id == card.id:
         raise PandaError(f"--compare names {card.id} itself; name another prompt.")
-    given = rows.of(card)
+    given = _given(rows, card)
     split = _labelled(card, given, test_examples)
     from promptpanda.assessment.assess import assess, to_json
     from promptpanda.assessment.judged import Judged
@@ -138,6 +92,40 @@ def evaluate_command(
     print_assessment(found)
     if report is not None:
         typer.echo(f"\nAll of it, to be looked at: {report}")
+
+
+def _given(rows: LabelledRows, card: Card) -> Task:
+    """The task that the options mean, for a prompt with this card."""
+    from promptpanda.tasks.task import Task, data_root
+
+    if rows.task is not None and _names_file(rows.task) and not rows.own:
+        rows = replace(rows, task=None, test=Path(rows.task))
+    if rows.task is None and not rows.own:
+        return Task(card.task, data_root(rows.data_dir))
+    complete = rows.text is not None and rows.label is not None
+    others = (rows.train, rows.validation, rows.task, rows.kind, rows.choices, rows.name, rows.template)
+    if rows.test is None or complete or any(other is not None for other in others):
+        return rows.load()
+    return _as_in(card, rows, rows.test)
+
+
+def _as_in(card: Card, rows: LabelledRows, file: Path) -> Task:
+    """A file with the columns of the card, but for those that are named."""
+    from promptpanda.tasks.columns import ColumnData
+    from promptpanda.tasks.reading import COLUMN_SUFFIXES
+    from promptpanda.tasks.spec import FileData, Kind
+    from promptpanda.tasks.task import Task
+
+    spec = card.task
+    changes: dict[str, object] = {"files": FileData(test=str(file)), "benchmark": None, "sizes": {}}
+    in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and file.name.lower().endswith(COLUMN_SUFFIXES)
+    if in_columns and spec.columns is None:
+        changes |= {"columns": ColumnData(), "segments": ("{tokens}",), "label": "tags"}
+    if rows.text is not None:
+        changes["segments"] = tuple(f"{{{name}}}" for name in (rows.text, rows.text2) if name is not None)
+    if rows.label is not None:
+        changes["label"] = rows.label
+    return Task(spec.model_copy(update=changes), None, card.labels)
 
 
 def _names_file(name: str) -> bool:
