@@ -15,7 +15,8 @@ from promptpanda.tasks.grouping import blocks_of
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.task import Task
 from promptpanda.training.objectives.objective import Objective
-from promptpanda.transfers.predict import finite_outputs, objective_of, with_labels_of
+from promptpanda.transfers.evaluate import with_labels_of
+from promptpanda.transfers.outputs import finite_outputs, objective_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Judged:
         if not len(split):
             raise PandaError(f"Task '{task.name}' has no example to evaluate on; give at least one labelled row.")
         encoded = encode(backbone, split.texts, trained.card.options.max_length)
-        outputs = finite_outputs(trained, backbone, encoded)
+        outputs = finite_outputs([trained], backbone, [encoded])[0]
         if trained.card.labels:
             outputs = outputs[..., [trained.card.labels.index(name) for name in task.labels]]
         objective = objective_of(trained.card)

@@ -13,7 +13,8 @@ from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.calibration import fit_temperature
 from promptpanda.training.inference import Data
-from promptpanda.transfers.predict import finite_outputs, objective_of, with_labels_of
+from promptpanda.transfers.evaluate import with_labels_of
+from promptpanda.transfers.outputs import finite_outputs, objective_of
 
 
 def fitted_again(trained: TrainedPrompt, backbone: Backbone, data_dir: Path | None) -> float | None:
@@ -34,4 +35,4 @@ def fitted_again(trained: TrainedPrompt, backbone: Backbone, data_dir: Path | No
         return None
     encoded = encode(backbone, part.validation.texts, card.options.max_length)
     data = Data(encoded, part.validation, task.spec, task.labels)
-    return fit_temperature(finite_outputs(trained, backbone, encoded), data, objective_of(card))
+    return fit_temperature(finite_outputs([trained], backbone, [encoded])[0], data, objective_of(card))

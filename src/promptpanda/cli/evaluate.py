@@ -140,7 +140,7 @@ def _names_file(name: str) -> bool:
 
 def _labelled(card: Card, given: Task, limit: int | None) -> Split:
     from promptpanda.tasks.protocol import capped
-    from promptpanda.transfers.predict import with_labels_of
+    from promptpanda.transfers.evaluate import with_labels_of
 
     task = with_labels_of(card, given)
     test = task.test()
