@@ -13,7 +13,7 @@ from seqeval.metrics import classification_report
 from sklearn import metrics as sk
 
 from promptpanda.assessment.assess import Assessment, assess, to_json
-from promptpanda.assessment.bootstrap import interval, resampled, shares
+from promptpanda.assessment.bootstrap import centred, interval, resampled, shares
 from promptpanda.assessment.calibration import bins_of, chance_error, expected_calibration_error
 from promptpanda.assessment.comparison import McNemar
 from promptpanda.assessment.forms.spans import matched
@@ -190,8 +190,6 @@ def test_the_interval_of_the_calibration_error_covers_it():
         right = rng.random(300) < confidence - 0.1  # off by exactly 0.1 everywhere
         answers = Answers(np.arange(300), confidence, right)
         score = expected_calibration_error(answers, 300)
-        from promptpanda.assessment.bootstrap import centred
-
         low, high = centred(float(score(np.ones((1, 300)))[0]), resampled({"e": score}, np.arange(300), seed)["e"])
         hits += low <= 0.1 <= high
     assert hits / 120 > 0.88
@@ -329,5 +327,6 @@ def test_spans_are_matched_once_equal_ones_first():
 
 def test_a_model_that_predicts_no_span_has_no_confidence():
     found = assess(tagged(GOLD, [["O"] * len(tags) for tags in GOLD]), temperature=1.5)
-    assert found.calibration is None and found.coverage == () and found.mistakes == ()
+    assert found.calibration is None
+    assert (found.coverage, found.mistakes) == ((), ())
     json.dumps(to_json(found), allow_nan=False)
