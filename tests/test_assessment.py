@@ -315,9 +315,19 @@ def test_confusions_of_spans_tell_types_limits_missed_and_made_up():
     assert found.confusion.matrix.tolist() == [[1, 0, 0, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]]
     assert "1 of these begin or end elsewhere" in found.confusion.note
     assert ("A", "O", 1) in found.confusions
-    assert found.calibration.answers == 4, "the predicted spans"
-    assert found.calibration.bins[0].confidence == pytest.approx(0.9, abs=1e-6)
     assert found.mistakes[0].expected == "w0x0 w0x1 [A]; w0x3 [B]"
+    assert found.mistakes[0].predicted == "w0x0 w0x1 [A]; w0x3 [A]"
+
+
+def test_a_sentence_is_as_sure_as_its_least_sure_tag_and_right_as_a_whole():
+    judged = tagged([*GOLD, ["B-A", "O"]], [*SAID, ["B-A", "O"]])
+    judged.outputs[4, 1] = 0  # its second word could have any of seven tags
+    found = assess(judged)
+    assert found.calibration.answers == 5
+    assert [one.count for one in found.calibration.bins] == [1, 4]
+    assert found.calibration.bins[0].confidence == pytest.approx(1 / 7, abs=1e-6)
+    assert found.calibration.bins[0].accuracy == 1
+    assert found.coverage[-1].accuracy == 1 / 5
 
 
 def test_spans_are_matched_once_equal_ones_first():
@@ -325,8 +335,9 @@ def test_spans_are_matched_once_equal_ones_first():
     assert matched(gold, said) == [((4, 6, "B"), (4, 6, "B")), ((0, 4, "A"), (0, 2, "A")), (None, (2, 5, "B"))]
 
 
-def test_a_model_that_predicts_no_span_has_no_confidence():
+def test_a_model_that_predicts_no_span_is_counted_too():
     found = assess(tagged(GOLD, [["O"] * len(tags) for tags in GOLD]), temperature=1.5)
-    assert found.calibration is None
-    assert (found.coverage, found.mistakes) == ((), ())
+    assert found.coverage[-1].accuracy == 1 / 4
+    assert found.mistakes[0].predicted == "(no span)"
+    assert {one.figures["recall"].value for one in found.by_class} == {0.0}
     json.dumps(to_json(found), allow_nan=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 from conftest import sentiment_rows, write_jsonl
 from kinds import data_of, kind_task
 
-from promptpanda import Bank, PandaError, TrainingOptions, train
+from promptpanda import Bank, PandaError, TrainingOptions, predict, train
 from promptpanda.assessment.judged import Judged
 from promptpanda.assessment.temperature import fitted_again
 from promptpanda.bank.card import Card
@@ -21,6 +22,7 @@ from promptpanda.tasks.task import Task
 from promptpanda.training.calibration import MOST, fit_temperature
 from promptpanda.training.inference import Data
 from promptpanda.training.objectives.kinds import objective_for
+from promptpanda.transfers.calibrated import calibrated
 
 FAST = TrainingOptions(epochs=2, max_length=24, prompt_length=4)
 
@@ -74,10 +76,8 @@ def test_every_kind_with_probabilities_gets_one_and_is_judged_with_it(kind, tiny
     json.dumps(whole, allow_nan=False)
     assert whole["n_test"] == 24
     assert whole["intervals"]["metrics"][whole["metric"]][0] is not None
-    if found.calibration is not None:
-        assert whole["calibration"]["ece_scaled"] is not None
-        confident = [one["confidence"] for one in whole["reliability"]["bins"]]
-        assert all(0 < one <= 1 for one in confident)
+    assert whole["calibration"]["ece_scaled"] is not None
+    assert all(0 < one["confidence"] <= 1 for one in whole["reliability"]["bins"])
 
 
 def test_a_regression_has_none(tiny_backbone, tmp_path):
@@ -136,3 +136,30 @@ def test_cards_without_one_are_read_and_strange_ones_are_refused(sentiment, tiny
     bank = Bank(str(tmp_path / "bank"))
     kept = bank.record_temperature(bank.load(trained.card.id, tiny_backbone), 1.25)
     assert Card.read(trained.path).temperature == kept.card.temperature == 1.25
+
+
+@pytest.mark.parametrize("kind", ["single_classification", "multiple_choice", "token_classification", "extractive_qa"])
+def test_calibrated_predictions_are_the_same_with_other_probabilities(kind, tiny_backbone, tmp_path):
+    more = {"no_answer": True} if kind == "extractive_qa" else {}
+    task = kind_task(kind, tmp_path / "data", **more)
+    trained = train(task, tiny_backbone, options=FAST.model_copy(update={"epochs": 4}))
+    trained = replace(trained, card=trained.card.model_copy(update={"temperature": 2.5}))
+    texts = task.test().texts
+    plain, scaled = (predict(one, tiny_backbone, texts) for one in (trained, calibrated(trained)))
+    for one, other in zip(plain, scaled, strict=True):
+        for what in ("label", "spans", "answer"):
+            assert one.get(what) == other.get(what)
+    if kind == "single_classification":
+        for one, other in zip(plain, scaled, strict=True):
+            logit, tempered = (
+                math.log(row["probabilities"]["good"] / row["probabilities"]["bad"]) for row in (one, other)
+            )
+            assert tempered == pytest.approx(logit / 2.5, rel=1e-3, abs=1e-5)
+    if kind == "extractive_qa":
+        assert {one["answer"] for one in plain} > {""}, "some have an answer, others none"
+
+
+def test_a_prompt_without_a_temperature_cannot_be_calibrated(tiny_backbone, tmp_path):
+    trained = train(kind_task("regression", tmp_path / "data"), tiny_backbone, options=FAST)
+    with pytest.raises(PandaError, match="no temperature to calibrate by"):
+        calibrated(trained)

@@ -43,15 +43,19 @@ class Judged:
     units: np.ndarray
 
     @classmethod
-    def of(cls, trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split) -> Judged:
+    def of(cls, trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split | None = None) -> Judged:
         """Run a prompt on examples.
+
+        Args:
+            split: None takes the task's test data.
 
         Raises:
             PandaError: the task is of another kind or has other classes, there is no example, or outputs are not
                 finite.
         """
         task = with_labels_of(trained.card, task)
-        if not len(split):
+        split = task.test() if split is None else split
+        if split is None or not len(split):
             raise PandaError(f"Task '{task.name}' has no example to evaluate on; give at least one labelled row.")
         encoded = encode(backbone, split.texts, trained.card.options.max_length)
         outputs = finite_outputs([trained], backbone, [encoded])[0]

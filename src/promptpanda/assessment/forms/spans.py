@@ -24,29 +24,17 @@ _NOTE = (
 class TypedSpans(Form):
     """Spans; one is right if start, end and type are."""
 
-    answers_are = "predicted spans"
+    answers_are = "sentences"
 
-    def answers(self, judged: Judged, temperature: float = 1.0) -> Answers | None:
-        """Each predicted span, as sure as the least sure of its words."""
+    def answers(self, judged: Judged, temperature: float = 1.0) -> Answers:
+        """A sentence is as sure as the least sure of its tags, and right if all its spans are and no other is said."""
         assert judged.encoded.places is not None
-        gold, said = _spans(judged)
-        rows, confidence, right = [], [], []
-        for example, spans in enumerate(said):
-            if not spans:
-                continue
-            tags = np.asarray(judged.predictions[example])
-            sure = np.ones(len(tags))
+        confidence = np.ones(len(judged))
+        for example in range(len(judged)):
             for row in judged.encoded.rows_of(example):
-                words = judged.encoded.places[row]
-                sure[words] = softmax(judged.outputs[row, : len(words)] / temperature)[
-                    np.arange(len(words)), tags[words]
-                ]
-            known = set(gold[example])
-            for span in spans:
-                rows.append(example)
-                confidence.append(sure[span[0] : span[1]].min())
-                right.append(span in known)
-        return Answers(np.asarray(rows), np.asarray(confidence), np.asarray(right)) if rows else None
+                scores = judged.outputs[row, : len(judged.encoded.places[row])] / temperature
+                confidence[example] = min([confidence[example], *softmax(scores).max(axis=1)])
+        return Answers(np.arange(len(judged)), confidence, self.right(judged))
 
     def by_class(self, judged: Judged) -> ByClass:
         names = _types(judged)
