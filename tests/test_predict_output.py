@@ -442,3 +442,15 @@ def test_whatever_texts_there_are_they_come_back(tmp_path, rows, suffix):
             [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         )  # fmt: skip
         assert [*zip(frame["a"], frame["b"], strict=True)] == rows
+
+
+def test_calibrated_probabilities_are_those_of_scaled_outputs(panda, bank, load_tiny, texts):
+    trained = Bank(bank).load("single_classification", load_tiny("bert"))
+    temperature = trained.card.temperature
+    if temperature is None:
+        panda("single_classification", "rows.csv", "--output", "o.csv", "--calibrated", code=2)
+        return
+    panda("single_classification", "rows.csv", "--output", "o.csv", "--calibrated", "--probabilities")
+    for row, one in zip(table_of("o.csv")[1:], predict(trained, load_tiny("bert"), texts), strict=True):
+        good, bad = (p ** (1 / temperature) for p in one["probabilities"].values())
+        assert float(row[-2]) == pytest.approx(good / (good + bad), abs=1e-5)

@@ -89,6 +89,9 @@ class OutputChoice:
         float | None,
         typer.Option(min=0.0, max=1.0, help="--output: leave predictions of less confidence empty."),
     ] = None
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Probabilities scaled by the temperature in the prompt's card.")
+    ] = False
     force: Annotated[bool, typer.Option("--force", help="--output: replace a file that exists.")] = False
 
     def cells(self, card: Card) -> Cells:
@@ -132,6 +135,10 @@ def predict_command(
         typer.echo(note, err=True)
     backbone = model.load(card.backbone.name)
     trained = bank.load(str(path), backbone)
+    if out.calibrated:
+        from promptpanda.transfers.calibrated import calibrated
+
+        trained = calibrated(trained)
     if out.output is None or survey is None:
         _print_lines(trained, backbone, table)
     else:

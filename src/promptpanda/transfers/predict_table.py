@@ -86,7 +86,8 @@ def predict_table(
         PandaError: the output cannot be written; what was computed is kept.
     """
     card = trained.card
-    key = digest(["1", __version__, table.digest(), card.run, card.files, backbone.fingerprint, cells.settings()])
+    model = [card.run, card.files, card.temperature, backbone.fingerprint]
+    key = digest([__version__, table.digest(), *model, cells.settings()])
     with Partial(output, key, progress) as partial:
         if partial.rows:
             progress.note(f"{partial.rows:,} of {survey.rows:,} rows were predicted before; going on behind them.")
