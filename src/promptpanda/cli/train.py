@@ -22,6 +22,7 @@ from promptpanda.cli.options import (
     TaskChoice,
     TrainingChoice,
 )
+from promptpanda.transfers.names import METHOD_NAMES, check_sources, method_names
 
 
 def register(app: typer.Typer) -> None:
@@ -170,9 +171,8 @@ def transfer_command(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods to try, with commas: prompt_tuning, pot, panda, head_only, model_tuning, early_fusion, "
-            "late_fusion, panda_unlabeled, late_fusion_unlabeled, prompt_tuning_twice, best_of_two; by default the "
-            "first three, with --source auto four.",
+            help=f"Methods to try, with commas: {', '.join(METHOD_NAMES)}; by default the first three, with "
+            "--source auto four.",
             rich_help_panel=SELECTION,
         ),
     ] = None,
@@ -220,6 +220,8 @@ def transfer_command(
     """
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
+    names = None if methods is None else method_names(methods)
+    check_sources(source, bank)
     loaded = target.load()
     loaded.train()
     from promptpanda.cli.ablation import print_ablation
@@ -238,7 +240,7 @@ def transfer_command(
     request = TransferRequest(
         task=loaded,
         source=source,
-        methods=None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
+        methods=names,
         options=options,
         distillation=distillation.options(training.coefficient()),
         cosine=metric.cosine(),

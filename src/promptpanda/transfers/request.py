@@ -17,7 +17,8 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PANDA_UNLABELED, PROMPT_TUNING, check_methods
-from promptpanda.transfers.selection import AUTO, CONTESTANTS, SelectionOptions
+from promptpanda.transfers.names import AUTO
+from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions
 
 DEFAULT_METHODS = ("prompt_tuning", "pot", "panda")
 

@@ -37,7 +37,6 @@ from promptpanda.transfers.pruning import Pruned, prune
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
 from promptpanda.transfers.trial import Trial
 
-AUTO = "auto"
 SURVIVORS = 4
 CONTESTANTS = ("prompt_tuning", "head_only", "pot", "panda")
 

@@ -10,11 +10,12 @@ from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.training.defaults import summary
 from promptpanda.transfers.contest import Contest
 from promptpanda.transfers.method import Method
+from promptpanda.transfers.names import BEST
 from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.pruning import Entrants, Pruned
 from promptpanda.transfers.selection import planned, raced, select, sound
 from promptpanda.transfers.setting import Setting
-from promptpanda.transfers.sources import BEST, best_source, find_sources, named
+from promptpanda.transfers.sources import best_source, find_sources, named
 from promptpanda.transfers.trial import Trial
 
 Sources = tuple[SourcePrompt, ...]
