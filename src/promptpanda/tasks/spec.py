@@ -124,11 +124,19 @@ class PackageData(_Strict):
 
 
 class FileData(_Strict):
-    """The user's own files."""
+    """The user's own files.
+
+    Attributes:
+        train, validation, test: paths.
+        delimiter: of .csv and .tsv, where it is not to be found out.
+        sheet: of workbooks, by name or number.
+    """
 
     train: str | None = None
     validation: str | None = None
     test: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
 
 
 NOT_IN_EXAMPLES = frozenset({"title", "templates", "origin", "licence", "hub", "package", "files"})

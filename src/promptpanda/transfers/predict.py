@@ -96,12 +96,12 @@ def with_labels_of(card: Card, task: Task) -> Task:
     if task.name == card.task.name and task.spec.metrics == card.task.metrics:
         # The same task is read as in training, also if that was by another template.
         written = {"segments": card.task.segments, "marks": card.task.marks, "values": card.task.values}
-        task = Task(task.spec.model_copy(update=written), task.data_dir, task.classes)
+        task = task.changed(task.spec.model_copy(update=written), task.classes)
     if not card.labels:
         return task
     if not task.spec.labels:
         # Own files name their classes by the rows alone; metrics of the prompt's task apply.
-        return Task(task.spec, task.data_dir, card.labels)
+        return task.changed(task.spec, card.labels)
     if set(task.labels) != set(card.labels):
         raise PandaError(
             f"Prompt {card.id} predicts {', '.join(map(repr, card.labels[:8]))}, but task '{task.name}' has "
