@@ -256,7 +256,8 @@ def _told_of_repeated(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
             f"{cleaner.origin}: {_rows(len(again), 'repeats', 'repeat')} an earlier row, text and label "
             f"({cleaner._lines(again)})."
         )
-    against = sorted(record for found in labels.values() if len(found) > 1 for record in found.values())
+    against = [record for found in labels.values() if len(found) > 1 for record in found.values()]
+    against.sort(key=lambda record: record.number)
     if against:
         texts = sum(len(found) > 1 for found in labels.values())
         told.append(
