@@ -454,3 +454,26 @@ def test_calibrated_probabilities_are_those_of_scaled_outputs(panda, bank, load_
     for row, one in zip(table_of("o.csv")[1:], predict(trained, load_tiny("bert"), texts), strict=True):
         good, bad = (p ** (1 / temperature) for p in one["probabilities"].values())
         assert float(row[-2]) == pytest.approx(good / (good + bad), abs=1e-5)
+
+
+def test_gaps_that_programs_write_are_no_texts(panda):
+    Path("rows.csv").write_text("text\ngood w1\nN/A\nnan\n")
+    _, told = panda("single_classification", "rows.csv", "--output", "o.csv")
+    assert [row[:2] for row in table_of("o.csv")[2:]] == [["N/A", ""], ["nan", ""]]
+    assert "Row 2 of rows.csv has 'N/A' for a text" in told
+
+
+def test_spans_of_a_text_have_places_in_it(panda, bank, load_tiny):
+    text = "the good, w1  bad phone"
+    words = ["the", "good", ",", "w1", "bad", "phone"]
+    write_jsonl(Path("texts.jsonl"), [{"tokens": text}])
+    write_jsonl(Path("words.jsonl"), [{"tokens": words}])
+    found = []
+    for name in ("texts", "words"):
+        panda("token_classification", f"{name}.jsonl", "--output", f"{name}.csv")
+        found.append(json.loads(table_of(f"{name}.csv")[1][-2]))
+    assert [span["type"] for span in found[0]] == [span["type"] for span in found[1]]
+    assert found[0], "the tiny model tags something"
+    for in_text, in_words in zip(*found, strict=True):
+        assert in_text["text"] == text[in_text["start"] : in_text["end"]]
+        assert in_text["text"].split()[0].startswith(words[in_words["start"]])
