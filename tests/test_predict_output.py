@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 from promptpanda import Bank, PandaError, TrainingOptions, predict, train
 from promptpanda.cli.main import app
 from promptpanda.progress import Silent
-from promptpanda.tasks.tables import Table
+from promptpanda.tasks.inputs import Words
+from promptpanda.tasks.tables import Read, Table
 from promptpanda.tasks.writing import Columns, writer_for
 from promptpanda.transfers import predict_table as module
 from promptpanda.transfers.cells import Cells, confidence_of
@@ -463,17 +464,16 @@ def test_gaps_that_programs_write_are_no_texts(panda):
     assert "Row 2 of rows.csv has 'N/A' for a text" in told
 
 
-def test_spans_of_a_text_have_places_in_it(panda, bank, load_tiny):
-    text = "the good, w1  bad phone"
-    words = ["the", "good", ",", "w1", "bad", "phone"]
-    write_jsonl(Path("texts.jsonl"), [{"tokens": text}])
-    write_jsonl(Path("words.jsonl"), [{"tokens": words}])
-    found = []
-    for name in ("texts", "words"):
-        panda("token_classification", f"{name}.jsonl", "--output", f"{name}.csv")
-        found.append(json.loads(table_of(f"{name}.csv")[1][-2]))
-    assert [span["type"] for span in found[0]] == [span["type"] for span in found[1]]
-    assert found[0], "the tiny model tags something"
-    for in_text, in_words in zip(*found, strict=True):
-        assert in_text["text"] == text[in_text["start"] : in_text["end"]]
-        assert in_text["text"].split()[0].startswith(words[in_words["start"]])
+def test_spans_of_a_text_have_places_in_it():
+    text, words = "the good, w1  bad phone", ("the", "good", ",", "w1", "bad", "phone")
+    spans = [
+        {"start": 1, "end": 2, "label": "UP", "text": "good"},
+        {"start": 3, "end": 5, "label": "X", "text": "w1 bad"},
+    ]
+    in_text = module._in_characters({"spans": spans}, Read({"n": 1, "tokens": text}, Words(words), None))["spans"]
+    assert [(text[span["start"] : span["end"]], span["text"], span["label"]) for span in in_text] == [
+        ("good", "good", "UP"),
+        ("w1  bad", "w1  bad", "X"),
+    ]
+    of_words = {"spans": spans}
+    assert module._in_characters(of_words, Read({"tokens": list(words)}, Words(words), None)) == of_words
