@@ -65,6 +65,11 @@ def points(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def megabytes(size: int) -> str:
+    """A number of bytes in millions, with two digits."""
+    return f"{size / 1e6:.2f}"
+
+
 class TerminalProgress:
     """Bars where stderr is a terminal, else one line for each piece of work. Use as a context manager."""
 
