@@ -36,7 +36,7 @@ def evaluate_command(
     path = bank.resolve(prompt)
     card = Card.read(path)
     given = None if task.task is None and not task.own else task.load()
-    from promptpanda.transfers.predict import evaluate, with_labels_of
+    from promptpanda.transfers.evaluate import evaluate, with_labels_of
 
     loaded = with_labels_of(card, given or Task(card.task, data_root(task.data_dir)))
     test = loaded.test()
