@@ -8,7 +8,20 @@ from typing import Any
 
 import typer
 
-from promptpanda.cli import bank, demo, doctor, estimators, evaluate, predict, recipes, report, serve, sweep, tasks, train
+from promptpanda.cli import (
+    bank,
+    demo,
+    doctor,
+    estimators,
+    evaluate,
+    predict,
+    recipes,
+    report,
+    serve,
+    sweep,
+    tasks,
+    train,
+)
 
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError; typer exports no name for it
 

@@ -50,7 +50,9 @@ def serve_command(
     limits: LimitChoice,
     bank: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of a bank; give it again for more, the first counts. Default: bank.", rich_help_panel=MODEL),
+        typer.Option(
+            help="Folder of a bank; give it again for more, the first counts. Default: bank.", rich_help_panel=MODEL
+        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -62,7 +64,10 @@ def serve_command(
     no_starter: NoStarter = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.", rich_help_panel=MODEL)] = False,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; 0.0.0.0 is every machine that reaches this one.", rich_help_panel=_WHO)
+        str,
+        typer.Option(
+            help="Address to listen on; 0.0.0.0 is every machine that reaches this one.", rich_help_panel=_WHO
+        ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=_WHO)] = 8000,
     token_file: Annotated[
@@ -150,7 +155,9 @@ def _banks(folders: list[Path] | None, no_starter: bool) -> dict[str, Path]:
     if not no_starter:
         found |= {name: place for name, place in installed_banks()[0].items() if name not in found}
     if not found:
-        raise PandaError("There is no bank here: no folder 'bank', and no --bank; train a prompt first (`panda train`).")
+        raise PandaError(
+            "There is no bank here: no folder 'bank', and no --bank; train a prompt first (`panda train`)."
+        )
     return found
 
 

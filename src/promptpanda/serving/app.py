@@ -91,7 +91,9 @@ def _add_prompts(app: FastAPI, service: Service) -> None:
     async def prompts() -> dict[str, Any]:
         return {"prompts": [summary(entry) for entry in service.registry.entries()]}
 
-    @app.get("/v1/prompts/{prompt_id}", tags=["prompts"], summary="One prompt: card, scores, ancestry", responses=refusals)
+    @app.get(
+        "/v1/prompts/{prompt_id}", tags=["prompts"], summary="One prompt: card, scores, ancestry", responses=refusals
+    )
     async def prompt(prompt_id: str) -> dict[str, Any]:
         entry = service.registry.entry(prompt_id)
         card = None if entry.card is None else card_of(entry.card)

@@ -203,5 +203,3 @@ def _narrowest(rows: list[_Key], place: int, size: int) -> tuple[int, int]:
     starts = range(max(0, place - size + 1), min(place, len(rows) - size) + 1)
     start = min(starts, key=lambda start: rows[start + size - 1][0] - rows[start][0])
     return start, start + size
-
-

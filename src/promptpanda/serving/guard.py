@@ -1,4 +1,4 @@
-"""What stands before all routes: who may ask, how large a body may be, what every answer carries, and what failures say."""
+"""What stands before all routes: who may ask, how large bodies may be, what answers carry, what failures say."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """Counters of one server. Prompts are told apart by id; what is asked for in vain is not, or names could be made up.
+    """Counters of one server. Prompts are told apart by id; names that are asked for in vain are not counted.
 
     Args:
         waiting: rows in the queue, when it is asked.
@@ -19,9 +19,7 @@ class Metrics:
         loaded: whether the model's weights are in memory.
     """
 
-    def __init__(
-        self, *, waiting: Callable[[], int], served: Callable[[], int], loaded: Callable[[], bool]
-    ) -> None:
+    def __init__(self, *, waiting: Callable[[], int], served: Callable[[], int], loaded: Callable[[], bool]) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(

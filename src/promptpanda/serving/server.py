@@ -36,10 +36,16 @@ def listening_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRINUSE:
-            raise PandaError(f"Port {port} of {host} is taken by another program; choose another with --port.") from error
+            raise PandaError(
+                f"Port {port} of {host} is taken by another program; choose another with --port."
+            ) from error
         if error.errno == errno.EACCES:
-            raise PandaError(f"Port {port} may not be opened by this user; choose one from 1024 on (--port).") from error
-        raise PandaError(f"{host} is no address of this machine ({error.strerror}); choose another (--host).") from error
+            raise PandaError(
+                f"Port {port} may not be opened by this user; choose one from 1024 on (--port)."
+            ) from error
+        raise PandaError(
+            f"{host} is no address of this machine ({error.strerror}); choose another (--host)."
+        ) from error
     return listening
 
 

@@ -101,6 +101,8 @@ def ancestry(entry: Entry, known: Sequence[Entry]) -> list[dict[str, Any]]:
 
 def example_row(card: Card) -> dict[str, Any]:
     """A row as this prompt reads it, with dots where texts belong."""
-    lists = {card.task.choice_list} | (set(fields_of(card)[:1]) if card.task.kind == Kind.TOKEN_CLASSIFICATION else set())
+    lists = {card.task.choice_list} | (
+        set(fields_of(card)[:1]) if card.task.kind == Kind.TOKEN_CLASSIFICATION else set()
+    )
     numbers = {card.task.predicate}
     return {name: ["...", "..."] if name in lists else 0 if name in numbers else "..." for name in fields_of(card)}
