@@ -135,7 +135,8 @@ def _check_installed() -> None:
     missing = [name for name in ("fastapi", "uvicorn", "prometheus_client") if find_spec(name) is None]
     if missing:
         raise PandaError(
-            f"`panda serve` needs {' and '.join(missing)}, which is not installed; run `pip install promptpanda[serve]`."
+            f"`panda serve` needs {' and '.join(missing)}, which is not installed; run "
+            "`pip install 'promptpanda[serve]'`."
         )
 
 

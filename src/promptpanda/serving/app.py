@@ -48,7 +48,10 @@ def application(service: Service, *, token: str | None = None, local: bool = Tru
 
     def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        said = {404: "There is nothing under this address; GET /docs tells what there is."}
+        said = {
+            404: "There is nothing under this address; GET /docs tells what there is.",
+            405: f"This address takes no {request.method[:10]}; GET /docs tells what it takes.",
+        }
         sentence = said.get(error.status_code, f"{error.detail}.")
         return JSONResponse({"error": sentence}, error.status_code, headers=error.headers)
 
@@ -85,7 +88,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
 
 def _add_prompts(app: FastAPI, service: Service) -> None:
-    refusals = {status: _REFUSALS[status] for status in (401, 404)}
+    refusals: dict[int | str, dict[str, Any]] = {status: _REFUSALS[status] for status in (401, 404)}
 
     @app.get("/v1/prompts", tags=["prompts"], summary="All prompts of the banks", responses={401: _REFUSALS[401]})
     async def prompts() -> dict[str, Any]:

@@ -157,7 +157,7 @@ class Registry:
             self._entries, gone_before, self._gone = after, self._gone, gone
         for bank in sorted(gone - gone_before):
             self._tell(f"The bank '{bank}' is gone: its folder was deleted or moved; its prompts are not served.")
-        for sentence in _changes(before, after):
+        for sentence in _changes(before, after, first=not self._thread.is_alive()):
             self._tell(sentence)
 
     def _after(self, old: Entry | None, name: str, bank: str, folder: Path, stamp: Stamp) -> Entry:
@@ -227,8 +227,8 @@ def _names(entry: Entry) -> Sequence[str]:
     return entry.id, entry.card.task.name
 
 
-def _changes(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> list[str]:
-    """One sentence for every prompt that came, changed, went, or cannot be served."""
+def _changes(before: Mapping[str, Entry], after: Mapping[str, Entry], *, first: bool) -> list[str]:
+    """One sentence for every prompt that came, changed, went, or cannot be served; at the first look for the last."""
     said = []
     for name in sorted({*before, *after}):
         old, new = before.get(name), after.get(name)
@@ -236,7 +236,7 @@ def _changes(before: Mapping[str, Entry], after: Mapping[str, Entry]) -> list[st
             said.append(f"{name} is gone.")
         elif new.problem is not None and (old is None or old.problem != new.problem):
             said.append(f"{name} is not served: {new.problem}")
-        elif new.served and (old is None or not old.served):
+        elif new.served and (old is None or not old.served) and not first:
             said.append(f"{name} is served.")
         elif new.served and old is not None and old.stamp != new.stamp:
             said.append(f"{name} was replaced.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ class Service:
         )
         # One thread: a tokenizer serves one at a time.
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="texts")
-        self._stopping = False
+        self._stopping = self._ranking = False
 
     def start(self) -> None:
         self.registry.start()
@@ -67,6 +67,17 @@ class Service:
         self.batcher.close()
         self._preparing.shutdown()
         self.registry.close()
+
+    @contextmanager
+    def one_ranking(self) -> Iterator[None]:
+        """Rankings take the model's time; there is one at a time. Raises RefusedError (429) for a second."""
+        if self._ranking:
+            raise RefusedError(429, "Somebody else has the bank ranked just now; ask again in a moment.")
+        self._ranking = True
+        try:
+            yield
+        finally:
+            self._ranking = False
 
     def unready(self) -> str | None:
         """Why nobody should be sent here now, or None."""
@@ -145,7 +156,7 @@ class Service:
             async with asyncio.timeout(self.limits.seconds):
                 work = await loop.run_in_executor(self._preparing, prepare)
                 self.batcher.submit(work)
-                await _first(ready.wait(), gone())
+                await first_of(ready.wait(), gone())
                 if not ready.is_set():
                     raise ConnectionError
                 if work.error is None:
@@ -166,7 +177,7 @@ class Service:
         return RefusedError(503, outward(error)) if isinstance(error, PandaError) else error
 
 
-async def _first(*waiting: Awaitable[Any]) -> None:
+async def first_of(*waiting: Awaitable[Any]) -> None:
     """Wait for the first of them, and give up the others."""
     tasks = [asyncio.ensure_future(one) for one in waiting]
     try:
