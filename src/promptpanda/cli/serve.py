@@ -107,7 +107,7 @@ def serve_command(
         torch.set_num_threads(threads)
     from promptpanda.serving.app import application
     from promptpanda.serving.model import Model
-    from promptpanda.serving.server import serve, url_of
+    from promptpanda.serving.server import Server, serve, url_of
     from promptpanda.serving.service import Service
 
     held = Model(choice.load)
@@ -122,8 +122,9 @@ def serve_command(
     )
     service.start()
     app = application(service, token=token, local=is_loopback(listening))
+    server = Server(app, seconds=limits.timeout, started=lambda: _tell(_greeting(service, url_of(listening))))
     try:
-        serve(app, listening, seconds=limits.timeout, started=lambda: _tell(_greeting(service, url_of(listening))))
+        serve(server, listening)
     finally:
         service.close()
     _tell("Stopped; what was accepted is answered.")

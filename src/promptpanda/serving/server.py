@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -61,37 +60,42 @@ def url_of(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: ASGIApp, listening: socket.socket, *, seconds: float, started: Callable[[], None]) -> None:
-    """Answer requests until SIGTERM or SIGINT; then take no more, and return when those that were accepted are done.
+class Server(uvicorn.Server):
+    """uvicorn, told when it takes connections, and quiet.
 
     Args:
-        seconds: that a request may take: so long the end is waited for, and a bit longer.
+        seconds: that a request may take: so long its end is waited for when the server is stopped, and a bit longer.
         started: called when connections are taken.
+    """
+
+    def __init__(self, app: ASGIApp, *, seconds: float, started: Callable[[], None]) -> None:
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # it logs traces with whatever was computed with
+        self._told = started
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=int(seconds) + 5,
+        )
+        super().__init__(config)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._told()
+
+
+def serve(server: Server, listening: socket.socket) -> None:
+    """Answer requests until SIGTERM or SIGINT; then take no more, and return when those that were accepted are done.
 
     Raises:
         KeyboardInterrupt: SIGINT (Ctrl-C) ended it.
     """
-    logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1)  # it would log traces with whatever was computed with
     sys.setswitchinterval(_SWITCH)
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=int(seconds) + 5,
-        backlog=2048,
-    )
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            started()
-
     # uvicorn raises the signal again when all is done, which would end the process with another code than 0.
-    with suppress(ValueError):  # not the main thread (tests)
-        signal.signal(signal.SIGTERM, lambda *_: None)
-    Server(config).run(sockets=[listening])
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    server.run(sockets=[listening])
