@@ -111,9 +111,8 @@ def test_rows_of_similar_length_share_a_batch(queue, recorder, waiting):
     works = [waiting.work(length) for length in (3, 20, 4, 19, 2, 21, 3, 20)]
     begin(queue, recorder, works)
     waiting.all()
-    lengths = [
-        sorted(int(work.encoded.row_lengths[row]) for work, rows in batch for row in rows) for batch in recorder.batches
-    ]
+    batches = [[work.encoded.row_lengths[row] for work, rows in batch for row in rows] for batch in recorder.batches]
+    lengths = [sorted(map(int, batch)) for batch in batches]
     assert sorted(lengths) == [[4, 5, 5, 6], [21, 22, 22, 23]]
 
 
@@ -179,7 +178,6 @@ def test_the_narrowest_window_around_a_row(lengths, data):
     start, stop = _narrowest(rows, place, size)
     assert start <= place < stop
     assert stop - start == min(size, len(rows))
-    every = [
-        rows[at : at + stop - start] for at in range(len(rows) - (stop - start) + 1) if at <= place < at + stop - start
-    ]
+    width = stop - start
+    every = [rows[at : at + width] for at in range(len(rows) - width + 1) if at <= place < at + width]
     assert rows[stop - 1][0] - rows[start][0] == min(window[-1][0] - window[0][0] for window in every)

@@ -48,9 +48,8 @@ class Process:
 
     def predict(self, prompt: str, **asked: object) -> tuple[int, dict]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        connection.request(
-            "POST", "/v1/predict", json.dumps({"prompt": prompt, **asked}), {"Content-Type": "application/json"}
-        )
+        body = json.dumps({"prompt": prompt, **asked})
+        connection.request("POST", "/v1/predict", body, {"Content-Type": "application/json"})
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
 
@@ -83,9 +82,9 @@ def test_killed_under_load_and_started_again(bank, tiny_folder):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = Process(bank, tiny_folder("bert"), "--port", str(port))
-    expected = {
-        text: process.predict("regression", texts=[text])[1]["predictions"][0]["value"] for text in ("good", "bad bad")
-    }
+    texts = ("good", "bad bad")
+    answers = process.predict("regression", texts=list(texts))[1]["predictions"]
+    expected = {text: answer["value"] for text, answer in zip(texts, answers, strict=True)}
     stop = threading.Event()
     seen: list[object] = []
 
