@@ -8,9 +8,7 @@ from typing import Any
 
 import typer
 
-from promptpanda.cli import demo, doctor, estimators, evaluate, predict, recipes, report, sharing, sweep, tasks, train
 from promptpanda.cli import (
-    bank,
     demo,
     doctor,
     estimators,
@@ -19,6 +17,7 @@ from promptpanda.cli import (
     recipes,
     report,
     serve,
+    sharing,
     sweep,
     tasks,
     train,
