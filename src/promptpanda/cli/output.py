@@ -87,6 +87,11 @@ class _Lines:
         return f"{self.label}: {self.done:,} of {self.total:,}, about {spoken} left"
 
 
+def megabytes(size: int) -> str:
+    """A number of bytes in millions, with two digits."""
+    return f"{size / 1e6:.2f}"
+
+
 class TerminalProgress:
     """Bars where stderr is a terminal, else a line for each piece of work, and one each half minute that it takes.
 
