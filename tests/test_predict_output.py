@@ -473,7 +473,7 @@ def test_spans_of_a_text_have_places_in_it():
     in_text = module._in_characters({"spans": spans}, Read({"n": 1, "tokens": text}, Words(words), None))["spans"]
     assert [(text[span["start"] : span["end"]], span["text"], span["label"]) for span in in_text] == [
         ("good", "good", "UP"),
-        ("w1  bad", "w1  bad", "X"),
+        ("w1  bad", "w1  bad", "DOWN"),
     ]
     of_words = {"spans": spans}
     assert module._in_characters(of_words, Read({"tokens": list(words)}, Words(words), None)) == of_words

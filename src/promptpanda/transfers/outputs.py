@@ -21,7 +21,12 @@ from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.objectives.spans import Spans
 
 
-def finite_outputs(
+def finite_outputs(trained: TrainedPrompt, backbone: Backbone, encoded: Encoded) -> np.ndarray:
+    """The outputs of a model, as `predict_outputs` gives them. Raises PandaError as `outputs_together` does."""
+    return outputs_together([trained], backbone, [encoded])[0]
+
+
+def outputs_together(
     trained: Sequence[TrainedPrompt], backbone: Backbone, encoded: Sequence[Encoded]
 ) -> list[np.ndarray]:
     """The outputs of several models on inputs of their own, in shared batches (`mixed_outputs`).

@@ -13,7 +13,7 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Input
 from promptpanda.transfers.given import Given, as_list, checked
-from promptpanda.transfers.outputs import finite_outputs, predictions_of
+from promptpanda.transfers.outputs import outputs_together, predictions_of
 
 if TYPE_CHECKING:
     import pandas
@@ -95,7 +95,7 @@ def _together(backbone: Backbone, pairs: Sequence[tuple[TrainedPrompt, Input]]) 
         encode(backbone, own, trained.card.options.max_length)
         for trained, own in zip(prompts.values(), inputs, strict=True)
     ]
-    outputs = finite_outputs(list(prompts.values()), backbone, encoded)
+    outputs = outputs_together(list(prompts.values()), backbone, encoded)
     found: list[dict[str, Any]] = [{}] * len(pairs)
     for trained, own, rows, values in zip(prompts.values(), inputs, encoded, outputs, strict=True):
         for place, prediction in zip(places[id(trained)], predictions_of(trained.card, values, rows, own), strict=True):
