@@ -197,10 +197,10 @@ def test_the_likeliest_and_those_that_are_too_unsure(panda, texts, expected):
 
 
 def test_rows_that_cannot_be_read_are_left_empty_and_told(panda):
-    Path("rows.csv").write_text('text,note\n"good w1",a\n"",b\n"bad, w2",c\nbad,w3,d\n')
+    Path("rows.csv").write_text('text,note\n"good w1",a\n"",b\n"bad, w2",c\nbad,w3,d,e\n')
     _, told = panda("single_classification", "rows.csv", "--output", "o.csv")
     rows = table_of("o.csv")[1:]
-    assert [row[:2] for row in rows] == [["good w1", "a"], ["", "b"], ["bad, w2", "c"], ["bad", "w3"]]
+    assert [row[:2] for row in rows] == [["good w1", "a"], ["", "b"], ["bad, w2", "c"], ["bad", "w3,d,e"]]
     assert [bool(row[2]) for row in rows] == [True, False, True, False]
     assert "2 of 4 rows could not be read" in told
     assert "Row 2 of rows.csv has an empty text in 'text'" in told
@@ -477,3 +477,12 @@ def test_spans_of_a_text_have_places_in_it():
     ]
     of_words = {"spans": spans}
     assert module._in_characters(of_words, Read({"tokens": list(words)}, Words(words), None)) == of_words
+
+
+def test_several_labels_are_joined_and_as_sure_as_the_least_sure_of_them(bank, load_tiny):
+    card = Bank(bank).load("single_classification", load_tiny("bert")).card
+    prediction = {"labels": ["a", "c"], "probabilities": {"a": 0.9, "b": 0.3, "c": 0.6}}
+    assert Cells().of(card, prediction) == ["a|c", pytest.approx(0.6)]
+    assert Cells(threshold=0.65).of(card, prediction) == [None, pytest.approx(0.6)]
+    nothing = {"labels": [], "probabilities": {"a": 0.1, "b": 0.3}}
+    assert Cells().of(card, nothing) == ["", pytest.approx(0.7)]

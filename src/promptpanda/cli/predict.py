@@ -24,6 +24,7 @@ Format = Literal["csv", "jsonl", "text"]
 # What a row gets that cannot be read, by kind of task; the other kinds have labels.
 _EMPTY: dict[str, dict[str, Any]] = {
     "regression": {"value": None},
+    "multi_label": {"labels": None, "probabilities": {}},
     "token_classification": {"spans": None, "tags": None, "confidence": None},
     "extractive_qa": {"answer": None, "start": None, "score": None, "nbest": []},
 }
