@@ -126,7 +126,7 @@ def predict_command(
     card = Card.read(path)
     cells = out.cells(card)
     if out.output is not None:
-        from promptpanda.transfers.predict_table import check_output
+        from promptpanda.tasks.writing import check_output
 
         check_output(out.output, rows.path, force=out.force)
     table = rows.table(card)

@@ -119,23 +119,6 @@ def predict_table(
         return Told(partial.rows, partial.unreadable, partial.below, partial.problem)
 
 
-def check_output(output: Path, table: Path | None, *, force: bool) -> None:
-    """Raises PandaError unless a file may be written there; better found out before the work than behind it."""
-    writer_for(output)
-    if output.is_dir():
-        raise PandaError(f"The output {output} is a folder; name a file in it.")
-    if not output.parent.is_dir():
-        raise PandaError(f"No folder {output.parent}; make it, or choose another place (--output).")
-    if not output.exists():
-        return
-    if table is not None and table.exists() and output.samefile(table):
-        raise PandaError(f"The output {output} is the input itself; choose another name.")
-    if not output.is_file():
-        raise PandaError(f"The output {output} is no ordinary file; choose another name.")
-    if not force:
-        raise PandaError(f"The output {output} exists; say --force to replace it, or choose another name.")
-
-
 def _write(table: Table, survey: Survey, card: Card, output: Path, cells: Cells, partial: Partial) -> None:
     """Put rows and predictions together, under another name until all are there."""
     added = cells.columns(card)
