@@ -6,6 +6,8 @@ import csv
 import datetime
 import importlib.util
 import json
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,7 +195,11 @@ class _Workbook(Writer):
         return cell
 
     def close(self) -> None:
-        self._book.save(self.path)
+        # What fills the disk would leave an archive that complains once more when it is thrown away.
+        with tempfile.TemporaryFile() as whole, self.path.open("wb") as file:
+            self._book.save(whole)
+            whole.seek(0)
+            shutil.copyfileobj(whole, file)
 
 
 _WRITERS: dict[str, type[Writer]] = {
