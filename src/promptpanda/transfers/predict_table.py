@@ -60,7 +60,7 @@ def _answers(trained: TrainedPrompt, backbone: Backbone, rows: list[Read]) -> It
         if not inputs or not isinstance(inputs[0], Passage):
             raise
         if len(rows) == 1:
-            yield str(error)
+            yield str(error).replace("Question 1 (", "The question (", 1)
             return
         middle = len(rows) // 2
         yield from _answers(trained, backbone, rows[:middle])
