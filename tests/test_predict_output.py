@@ -369,6 +369,14 @@ def test_two_at_once_do_not_mix(run, tmp_path):
         run(progress=other)
 
 
+def test_an_output_that_another_made_meanwhile_is_not_replaced(run, tmp_path):
+    other = Stopping()
+    other.advance = lambda units: (tmp_path / "out.csv").write_text("theirs")  # type: ignore[method-assign]
+    with pytest.raises(PandaError, match="out.csv exists"):
+        run(progress=other)
+    assert (tmp_path / "out.csv").read_text() == "theirs"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
