@@ -139,8 +139,9 @@ class TaskChoice:
                 raise PandaError(f"Both the task '{self.task}' and own files were given; give one of them.")
             for option in _FOR_OWN_FILES:
                 if getattr(self, option) not in (None, False):
+                    given = option.replace("_", "-")
                     raise PandaError(
-                        f"--{option.replace('_', '-')} is for own files, and the task '{self.task}' was given; leave one out."
+                        f"--{given} is for own files, and the task '{self.task}' was given; leave one out."
                     )
             return load_task(self.task, data_dir=self.data_dir, template=self.template)
         if not self.own:
@@ -163,6 +164,11 @@ class TaskChoice:
             sheet=self.sheet,
             strict=self.strict,
         )
+        return self.told(task)
+
+    @staticmethod
+    def told(task: Task) -> Task:
+        """A task whose notes about the data go to the terminal."""
         task.tell = functools.partial(typer.echo, err=True)
         return task
 
@@ -170,6 +176,20 @@ class TaskChoice:
     def own(self) -> bool:
         """Whether own files are given."""
         return any(path is not None for path in (self.train, self.validation, self.test))
+
+
+@dataclass(frozen=True)
+class LabelledRows(TaskChoice):
+    """What a prompt is evaluated on: also a file alone, whose columns the prompt's card tells."""
+
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE|TASK]",
+            help="Labelled rows, with the columns that the prompt was trained on; or a catalog name or YAML spec. Left "
+            "out: the test data of the prompt's own task.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ class FileData(_Strict):
     sheet: str | None = None
 
 
-NOT_IN_EXAMPLES = frozenset({"title", "templates", "origin", "licence", "hub", "package", "files"})
+NOT_IN_EXAMPLES = {"title", "templates", "origin", "licence", "hub", "package", "files"}
 """Fields of a spec that change no example."""
 
 
