@@ -31,6 +31,7 @@ _TEXT = (
     "said told found made took came went saw gave kept left right early late during after before against between"
 )
 WORDS = _TEXT.split()
+_VIRTUAL = 20  # tokens of a prompt
 SPECS: dict[str, dict[str, Any]] = {
     "topic": {
         "kind": "single_classification",
@@ -70,7 +71,8 @@ class Request:
 def make_bank(folder: Path, backbone: Backbone, prompts: int) -> list[TrainedPrompt]:
     """Prompts of three kinds in turn: one a kind is trained for a moment, the others are it with noise."""
     draws = np.random.default_rng(0)
-    options = TrainingOptions(epochs=1, max_length=128)
+    room = 128 if backbone.positions is None else backbone.positions - _VIRTUAL
+    options = TrainingOptions(epochs=1, max_length=min(128, room), prompt_length=_VIRTUAL)
     first = []
     for name, spec in SPECS.items():
         path = folder / "data" / name / "train.jsonl"
@@ -156,7 +158,9 @@ def peft_rate(trained: Sequence[TrainedPrompt], model: Path, requests: Sequence[
     for request in requests:
         one = by_id[request.prompt]
         adapters.set_adapter(request.prompt)
-        encoded = encode(backbone, read_inputs(one.card.task, request.rows, "the benchmark"), 128)
+        encoded = encode(
+            backbone, read_inputs(one.card.task, request.rows, "the benchmark"), one.card.options.max_length
+        )
         chosen = np.arange(len(encoded.input_ids))
         batch, layout = encoded.batch(chosen), encoded.row_layout(chosen)
         given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}

@@ -32,19 +32,19 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def send_400_response(self, msg: str) -> None:
-        self._answer(400, "This is no request of HTTP that could be read.")
+        self._answer("This is no request of HTTP that could be read.")
 
     def _too_slow(self) -> None:
         self._clock = None
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
-            self._answer(400, f"The head of the request did not arrive within {_SECONDS:g} seconds.")
+            self._answer(f"The head of the request did not arrive within {_SECONDS:g} seconds.")
 
     def _stop(self) -> None:
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
 
-    def _answer(self, status: int, sentence: str) -> None:
+    def _answer(self, sentence: str) -> None:
         body = json.dumps({"error": sentence}).encode()
         head = [
             (b"content-type", b"application/json"),
@@ -52,6 +52,6 @@ class Connection(H11Protocol):
             (b"connection", b"close"),
         ]
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.write(self.conn.send(h11.Response(status_code=status, headers=head)) or b"")
-            self.transport.write(self.conn.send(h11.Data(data=body)) or b"")
+            events = (h11.Response(status_code=400, headers=head, reason=b"Bad Request"), h11.Data(data=body))
+            self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
         self.transport.close()
