@@ -9,7 +9,6 @@ from typing import Any
 import typer
 
 from promptpanda.cli import (
-    bank,
     demo,
     doctor,
     estimators,
@@ -18,6 +17,7 @@ from promptpanda.cli import (
     recipes,
     report,
     serve,
+    sharing,
     sweep,
     tasks,
     train,
@@ -43,7 +43,7 @@ serve.register(app)
 sweep.register(app)
 report.register(app)
 app.add_typer(estimators.app, name="estimators")
-app.add_typer(bank.app, name="bank")
+app.add_typer(sharing.app, name="bank")
 app.add_typer(recipes.app, name="recipes")
 doctor.register(app)
 
