@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from promptpanda.assessment.bootstrap import NO_INTERVAL, Measured, Scorer, centred, interval, resampled, whole
+from promptpanda.assessment.bootstrap import NO_INTERVAL, Measured, Scorer, interval, resampled, whole, widened
 from promptpanda.assessment.calibration import Bin, bins_of, chance_error, expected_calibration_error
 from promptpanda.assessment.classes import ClassRow
 from promptpanda.assessment.comparison import Comparison
@@ -178,7 +178,7 @@ def _calibration(
 ) -> Calibration:
     def error(given: Answers, name: str) -> Measured:
         value = float(whole(expected_calibration_error(given, examples), examples))
-        return Measured(value, centred(value, drawn[name]))
+        return Measured(value, widened(value, drawn[name]))
 
     return Calibration(
         len(answers),
