@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from seqeval.metrics import classification_report
 from sklearn import metrics as sk
 
@@ -136,9 +137,17 @@ def test_examples_of_one_group_are_drawn_together():
 
 
 def test_where_all_are_right_the_exact_binomial_limit_is_told():
-    found = assess(classified(np.eye(2, dtype=np.float32)[np.arange(20) % 2] * 4, np.arange(20) % 2))
-    limit = 1 - 0.025 ** (1 / 20)  # Clopper and Pearson
-    assert any(f"up to {100 * limit:.0f} % may be wrong" in note for note in found.notes)
+    outputs = np.eye(2, dtype=np.float32)[np.arange(20) % 2] * 4
+    found = assess(classified(outputs, np.arange(20) % 2))
+    expected = binomtest(20, 20).proportion_ci(0.95)
+    assert found.score.interval == pytest.approx((expected.low, 1))
+    assert found.coverage[-1].interval == found.score.interval
+    assert found.by_class[0].figures["recall"].interval == pytest.approx((binomtest(10, 10).proportion_ci(0.95).low, 1))
+    assert "exact binomial" in " ".join(found.notes)
+    wrong = assess(classified(outputs, 1 - np.arange(20) % 2))
+    assert wrong.score.interval == pytest.approx((0, 1 - expected.low))
+    grouped = assess(classified(outputs, np.arange(20) % 2, groups=np.repeat(np.arange(5), 4)))
+    assert grouped.score.interval == pytest.approx((binomtest(5, 5).proportion_ci(0.95).low, 1))
 
 
 def expected_error(confidence: np.ndarray, right: np.ndarray) -> float:

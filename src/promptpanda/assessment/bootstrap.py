@@ -77,6 +77,19 @@ def interval(replicates: np.ndarray) -> Interval:
     return Interval(float(low), float(high))
 
 
+def share_interval(value: float, replicates: np.ndarray, trials: int) -> Interval:
+    """The interval of a share of right ones: by resampling, or, where all are alike so that no resample differs, the
+    exact binomial limit (Clopper and Pearson 1934).
+
+    Args:
+        trials: how many independent ones there are.
+    """
+    if 0 < value < 1 or trials < 1 or not len(replicates):
+        return interval(replicates)
+    limit = ((1 - LEVEL) / 2) ** (1 / trials)
+    return Interval(limit, 1.0) if value == 1 else Interval(0.0, 1 - limit)
+
+
 def widened(value: float, replicates: np.ndarray) -> Interval:
     """Both the percentile interval and the basic one, 2 x value - percentiles, within 0..1.
 
