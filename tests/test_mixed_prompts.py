@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -120,3 +121,33 @@ def test_prompts_are_named_as_for_one(prompts, load_tiny):
 def test_bad_rows_are_told_by_their_number(prompts, load_tiny, count, inputs, message):
     with pytest.raises(PandaError, match=message):
         predict([prompts[0]] * count, load_tiny("bert"), inputs)
+
+
+def test_rows_come_as_dictionaries_frames_and_series(prompts, load_tiny):
+    backbone = load_tiny("bert")
+    single, pairs = prompts[0], prompts[1]
+    texts = ["good w1", "bad w2"]
+    frame = pandas.DataFrame({"text": texts, "first": ["w3", "w4"], "second": ["bad", "w5"], "n": [1, 2]})
+    expected = predict(single, backbone, texts)
+    assert predict(single, backbone, frame) == expected
+    assert predict(single, backbone, frame["text"]) == expected
+    assert predict(single, backbone, [{"text": text} for text in texts]) == expected
+    both = predict([single, pairs], backbone, frame)
+    assert_close(both[0], expected[0])
+    assert_close(both[1], predict(pairs, backbone, [("w4", "w5")])[0])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (pandas.DataFrame({"text": ["good", None]}), "Row 2 has an empty text in 'text'"),
+        (pandas.DataFrame({"text": ["good", float("nan")]}), "Row 2 has an empty text in 'text'"),
+        (pandas.DataFrame({"tekst": ["good"]}), "Row 1 has no field 'text'"),
+        (pandas.Series(["good", None]), "Text 2 is no text: found NoneType"),
+        (pandas.Series([1.5]), "Text 1 is no text: found float"),
+        ([{"text": ["a", "b"]}], "Row 1 holds a list in 'text'"),
+    ],
+)
+def test_bad_rows_of_frames_are_told_by_their_number(prompts, load_tiny, inputs, message):
+    with pytest.raises(PandaError, match=message):
+        predict(prompts[0], load_tiny("bert"), inputs)

@@ -58,7 +58,7 @@ class Judged:
         if split is None or not len(split):
             raise PandaError(f"Task '{task.name}' has no example to evaluate on; give at least one labelled row.")
         encoded = encode(backbone, split.texts, trained.card.options.max_length)
-        outputs = finite_outputs([trained], backbone, [encoded])[0]
+        outputs = finite_outputs(trained, backbone, encoded)
         if trained.card.labels:
             outputs = outputs[..., [trained.card.labels.index(name) for name in task.labels]]
         objective = objective_of(trained.card)

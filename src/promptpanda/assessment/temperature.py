@@ -35,4 +35,4 @@ def fitted_again(trained: TrainedPrompt, backbone: Backbone, data_dir: Path | No
         return None
     encoded = encode(backbone, part.validation.texts, card.options.max_length)
     data = Data(encoded, part.validation, task.spec, task.labels)
-    return fit_temperature(finite_outputs([trained], backbone, [encoded])[0], data, objective_of(card))
+    return fit_temperature(finite_outputs(trained, backbone, encoded), data, objective_of(card))

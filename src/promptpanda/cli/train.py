@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -176,6 +176,14 @@ def transfer_command(
             rich_help_panel=SELECTION,
         ),
     ] = None,
+    effort: Annotated[
+        Literal["full", "quick"],
+        typer.Option(
+            help="--source auto: full, or quick: the estimator decides, and one training on all labelled examples "
+            "follows.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = "full",
     survivors: Annotated[
         int | None,
         typer.Option(help="--source auto: source prompts that race, at most; by default 4.", rich_help_panel=SELECTION),
@@ -231,7 +239,8 @@ def transfer_command(
     from promptpanda.transfers.selection import SelectionOptions
     from promptpanda.transfers.transfer import run_transfer
 
-    given = {"survivors": survivors, "finalists": finalists, "refit": refit or None}
+    given: dict[str, Any] = {"survivors": survivors, "finalists": finalists, "refit": refit or None}
+    given |= {"effort": None if effort == "full" else effort}
     selection = {name: value for name, value in given.items() if value is not None}
     rows = None
     if unlabeled is not None:
@@ -244,7 +253,7 @@ def transfer_command(
         options=options,
         distillation=distillation.options(training.coefficient()),
         cosine=metric.cosine(),
-        selection=SelectionOptions(**selection) if selection else None,  # type: ignore[arg-type]
+        selection=SelectionOptions(**selection) if selection else None,
         protocol=data.protocol_name(),
         train_examples=data.train_examples,
         test_examples=test_examples,

@@ -131,7 +131,7 @@ class FileData(_Strict):
     test: str | None = None
 
 
-NOT_IN_EXAMPLES = frozenset({"title", "templates", "origin", "licence", "hub", "package", "files"})
+NOT_IN_EXAMPLES = {"title", "templates", "origin", "licence", "hub", "package", "files"}
 """Fields of a spec that change no example."""
 
 

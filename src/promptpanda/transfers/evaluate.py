@@ -72,7 +72,7 @@ def evaluate(
     if split is None:
         raise PandaError(f"Task '{task.name}' has no labelled test data; give examples, or a task that has.")
     encoded = encode(backbone, split.texts, trained.card.options.max_length)
-    outputs = finite_outputs([trained], backbone, [encoded])[0]
+    outputs = finite_outputs(trained, backbone, encoded)
     if trained.card.labels:
         order = [trained.card.labels.index(name) for name in task.labels]
         outputs = outputs[..., order]

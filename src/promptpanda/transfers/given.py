@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from promptpanda.bank.card import Card
 from promptpanda.errors import PandaError
 from promptpanda.tasks.inputs import Choices, Input, Passage, Words
 from promptpanda.tasks.spec import Kind
+from promptpanda.tasks.unlabeled import read_input
 
-Given = str | Sequence[str] | Input
+Given = str | Sequence[str] | Mapping[str, Any] | Input
+
+
+def as_list(inputs: Any) -> Sequence[Any]:
+    """The rows of a frame as dictionaries, without its gaps; the values of a series; a sequence as it is."""
+    if hasattr(inputs, "to_dict"):
+        inputs = inputs.astype(object).where(inputs.notna(), None)
+        inputs = inputs.to_dict("records") if hasattr(inputs, "columns") else inputs.tolist()
+    rows: Sequence[Any] = inputs
+    return rows
 
 
 def checked(card: Card, one: Given, number: int) -> Input:
     """The input, if it is one of the task's kind and not empty. Raises PandaError that tells its number."""
     kind, name = card.task.kind, card.task.name
+    if isinstance(one, Mapping):
+        return read_input(card.task, dict(one), f"Row {number}")
     if kind == Kind.TOKEN_CLASSIFICATION and not isinstance(one, (Choices, Passage)):
         return _words(one, number, name)
     if kind == Kind.EXTRACTIVE_QA and isinstance(one, (tuple, list)) and len(one) == 2 and _are_strings(one):

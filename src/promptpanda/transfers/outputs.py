@@ -21,10 +21,15 @@ from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.objectives.spans import Spans
 
 
-def finite_outputs(
+def finite_outputs(trained: TrainedPrompt, backbone: Backbone, encoded: Encoded) -> np.ndarray:
+    """The outputs of a model, as `predict_outputs` gives them. Raises PandaError as `outputs_together` does."""
+    return outputs_together([trained], backbone, [encoded])[0]
+
+
+def outputs_together(
     trained: Sequence[TrainedPrompt], backbone: Backbone, encoded: Sequence[Encoded]
 ) -> list[np.ndarray]:
-    """The outputs of several models on inputs of their own, computed together (`mixed_outputs`).
+    """The outputs of several models on inputs of their own, in shared batches (`mixed_outputs`).
 
     Raises:
         PandaError: a model's weights were not kept, or its outputs are not finite.
@@ -82,15 +87,26 @@ def _tagged(
 ) -> list[dict[str, Any]]:
     results = []
     predictions = objective.predictions(outputs, encoded, tuple(inputs))
-    for one, indices in zip(inputs, predictions, strict=True):
+    for example, (one, indices) in enumerate(zip(inputs, predictions, strict=True)):
         assert isinstance(one, Words)
         tags = [card.labels[index] for index in indices]
         found = [
             {"start": start, "end": end, "label": label, "text": " ".join(one.words[start:end])}
             for start, end, label in spans_of(tags)
         ]
-        results.append({"spans": found, "tags": tags})
+        results.append({"spans": found, "tags": tags, "confidence": _surety(outputs, encoded, example)})
     return results
+
+
+def _surety(outputs: np.ndarray, encoded: Encoded, example: int) -> float:
+    """The probability of the tag of which the model is least sure; 1 where no word can be read."""
+    assert encoded.places is not None
+    least = 1.0
+    for row in encoded.rows_of(example):
+        scores = outputs[row, : len(encoded.places[row])].astype(np.float64)
+        sums = np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)
+        least = min([least, *(1.0 / sums)])
+    return float(least)
 
 
 def _answered(

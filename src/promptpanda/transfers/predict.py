@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank, as_trained
@@ -12,8 +12,11 @@ from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Input
-from promptpanda.transfers.given import Given, checked
-from promptpanda.transfers.outputs import finite_outputs, predictions_of
+from promptpanda.transfers.given import Given, as_list, checked
+from promptpanda.transfers.outputs import outputs_together, predictions_of
+
+if TYPE_CHECKING:
+    import pandas
 
 _TOGETHER = 1024  # inputs that are encoded and held in memory at a time
 
@@ -21,9 +24,9 @@ PromptGiven = TrainedPrompt | Path | str
 
 
 def predict(
-    prompt: PromptGiven | Sequence[PromptGiven],
+    prompt: PromptGiven | Sequence[PromptGiven] | pandas.Series,
     backbone: Backbone,
-    inputs: Sequence[Given],
+    inputs: Sequence[Given] | pandas.DataFrame | pandas.Series,
     *,
     bank: Bank | Path | str | None = None,
 ) -> list[dict[str, Any]]:
@@ -35,7 +38,8 @@ def predict(
         backbone: the frozen model that it was trained on.
         inputs: what the task's template makes of rows (`read_inputs`): a string each, or a pair of strings for pairs;
             `Choices`; `Words`, or a list of words, or a string that is cut at white space; `Passage`, or a pair of
-            question and context.
+            question and context. Or whole rows, whose fields the task's template finds by name: a dictionary each, or a
+            pandas frame.
         bank: the bank, or its folder, where names are looked up.
 
     Returns:
@@ -46,8 +50,10 @@ def predict(
     Raises:
         PandaError: no such prompt; an input is empty or no text, named by its number; or outputs are not finite.
     """
+    inputs = as_list(inputs)
     if isinstance(prompt, (TrainedPrompt, Path, str)):
         return list(predictions(as_trained(prompt, backbone, bank), backbone, inputs))
+    prompt = as_list(prompt)
     if len(prompt) != len(inputs):
         raise PandaError(f"{len(prompt)} prompts for {len(inputs)} inputs; give one prompt for all, or one for each.")
     loaded = {one: as_trained(one, backbone, bank) for one in prompt if isinstance(one, (Path, str))}
@@ -89,7 +95,7 @@ def _together(backbone: Backbone, pairs: Sequence[tuple[TrainedPrompt, Input]]) 
         encode(backbone, own, trained.card.options.max_length)
         for trained, own in zip(prompts.values(), inputs, strict=True)
     ]
-    outputs = finite_outputs(list(prompts.values()), backbone, encoded)
+    outputs = outputs_together(list(prompts.values()), backbone, encoded)
     found: list[dict[str, Any]] = [{}] * len(pairs)
     for trained, own, rows, values in zip(prompts.values(), inputs, encoded, outputs, strict=True):
         for place, prediction in zip(places[id(trained)], predictions_of(trained.card, values, rows, own), strict=True):
