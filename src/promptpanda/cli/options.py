@@ -139,8 +139,9 @@ class TaskChoice:
                 raise PandaError(f"Both the task '{self.task}' and own files were given; give one of them.")
             for option in _FOR_OWN_FILES:
                 if getattr(self, option) not in (None, False):
+                    given = option.replace("_", "-")
                     raise PandaError(
-                        f"--{option.replace('_', '-')} is for own files, and the task '{self.task}' was given; leave one out."
+                        f"--{given} is for own files, and the task '{self.task}' was given; leave one out."
                     )
             return load_task(self.task, data_dir=self.data_dir, template=self.template)
         if not self.own:
@@ -163,6 +164,11 @@ class TaskChoice:
             sheet=self.sheet,
             strict=self.strict,
         )
+        return self.told(task)
+
+    @staticmethod
+    def told(task: Task) -> Task:
+        """A task whose notes about the data go to the terminal."""
         task.tell = functools.partial(typer.echo, err=True)
         return task
 

@@ -68,8 +68,8 @@ def places(marks: Any, text: str, where: str) -> list[Place] | None:
             raise PandaError(f"{where} has {str(one)[:60]} for a span; expected its start, its end and its label.")
         if not 0 <= start < end <= len(text):
             raise PandaError(
-                f"{where} marks the characters {start} to {end} of a text of {len(text)}; correct the span or leave the "
-                "row out."
+                f"{where} marks the characters {start} to {end} of a text of {len(text)}; correct the span or leave "
+                "the row out."
             )
         found.append(Place(start, end, str(label).strip()))
     return found
@@ -104,8 +104,8 @@ def told_of_spans(count: Counter[str], origin: str) -> list[str]:
         told.append(f"{origin}: {_spans(count['widened'], 'cuts', 'cut')} a word; the whole word was taken.")
     if count["overlapping"]:
         told.append(
-            f"{origin}: {_spans(count['overlapping'], 'overlaps', 'overlap')} a longer one; left out, as a word has one "
-            "tag."
+            f"{origin}: {_spans(count['overlapping'], 'overlaps', 'overlap')} a longer one; left out, as a word has "
+            "one tag."
         )
     return told
 

@@ -129,8 +129,8 @@ class Cleaner:
             if self._lacks_label(record.values):
                 found = record.values[self.spec.label]
                 raise PandaError(
-                    f"Row {record.number} of {self.where} has no label: {found!r} in '{self.spec.label}'; fill it, leave "
-                    "the row out, or leave --strict out."
+                    f"Row {record.number} of {self.where} has no label: {found!r} in '{self.spec.label}'; fill it, "
+                    "leave the row out, or leave --strict out."
                 )
 
     def _change(self, cleaned: Cleaned, change: Any) -> None:
@@ -206,7 +206,7 @@ class Cleaner:
 
 def told_of_classes(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
     """What should be told of training data: classes of one row, numbers, rows that repeat or contradict each other."""
-    spec, told = cleaner.spec, []
+    spec, told = cleaner.spec, list[str]()
     if spec.kind in _ONE_CLASS:
         by_class = defaultdict[str, list[Record]](list)
         for record in cleaned.records:
@@ -259,8 +259,8 @@ def _told_of_repeated(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
     if against:
         texts = sum(len(found) > 1 for found in labels.values())
         told.append(
-            f"{cleaner.origin}: {texts} text{'s' * (texts > 1)} of the training data come{'s' * (texts == 1)} with more "
-            f"than one label; no model can get all of them right ({cleaner._lines(against)})."
+            f"{cleaner.origin}: {texts} text{'s' * (texts > 1)} of the training data come{'s' * (texts == 1)} with "
+            f"more than one label; no model can get all of them right ({cleaner._lines(against)})."
         )
     return told
 

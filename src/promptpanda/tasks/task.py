@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,6 @@ class Task:
         strict: own rows without a label or a text are refused; else they are left out, with a note.
         tell: is given each note about the data once, when it arises.
         notes: what was told so far: how files were read, rows left out, labels joined, and the like.
-        strangers: classes that own test data has beside `labels`, whose indices follow on; no model can be right there.
     """
 
     spec: TaskSpec
@@ -65,7 +64,6 @@ class Task:
     strict: bool = False
     tell: Callable[[str], None] | None = field(default=None, repr=False)
     notes: list[str] = field(default_factory=list, repr=False)
-    strangers: tuple[str, ...] = ()
     _records: dict[SplitName, list[Record] | None] = field(default_factory=dict, repr=False)
     _splits: dict[SplitName, Split | None] = field(default_factory=dict, repr=False)
     _labels: tuple[str, ...] | None = field(default=None, repr=False)
@@ -342,31 +340,34 @@ class Task:
                     f"No row of {origin} has a label in '{self.spec.label}'; name the column that has them."
                 )
             return None
+        strangers: tuple[str, ...] = ()
         source = "the spec names" if self.spec.labels else "the prompt knows" if self.classes else "train has"
         space = LabelSpace(self.spec, self.labels, source)
         if split == "test" and self.own and not self.spec.labels and self.kind.classifies:
-            self._find_strangers(space, records)
-            space = LabelSpace(self.spec, (*self.labels, *self.strangers), source)
+            strangers = self._strangers(space, records)
+            space = LabelSpace(self.spec, (*self.labels, *strangers), source)
         examples = _FORMS[self.kind](self.spec, space, [(record.number, record.values) for record in records], origin)
+        examples = replace(examples, strangers=strangers)
         if not self.spec.group:
             return examples
         names = [tuple(str(row[name]) for name in self.spec.group) for row in rows]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        return Split(examples.texts, examples.labels, np.asarray([numbers[name] for name in names]))
+        return replace(examples, groups=np.asarray([numbers[name] for name in names]))
 
-    def _find_strangers(self, space: LabelSpace, records: list[Record]) -> None:
+    def _strangers(self, space: LabelSpace, records: list[Record]) -> tuple[str, ...]:
         """Classes of test data that training has not: every such row is an error of any model, and told."""
         values = [record.values[self.spec.label] for record in records]
         unknown = [one for one in values if not isinstance(one, (list, dict)) and space.index(one) is None]
         if len(unknown) == len(values):
-            return  # another column, or another task: refused with the first row
-        self.strangers = tuple(sorted({as_name(one) for one in unknown}))
+            return ()  # another column, or another task: refused with the first row
+        strangers = tuple(sorted({as_name(one) for one in unknown}))
         if unknown:
-            names = ", ".join(map(repr, self.strangers[:5])) + (", ..." if len(self.strangers) > 5 else "")
+            names = ", ".join(map(repr, strangers[:5])) + (", ..." if len(strangers) > 5 else "")
             self.note(
                 f"{len(unknown)} of {len(values)} test rows have a class that {space.origin} not: {names}; they count "
                 "as errors."
             )
+        return strangers
 
     def _hidden(self, value: object) -> bool:
         """The hub marks labels that are not public with -1, and answers with none."""
