@@ -90,6 +90,9 @@ class OutputChoice:
         typer.Option(min=0.0, max=1.0, help="--output: leave predictions of less confidence empty."),
     ] = None
     force: Annotated[bool, typer.Option("--force", help="--output: replace a file that exists.")] = False
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Scale probabilities by the temperature of the prompt's card.")
+    ] = False
 
     def cells(self, card: Card) -> Cells:
         """Which columns predictions become. Raises PandaError if an option does not go with the prompt's task."""
@@ -132,6 +135,10 @@ def predict_command(
         typer.echo(note, err=True)
     backbone = model.load(card.backbone.name)
     trained = bank.load(str(path), backbone)
+    if out.calibrated:
+        from promptpanda.transfers.calibrated import calibrated
+
+        trained = calibrated(trained)
     if out.output is None or survey is None:
         _print_lines(trained, backbone, table)
     else:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
+from promptpanda.files import digest
 
 
 def calibrated(trained: TrainedPrompt) -> TrainedPrompt:
@@ -25,4 +26,7 @@ def calibrated(trained: TrainedPrompt) -> TrainedPrompt:
     scaled = replace(head, weight=head.weight / card.temperature, bias=bias)
     # Of "no answer": a difference of outputs, which are all scaled.
     threshold = None if card.threshold is None else card.threshold / card.temperature
-    return replace(trained, head=scaled, card=card.model_copy(update={"threshold": threshold, "temperature": None}))
+    # Whoever keeps answers by run must not take these for the others.
+    run = digest([card.run, "calibrated", card.temperature])
+    changes = {"threshold": threshold, "temperature": None, "run": run}
+    return replace(trained, head=scaled, card=card.model_copy(update=changes))
