@@ -118,7 +118,9 @@ def _as_in(card: Card, rows: LabelledRows, file: Path) -> Task:
 
     spec = card.task
     changes: dict[str, object] = {"files": FileData(test=str(file)), "benchmark": None, "sizes": {}}
-    in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and file.name.lower().endswith(COLUMN_SUFFIXES)
+    in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and file.name.lower().removesuffix(".gz").endswith(
+        COLUMN_SUFFIXES
+    )
     if in_columns and spec.columns is None:
         changes |= {"columns": ColumnData(), "segments": ("{tokens}",), "label": "tags"}
     if rows.text is not None:
@@ -130,12 +132,12 @@ def _as_in(card: Card, rows: LabelledRows, file: Path) -> Task:
 
 def _names_file(name: str) -> bool:
     """Whether an argument means a file with rows, and no task."""
-    from promptpanda.tasks.reading import SUFFIXES
+    from promptpanda.tasks.reading import ENDINGS
 
     lower = name.lower()
     if lower.endswith((".yaml", ".yml")):
         return False
-    return lower.endswith(SUFFIXES) or Path(name).is_file()
+    return lower.endswith(ENDINGS) or Path(name).is_file()
 
 
 def _labelled(card: Card, given: Task, limit: int | None) -> Split:
