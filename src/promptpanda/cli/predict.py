@@ -24,6 +24,7 @@ Format = Literal["csv", "jsonl", "text"]
 # What a row gets that cannot be read, by kind of task; the other kinds have labels.
 _EMPTY: dict[str, dict[str, Any]] = {
     "regression": {"value": None},
+    "multi_label": {"labels": None, "probabilities": {}},
     "token_classification": {"spans": None, "tags": None, "confidence": None},
     "extractive_qa": {"answer": None, "start": None, "score": None, "nbest": []},
 }
@@ -89,10 +90,10 @@ class OutputChoice:
         float | None,
         typer.Option(min=0.0, max=1.0, help="--output: leave predictions of less confidence empty."),
     ] = None
-    force: Annotated[bool, typer.Option("--force", help="--output: replace a file that exists.")] = False
     calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Scale probabilities by the temperature of the prompt's card.")
+        bool, typer.Option("--calibrated", help="Probabilities scaled by the temperature in the prompt's card.")
     ] = False
+    force: Annotated[bool, typer.Option("--force", help="--output: replace a file that exists.")] = False
 
     def cells(self, card: Card) -> Cells:
         """Which columns predictions become. Raises PandaError if an option does not go with the prompt's task."""
@@ -125,7 +126,7 @@ def predict_command(
     card = Card.read(path)
     cells = out.cells(card)
     if out.output is not None:
-        from promptpanda.transfers.predict_table import check_output
+        from promptpanda.tasks.writing import check_output
 
         check_output(out.output, rows.path, force=out.force)
     table = rows.table(card)
