@@ -88,9 +88,9 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     assert result["methods"]["panda"]["seconds"] > result["methods"]["pot"]["seconds"]
 
     scored = json.loads(panda("evaluate", result["prompt"], *own("mood"), *model, "--json"))
-    assert set(scored) == {"metric", "score", "n_test", "metrics"}
+    assert {"metric", "score", "low", "high", "n_test", "metrics", "per_class", "confusion"} <= set(scored)
     assert scored["metrics"]["accuracy"] == scored["score"]
-    assert set(scored["metrics"]) == {"accuracy", "macro_f1"}
+    assert set(scored["metrics"]) == {"accuracy", "macro_f1", "balanced_accuracy"}
     best = result["methods"][result["chosen"]]["scores"]
     assert scored["score"] in best
     assert scored["n_test"] == 20

@@ -68,11 +68,6 @@ class Judged:
     def __len__(self) -> int:
         return len(self.split)
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """By index: the classes or tags of the task, and then those of the examples that no output stands for."""
-        return (*self.task.labels, *self.split.strangers)
-
 
 @dataclass(frozen=True)
 class Answers:

@@ -59,4 +59,4 @@ class Values(Form):
 
 def _names(judged: Judged) -> tuple[str, ...]:
     """Of the classes, and after them of those that the examples alone have."""
-    return (*judged.class_names, *judged.split.strangers)
+    return (*judged.task.labels, *judged.split.strangers)
