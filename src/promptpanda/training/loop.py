@@ -22,6 +22,7 @@ from promptpanda.training.distillation import Distillation, Unlabeled
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import Data, predict_outputs, scores_of
 from promptpanda.training.learner import Learner, Streams, TorchStream, Trained, is_read_once, stream_seed
+from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
 from promptpanda.training.steps import DivergedError, Steps
@@ -263,7 +264,7 @@ class Training:
             prompt, head = self._learner.frozen(self._objective)
             chosen, scores = self._judged(outputs)
             held_out = not set(self._validation.split.texts) <= set(self._train.split.texts)
-            temperature = fit_temperature(outputs, self._validation, self._objective) if held_out else None
+            temperature = self._temperature(outputs) if held_out else None
         return Fitted(
             prompt,
             head,
@@ -352,6 +353,14 @@ class Training:
         else:
             chosen = replace(self._objective, threshold=self._threshold)
         return chosen, scores_of(outputs, self._validation, chosen)
+
+    def _temperature(self, outputs: np.ndarray) -> float | None:
+        if not self._objective.gives_logits:
+            return None
+        # Weights of classes, which an objective may have in training, do not hold for new texts.
+        spec, classes = self._validation.spec, self._validation.class_names
+        plain = objective_for(spec, len(classes), self._train.split.labels)
+        return fit_temperature(outputs, self._validation, plain)
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
