@@ -16,7 +16,7 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.annotations import answered, tagged, told_of_spans
 from promptpanda.tasks.files.records import Record, Row
 from promptpanda.tasks.labels import as_name, as_number
-from promptpanda.tasks.missing import is_missing
+from promptpanda.tasks.missing import is_missing, lacks_text
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.tasks.tags import as_bio, find_scheme, to_bio
 
@@ -96,9 +96,7 @@ class Cleaner:
         ]
 
     def _no_text(self, row: Row) -> bool:
-        """Whether all fields of a segment are empty."""
-        segments = ([name for name in self.spec.segment_fields(one) if name in row] for one in self.spec.segments)
-        return any(fields and all(is_missing(row[name]) for name in fields) for fields in segments)
+        return lacks_text(self.spec, row)
 
     def _leave_out(self, cleaned: Cleaned) -> None:
         lacks = {"label": self._without(cleaned.records, self._lacks_label), "text": []}

@@ -337,7 +337,7 @@ class TaskSpec(_Strict):
                 f"{where} holds a {'list' if isinstance(value, list) else 'mapping'} in '{field}', where a text is "
                 "expected; say --kind token_classification for lists of words, or name another field."
             )
-        text = "" if value is None else str(value)
+        text = "" if value is None or value != value else str(value)  # NaN is how pandas writes a gap
         if field not in self.values:
             return text
         if text not in self.values[field]:
