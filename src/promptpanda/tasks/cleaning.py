@@ -238,6 +238,8 @@ def lines(numbers: Sequence[int], unit: str) -> str:
 def _told_of_repeated(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
     spec = cleaner.spec
     fields = [*spec.fields, *spec.group]
+    if any(name not in cleaned.records[0].values for name in (*fields, spec.label)):
+        return []  # a column that is not there: whoever reads it says so
     first: dict[str, Record] = {}
     labels = defaultdict[str, dict[str, Record]](dict)
     again: list[Record] = []
