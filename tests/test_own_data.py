@@ -65,6 +65,11 @@ def test_rows_without_label_or_text_are_left_out_and_told(tmp_path):
     ]
 
 
+def test_test_data_without_any_label_is_none(tmp_path):
+    task = own_task(train=csv(tmp_path, *good()), test=csv(tmp_path, "a,", "b,N/A", name="test.csv"), text="text")
+    assert task.test() is None
+
+
 def test_strict_refuses_them(tmp_path):
     path = csv(tmp_path, *good(), "a,N/A")
     with pytest.raises(PandaError, match="Row 7 of train of task 'own' has no label: 'N/A' in 'label'; fill it"):
@@ -96,7 +101,7 @@ def test_a_column_that_is_not_there_is_all_that_is_told(tmp_path):
 def test_nothing_but_missing_cells(tmp_path):
     with pytest.raises(PandaError, match="No row of train of task 'own' has a text in 'text'"):
         own_task(train=csv(tmp_path, ",good", "N/A,bad"), text="text").train()
-    with pytest.raises(PandaError, match="has the label|No row of train"):
+    with pytest.raises(PandaError, match="No row of train of task 'own' has a label in 'label'; name the column"):
         own_task(train=csv(tmp_path, "a,", "b,N/A"), text="text").train()
 
 
