@@ -166,8 +166,15 @@ class Bank:
 
     def record_test(self, trained: TrainedPrompt, test: TestCard) -> TrainedPrompt:
         """Add test scores to a saved prompt's card."""
+        return self._record(trained, test=test)
+
+    def record_temperature(self, trained: TrainedPrompt, temperature: float) -> TrainedPrompt:
+        """Add a temperature that was fitted later to a saved prompt's card."""
+        return self._record(trained, temperature=temperature)
+
+    def _record(self, trained: TrainedPrompt, **changes: object) -> TrainedPrompt:
         assert trained.path is not None
-        card = trained.card.model_copy(update={"test": test})
+        card = trained.card.model_copy(update=changes)
         with self._still_there():
             card.write(trained.path)
         return replace(trained, card=card)
@@ -189,16 +196,16 @@ class Bank:
             self.check_there()
             raise
 
-    def sibling(self, card: Card, seed: int, among: Sequence[str] | None = None) -> str:
+    def sibling(self, card: Card, seed: int, candidates: Sequence[str] | None = None) -> str:
         """The id of the prompt of the same series with this seed, else with the lowest.
 
         Args:
-            among: the ids that may be taken; None: all.
+            candidates: the ids that may be taken; None: all.
         """
         series = [
             other
             for other in self.cards_in_force()[0]
-            if other.series == card.series and other.diverged is None and (among is None or other.id in among)
+            if other.series == card.series and other.diverged is None and (candidates is None or other.id in candidates)
         ]
         return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
 

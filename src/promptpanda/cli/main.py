@@ -17,6 +17,7 @@ from promptpanda.cli import (
     predict,
     recipes,
     report,
+    serve,
     sharing,
     sweep,
     tasks,
@@ -39,6 +40,7 @@ app.add_typer(tasks.app, name="tasks")
 train.register(app)
 evaluate.register(app)
 predict.register(app)
+serve.register(app)
 export.register(app)
 sweep.register(app)
 report.register(app)

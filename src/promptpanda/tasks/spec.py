@@ -124,11 +124,23 @@ class PackageData(_Strict):
 
 
 class FileData(_Strict):
-    """The user's own files."""
+    """The user's own files.
+
+    Attributes:
+        train, validation, test: paths.
+        delimiter: of .csv and .tsv, where it is not to be found out.
+        sheet: of workbooks, by name or number.
+    """
 
     train: str | None = None
     validation: str | None = None
     test: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
+
+
+NOT_IN_EXAMPLES = {"title", "templates", "origin", "licence", "hub", "package", "files"}
+"""Fields of a spec that change no example."""
 
 
 class TaskSpec(_Strict):
@@ -160,6 +172,8 @@ class TaskSpec(_Strict):
         benchmark: for GLUE and SuperGLUE names the official validation set is the test set.
         columns: how column files (.conll) are laid out.
         sizes: examples of a part of a corpus, where counting the corpus's rows would not tell.
+        origin: who made the data, and when; told on the cards of prompts that were trained on it.
+        licence: of the data, as best known; not a legal statement.
         hub, package, files: where the data is, beside a folder of the task's name below a data root.
     """
 
@@ -186,6 +200,8 @@ class TaskSpec(_Strict):
     benchmark: Literal["glue", "superglue"] | None = None
     columns: ColumnData | None = None
     sizes: dict[SplitName, int] = {}
+    origin: str = ""
+    licence: str = ""
     hub: HubData | None = None
     package: PackageData | None = None
     files: FileData | None = None
@@ -321,7 +337,7 @@ class TaskSpec(_Strict):
                 f"{where} holds a {'list' if isinstance(value, list) else 'mapping'} in '{field}', where a text is "
                 "expected; say --kind token_classification for lists of words, or name another field."
             )
-        text = "" if value is None else str(value)
+        text = "" if value is None or value != value else str(value)  # NaN is how pandas writes a gap
         if field not in self.values:
             return text
         if text not in self.values[field]:
