@@ -66,16 +66,27 @@ def adapter_config(backbone: Backbone, prompt: Prompt, form: PeftForm) -> dict[s
 
 def adapter_tensors(backbone: Backbone, prompt: Prompt, head: Head, form: PeftForm) -> dict[str, Tensor]:
     """The content of adapter_model.safetensors."""
-    tensor = prompt.tensor
-    if prompt.kind == "prefix":
-        tensor = tensor.permute(3, 0, 1, 2, 4).reshape(prompt.length, -1)
-    tensors = {"prompt_embeddings": tensor.contiguous()}
+    tensors = prompt_tensors(prompt)
     if form == "SEQ_CLS":
         layer = "score" if backbone.family in _DECODERS else "classifier"
         tensors[f"base_model.{layer}.weight"] = head.weight.contiguous()
         if head.bias is not None:
             tensors[f"base_model.{layer}.bias"] = head.bias.contiguous()
     return tensors
+
+
+def prompt_tensors(prompt: Prompt) -> dict[str, Tensor]:
+    """The content of adapter_model.safetensors of a prompt without a head."""
+    tensor = prompt.tensor
+    if prompt.kind == "prefix":
+        tensor = tensor.permute(3, 0, 1, 2, 4).reshape(prompt.length, -1)
+    return {"prompt_embeddings": tensor.contiguous()}
+
+
+def unfolded(flat: Tensor, shape: PromptShape) -> Prompt:
+    """A prefix from PEFT's form of it. *Shape:* (V, layers x 2 x heads x head_dim)."""
+    folded = flat.view(flat.shape[0], shape.layers, 2, shape.heads, shape.head_dim)
+    return Prompt("prefix", folded.permute(1, 2, 3, 0, 4).contiguous())
 
 
 def read_adapter(folder: Path, backbone: Backbone | None = None) -> tuple[Prompt, dict[str, Tensor]]:
@@ -115,8 +126,7 @@ def read_adapter(folder: Path, backbone: Backbone | None = None) -> tuple[Prompt
         )
     if kind == "PROMPT_TUNING":
         return Prompt("shallow", flat), tensors
-    folded = flat.view(length, shape.layers, 2, shape.heads, shape.head_dim)
-    return Prompt("prefix", folded.permute(1, 2, 3, 0, 4).contiguous()), tensors
+    return unfolded(flat, shape), tensors
 
 
 def _shape(config: dict[str, Any], folder: Path) -> PromptShape:
