@@ -154,6 +154,8 @@ class Card(_Frozen):
         weights_kept: whether what was trained is in the folder; a tuned model is not.
         threshold: of "no answer", chosen on the validation part; None where every question has an answer.
         validation: metrics on the validation part, and the mean task `loss`.
+        before: the same before the first step, where a training went on from another's prompt and head (`sources` names
+            it); None where the head was fresh.
         validation_seen: whether all validation examples were trained on too (a refit), so that their score says little.
         test: None where no test data was read.
         diverged: why training stopped early, or None.
@@ -184,6 +186,7 @@ class Card(_Frozen):
     n_val: int = Field(ge=0)
     data_fingerprint: str
     validation: dict[str, float]
+    before: dict[str, float] | None = None
     validation_seen: bool = False
     test: TestCard | None = None
     curve: tuple[EpochCard, ...]
