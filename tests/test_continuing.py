@@ -96,7 +96,8 @@ def test_new_labels_are_added_and_missing_ones_are_kept(named, start, bank, tiny
         torch.testing.assert_close(again.head.weight[ours], start.head.weight[theirs])
         torch.testing.assert_close(again.head.bias[ours], start.head.bias[theirs])
     fresh = again.card.labels.index("mixed")
-    assert 0 < again.head.weight[fresh].norm() < 0.3 and again.head.bias[fresh].abs() < 1e-6
+    assert 0 < again.head.weight[fresh].norm() < 0.3
+    assert again.head.bias[fresh].abs() < 1e-6
     assert any(f"{start.card.id} does not know 1 label ('mixed')" in said for said in notes.said)
     assert any(f"lack 1 label ('bad'), which {start.card.id} knows" in said for said in notes.said)
     assert set(predict(again, tiny_backbone, ["the phone good"])[0]["probabilities"]) == {"good", "bad", "mixed"}
@@ -193,7 +194,8 @@ def test_what_does_not_go_together_is_refused(start, bank, tiny_backbone, load_t
 def test_the_rate_can_be_tried(start, bank, tiny_backbone, sentiment):
     options = OPTIONS.model_copy(update={"lr": "auto", "epochs": 1})
     on = train(sentiment("films", seed=6), tiny_backbone, bank=bank, options=options, start=start)
-    assert on.card.method == "continued" and on.card.options.lr in (3e-3, 1e-2, 3e-2)
+    assert on.card.method == "continued"
+    assert on.card.options.lr in (3e-3, 1e-2, 3e-2)
 
 
 def test_a_start_that_was_never_saved_serves_too(start, tiny_backbone, sentiment):
@@ -214,9 +216,11 @@ def test_the_command_takes_a_name_and_tells_both_scores(start, tiny_folder, tmp_
     card = Bank(tmp_path / "bank").load(found["prompts"][0], start_backbone(tiny_folder)).card
     assert found["before"] == [card.before["accuracy"]]
     table = CliRunner().invoke(app, command).stdout
-    assert "before" in table and f"{card.before['accuracy']:.3f}" in table
+    assert "before" in table
+    assert f"{card.before['accuracy']:.3f}" in table
     wrong = CliRunner().invoke(app, [*command[:-5], "nothing", *command[-4:]])
-    assert wrong.exit_code == 2 and "No prompt 'nothing'" in wrong.stderr
+    assert wrong.exit_code == 2
+    assert "No prompt 'nothing'" in wrong.stderr
 
 
 def start_backbone(tiny_folder):

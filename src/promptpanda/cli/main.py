@@ -8,7 +8,20 @@ from typing import Any
 
 import typer
 
-from promptpanda.cli import bank, demo, doctor, estimators, evaluate, predict, recipes, report, sweep, tasks, train
+from promptpanda.cli import (
+    bank,
+    curve,
+    demo,
+    doctor,
+    estimators,
+    evaluate,
+    predict,
+    recipes,
+    report,
+    sweep,
+    tasks,
+    train,
+)
 
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError; typer exports no name for it
 
@@ -26,6 +39,7 @@ app.add_typer(tasks.app, name="tasks")
 train.register(app)
 evaluate.register(app)
 predict.register(app)
+curve.register(app)
 sweep.register(app)
 report.register(app)
 app.add_typer(estimators.app, name="estimators")
