@@ -38,10 +38,11 @@ _TIMED = 3  # steps that tell how long a training takes
 
 @dataclass(frozen=True)
 class Point:
-    """A training, scored: the task's metric, and the same on bootstrap samples of the rows."""
+    """A training, scored: the task's metric, and the same on bootstrap samples of the rows; and how long it trained."""
 
     score: float
     resampled: tuple[float, ...]
+    seconds: float
 
 
 @dataclass
@@ -139,19 +140,17 @@ class CurveRun:
             for method in self.plan.methods:
                 trial.check(method)
         found: dict[str, dict[tuple[int, int], Point]] = {method.name: {} for method in self.plan.methods}
-        seconds = 0.0
         for size in self.plan.sizes:
             for seed in self.plan.seeds:
                 trial = self.trial(size, seed)
                 for method in self.plan.methods:
                     found[method.name][size, seed] = self._point(trial, method)
-                    seconds += sum(one.card.seconds for one in trial.cached.values())
         return LearningCurve(
             self.plan,
             {name: self._measured(points) for name, points in found.items()},
             self._floor(),
             tuple(dict.fromkeys(source.id for source in self.sources)),
-            seconds,
+            sum(point.seconds for points in found.values() for point in points.values()),
         )
 
     def _measured(self, points: dict[tuple[int, int], Point]) -> Measured:
@@ -175,7 +174,8 @@ class CurveRun:
             return known
         _, card, predictions = trial.evaluate(method, self.plan.scored)
         resampled = Resamples(trial.data(self.plan.scored)).scores(predictions)
-        point = Point(card.scores[trial.task.spec.metric], tuple(map(float, resampled)))
+        seconds = sum(one.card.seconds for one in trial.trained([method]))
+        point = Point(card.scores[trial.task.spec.metric], tuple(map(float, resampled)), seconds)
         self._keep(key, point)
         return point
 
@@ -185,10 +185,12 @@ class CurveRun:
             return None
         try:
             content = read_object(self._path(key))
-            point = Point(float(content["score"]), tuple(map(float, content["resampled"])))
+            resampled = tuple(map(float, content["resampled"]))
+            point = Point(float(content["score"]), resampled, float(content["seconds"]))
         except (FileNotFoundError, PandaError, KeyError, TypeError, ValueError):
             return None
-        sound = len(point.resampled) == RESAMPLES and bool(np.isfinite([point.score, *point.resampled]).all())
+        numbers = [point.score, point.seconds, *point.resampled]
+        sound = len(point.resampled) == RESAMPLES and bool(np.isfinite(numbers).all())
         return point if sound else None
 
     def _keep(self, key: str, point: Point) -> None:
@@ -198,7 +200,7 @@ class CurveRun:
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            staging.write_text(json.dumps({"score": point.score, "resampled": point.resampled}), encoding="utf-8")
+            staging.write_text(json.dumps(vars(point)), encoding="utf-8")
             staging.replace(path)
         finally:
             staging.unlink(missing_ok=True)
