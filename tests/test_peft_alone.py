@@ -47,7 +47,7 @@ def test_the_lines_of_the_page_predict_what_we_predict(family, readout, form, lo
     trained = train(task_of(rows, tmp_path / "data"), backbone, bank=tmp_path / "bank", options=options)
     assert trained.card.peft == form
     names: dict[str, object] = {}
-    exec(page_lines(trained.path), names)  # noqa: S102
+    exec(page_lines(trained.path), names)
     ours = predict(trained, backbone, TEXTS)
     assert capsys.readouterr().out.strip() == str([one["label"] for one in ours])
     shares = names["scores"].softmax(-1)
