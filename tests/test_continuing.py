@@ -218,6 +218,10 @@ def test_the_command_takes_a_name_and_tells_both_scores(start, tiny_folder, tmp_
     table = CliRunner().invoke(app, command).stdout
     assert "before" in table
     assert f"{card.before['accuracy']:.3f}" in table
+    # The columns are those of the card, where none are named.
+    bare = CliRunner().invoke(app, [*command[:3], *command[7:], "--json"])
+    assert bare.exit_code == 0, bare.stderr
+    assert Bank(tmp_path / "bank").load("new", start_backbone(tiny_folder)).card.labels == start.card.labels
     wrong = CliRunner().invoke(app, [*command[:-5], "nothing", *command[-4:]])
     assert wrong.exit_code == 2
     assert "No prompt 'nothing'" in wrong.stderr

@@ -207,6 +207,7 @@ def test_the_command_tells_its_plan_draws_and_writes_a_page(tiny_folder, tmp_pat
     assert "9 trainings; 9 to do, about" in plan
     assert not (tmp_path / "curves").exists()
     assert json.loads(run("--dry-run", "--json").stdout)["left"] == 9
+    (tmp_path / "pages").mkdir()
     shown = run("--report", "pages/curve.html")
     assert "9 trainings; 9 to do" in shown.stderr
     bars = [line.split() for line in shown.stdout.splitlines() if " to " in line and "o" in line.split()[-1]]
@@ -218,4 +219,5 @@ def test_the_command_tells_its_plan_draws_and_writes_a_page(tiny_folder, tmp_pat
     assert set(found) >= {"target", "metric", "sizes", "seeds", "n_scored", "constant", "methods"}
     assert "9 trainings, 9 of them finished; 0 to do" in run("--dry-run").stdout
     assert "--sizes must be numbers" in run("--sizes", "a", code=2).stderr
-    assert "is a folder; name a file" in run("--report", "pages", code=2).stderr
+    assert "is a folder" in run("--report", "pages", code=2).stderr
+    assert "say --force" in run("--report", "pages/curve.html", code=2).stderr

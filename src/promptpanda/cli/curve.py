@@ -61,6 +61,9 @@ def curve_command(
     report: Annotated[
         Path | None, typer.Option(metavar="OUT.html", help="Write a page too.", rich_help_panel=OUTPUT)
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="--report: replace a page that is there.", rich_help_panel=OUTPUT)
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what it would take, and train nothing.", rich_help_panel=OUTPUT)
     ] = False,
@@ -71,12 +74,13 @@ def curve_command(
     All sizes are scored on the same rows: the test data, else a quarter of the rows, cut off once. The plan and its
     cost are told first; stopped at any moment, the same command goes on.
     """
+    output.check_place(report, force)
     bank, options = model.open_bank(), training.options()
     seed_list = DataChoice(seeds=seeds).seed_list()
     loaded = target.load()
     loaded.train()
     folder = out or Path("curves") / loaded.name
-    _check_places(folder, report)
+    _check_folder(folder)
     from promptpanda.curves.measure import CurveRun
 
     backbone = model.load()
@@ -169,9 +173,7 @@ def _numbers(text: str) -> list[int]:
         raise PandaError(f"--sizes must be numbers with commas, such as 16,32,64; found {text!r}.") from error
 
 
-def _check_places(folder: Path, report: Path | None) -> None:
+def _check_folder(folder: Path) -> None:
     """Before anything is trained."""
     if folder.exists() and not folder.is_dir():
         raise PandaError(f"{folder} is a file, and the points of a curve need a folder; choose another with --out.")
-    if report is not None and report.is_dir():
-        raise PandaError(f"{report} is a folder; name a file with --report, such as {report / 'curve.html'}.")

@@ -9,7 +9,6 @@ from typing import Any
 import typer
 
 from promptpanda.cli import (
-    bank,
     curve,
     demo,
     doctor,
@@ -18,6 +17,8 @@ from promptpanda.cli import (
     predict,
     recipes,
     report,
+    serve,
+    sharing,
     sweep,
     tasks,
     train,
@@ -40,10 +41,11 @@ train.register(app)
 evaluate.register(app)
 predict.register(app)
 curve.register(app)
+serve.register(app)
 sweep.register(app)
 report.register(app)
 app.add_typer(estimators.app, name="estimators")
-app.add_typer(bank.app, name="bank")
+app.add_typer(sharing.app, name="bank")
 app.add_typer(recipes.app, name="recipes")
 doctor.register(app)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,6 +16,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+from promptpanda.errors import PandaError
+
+_PAUSE = 30.0  # seconds between lines of progress
 
 
 def print_json(value: Any) -> None:
@@ -60,18 +66,60 @@ def _width(columns: list[str], rows: list[list[str]]) -> int:
     return sum(widths[:-1]) + min(widths[-1], 30) + 3 * len(widths)
 
 
+def check_place(report: Path | None, force: bool) -> None:
+    """Raises PandaError, before anything is computed, if the page cannot stand there."""
+    if report is None:
+        return
+    if report.is_dir():
+        raise PandaError(
+            f"{report} is a folder, and the page is one file; give a name such as {report / 'report.html'}."
+        )
+    if report.exists() and not force:
+        raise PandaError(f"{report} is there already; say --force to replace it, or give another name.")
+    if not report.parent.is_dir():
+        raise PandaError(f"There is no folder {report.parent} to write the page in; make it, or choose another place.")
+
+
 def points(value: float | None) -> str:
     """A score as a fraction with three digits."""
     return "-" if value is None else f"{value:.3f}"
 
 
+class _Lines:
+    """How far a piece of work has come, as a line now and then."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self._start = self._last = time.monotonic()
+
+    def after(self, units: int) -> str | None:
+        """A line if the last one is half a minute old."""
+        now = time.monotonic()
+        self.done += units
+        if now - self._last < _PAUSE or not 0 < self.done < self.total:
+            return None
+        self._last = now
+        left = (now - self._start) * (self.total - self.done) / self.done
+        spoken = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+        return f"{self.label}: {self.done:,} of {self.total:,}, about {spoken} left"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes in millions, with two digits."""
+    return f"{size / 1e6:.2f}"
+
+
 class TerminalProgress:
-    """Bars where stderr is a terminal, else one line for each piece of work. Use as a context manager."""
+    """Bars where stderr is a terminal, else a line for each piece of work, and one each half minute that it takes.
+
+    Use as a context manager.
+    """
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._bars: Bars | None = None
         self._current: TaskID | None = None
+        self._lines: _Lines | None = None
 
     def __enter__(self) -> TerminalProgress:
         if self._console.is_terminal:
@@ -89,6 +137,7 @@ class TerminalProgress:
     def begin(self, label: str, total: int) -> None:
         if self._bars is None:
             self._console.print(f"{label} ({total} steps)", markup=False)
+            self._lines = _Lines(label, total)
             return
         if self._current is not None:
             self._bars.remove_task(self._current)
@@ -97,6 +146,8 @@ class TerminalProgress:
     def advance(self, units: int) -> None:
         if self._bars is not None and self._current is not None:
             self._bars.advance(self._current, units)
+        if self._bars is None and self._lines is not None and (line := self._lines.after(units)) is not None:
+            self._console.print(line, markup=False)
 
     def note(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from promptpanda.curves.curve import LearningCurve
 from promptpanda.curves.forecast import Measured
 from promptpanda.curves.plan import MOST_HELD_OUT, CurvePlan
 from promptpanda.errors import PandaError
-from promptpanda.files import digest
+from promptpanda.files import digest, write_whole
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.metrics import baseline
 from promptpanda.tasks.protocol import partition
@@ -198,12 +197,7 @@ class CurveRun:
             return
         path = self._path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            staging.write_text(json.dumps(vars(point)), encoding="utf-8")
-            staging.replace(path)
-        finally:
-            staging.unlink(missing_ok=True)
+        write_whole(path, json.dumps(vars(point)))
 
     def _path(self, key: str) -> Path:
         assert self.folder is not None

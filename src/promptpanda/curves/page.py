@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 
 from promptpanda.curves.curve import LearningCurve
 from promptpanda.errors import PandaError
+from promptpanda.files import write_whole
 from promptpanda.report.answers import Answer
 from promptpanda.report.colours import SERIES
 from promptpanda.report.figures import Figure, Line, lines
@@ -61,7 +61,7 @@ def report_of(curve: LearningCurve, command: str | None = None) -> Report:
         (str(len(plan.seeds)), "seeds"),
         (f"{curve.floor:.3f}", f"{curve.metric} of a constant prediction"),
     )
-    return Report(task.name, made, cards, (), tuple(sections))
+    return Report(task.name, made, cards, (), tuple(sections), kind="Learning curve")
 
 
 def write_page(curve: LearningCurve, path: Path, command: str | None = None) -> Path:
@@ -71,20 +71,11 @@ def write_page(curve: LearningCurve, path: Path, command: str | None = None) -> 
         PandaError: it cannot be written there.
     """
     text = report_of(curve, command).html()
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with staging.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        staging.replace(path)
-    except OSError as error:
-        raise PandaError(
-            f"The page cannot be written to {path} ({error.strerror or error}); choose another place (--report)."
-        ) from error
-    finally:
-        staging.unlink(missing_ok=True)
+        write_whole(path, text)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise PandaError(f"The page cannot be written at {path} ({reason}); choose another place.") from error
     return path
 
 

@@ -17,6 +17,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.metrics import baseline
+from promptpanda.training.calibration import fit_temperature
 from promptpanda.training.distillation import Distillation, Unlabeled
 from promptpanda.training.heads import Head, HeadStart
 from promptpanda.training.inference import Data, predict_outputs, scores_of
@@ -51,6 +52,7 @@ class Fitted:
         warnings: signs that little was learnt, one sentence each.
         distillation: the teacher that it learnt from, if any.
         before: metrics on the validation part before the first step, where it went on from a trained head; else None.
+        temperature: fitted on the validation part; None where that was trained on too, or outputs are no logits.
     """
 
     prompt: Prompt | None
@@ -66,6 +68,7 @@ class Fitted:
     warnings: tuple[str, ...] = ()
     distillation: Distillation | None = None
     before: dict[str, float] | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,8 @@ class Training:
                 )
             prompt, head = self._learner.frozen(self._objective)
             chosen, scores = self._judged(outputs)
+            held_out = not set(self._validation.split.texts) <= set(self._train.split.texts)
+            temperature = fit_temperature(outputs, self._validation, self._objective) if held_out else None
         return Fitted(
             prompt,
             head,
@@ -276,6 +281,7 @@ class Training:
             diverged=diverged,
             warnings=_warnings(self._train, self._validation, scores, curve),
             distillation=self._distillation,
+            temperature=temperature,
         )
 
     def state(self) -> TrainingState:
