@@ -21,7 +21,8 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Silent
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.predict import evaluate, predict
+from promptpanda.transfers.evaluate import evaluate
+from promptpanda.transfers.predict import predict
 from promptpanda.transfers.transfer import train, transfer
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -170,7 +170,7 @@ def test_a_curve_is_never_trained_nor_scored_twice(sentiment, tiny_backbone, tmp
 def test_points_are_those_that_plain_training_gives(sentiment, tiny_backbone):
     task = sentiment(train=32, test=30)
     curve = learning_curve(task, tiny_backbone, sizes=[32], seeds=(0,), options=OPTIONS)
-    from promptpanda.transfers.predict import evaluate
+    from promptpanda.transfers.evaluate import evaluate
 
     score = evaluate(train(task, tiny_backbone, options=OPTIONS), tiny_backbone, task)["accuracy"]
     assert curve.measured["prompt_tuning"].scores == pytest.approx(np.asarray([[score]]))

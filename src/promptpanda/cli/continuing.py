@@ -1,4 +1,4 @@
-"""The data that a training goes on with: own files have the columns of the prompt's card, but for those that are named."""
+"""The data that a training goes on with: own files have the columns of the prompt's card, where none are named."""
 
 from __future__ import annotations
 
