@@ -78,7 +78,8 @@ class LearningCurve:
         }[found.verdict]
         sentences = [
             f"{title}: {said}.",
-            f"The {self.metric} would be {found.score:.3f} ({found.low:.3f} to {found.high:.3f}).",
+            f"By the law through the last {LAST} sizes the {self.metric} is {found.now:.3f} with {plan.sizes[-1]} rows "
+            f"and {found.score:.3f} ({found.low:.3f} to {found.high:.3f}) with {found.size}.",
         ]
         earlier = self.check(method)
         if earlier is not None:

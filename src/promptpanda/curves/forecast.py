@@ -78,14 +78,16 @@ class Forecast:
 
     Attributes:
         score, low, high: of the score there, and its interval.
-        gain, gain_low, gain_high: over the law's own score at the largest measured size. Rows that are easy or hard at
-            every size play no part in it, so that it is surer than the score.
+        now: what the law says of the largest measured size; the measured mean lies about it.
+        gain, gain_low, gain_high: over `now`. Rows that are easy or hard at every size play no part in it, so that it
+            is surer than the score.
     """
 
     size: int
     score: float
     low: float
     high: float
+    now: float
     gain: float
     gain_low: float
     gain_high: float
@@ -110,7 +112,8 @@ def forecast(measured: Measured, size: int) -> Forecast | None:
     sizes, draws = np.asarray(measured.sizes[-LAST:]), measured.draws()[:, -LAST:]
     there, here = _laws(sizes, 1 - draws, np.asarray([size, sizes[-1]]))
     scores, gains = np.minimum(1 - there, 1.0), here - there
-    return Forecast(size, float(np.median(scores)), *_bounds(scores), float(np.median(gains)), *_bounds(gains))
+    now, gain = float(np.median(1 - here)), float(np.median(gains))
+    return Forecast(size, float(np.median(scores)), *_bounds(scores), now, gain, *_bounds(gains))
 
 
 def _laws(sizes: np.ndarray, errors: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import RESAMPLES, Resamples
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import PROMPT_TUNING, check_methods
+from promptpanda.transfers.methods import check_methods
 from promptpanda.transfers.overlap import TargetRows
 from promptpanda.transfers.sources import find_sources, with_prompt_of
 from promptpanda.transfers.trial import Trial
@@ -113,21 +113,24 @@ class CurveRun:
         return Trial(self.backbone, drawn, part, options, seed, source, bank=bank, progress=self.progress)
 
     def seconds(self, left: Sequence[tuple[Method, int, int]]) -> float:
-        """About how long these points take on this machine, by the first steps of the longest training."""
-        if not left:
-            return 0.0
-        steps = self.plan.steps(self.options)
-        _, size, seed = max(left, key=lambda point: steps[point[1]])
-        training = self.trial(size, seed).training(PROMPT_TUNING)
-        training.advance(1)  # what is made at the first step, is made once
-        before, taken = training.seconds, training.done
-        training.advance(1 + _TIMED)
-        each = (training.seconds - before) / max(training.done - taken, 1)
-        passes = len(self.plan.scored) / self.options.batch_size / 3  # forward alone: a third of a step
-        return sum(
-            each * (steps[size] * (method.trainings + (method.teacher is not None)) + passes)
-            for method, size, _ in left
-        )
+        """About how long these points take on this machine, by the first steps of each method's longest training."""
+        steps, total = self.plan.steps(self.options), 0.0
+        for method in self.plan.methods:
+            sizes = [size for one, size, _ in left if one is method]
+            if not sizes:
+                continue
+            trial = replace(self, progress=Silent()).trial(max(sizes), left[0][2])
+            training = trial.training(method)
+            training.advance(1)  # what is made at the first step, is made once
+            once, taken = training.seconds, training.done
+            training.advance(1 + _TIMED)
+            each = (training.seconds - once) / max(training.done - taken, 1)
+            # Forward alone is a third of a step; what the head reads of training rows may be read once, before it.
+            passes = len(self.plan.scored) * once / training.forward_examples if training.forward_examples else 0.0
+            passes = passes or each * len(self.plan.scored) / self.options.batch_size / 3
+            trainings = method.trainings + (method.teacher is not None)
+            total += sum(each * steps[size] * trainings + passes for size in sizes)
+        return total
 
     def run(self) -> LearningCurve:
         """Train and score what is not there yet.
