@@ -14,6 +14,7 @@ from promptpanda.cli import (
     doctor,
     estimators,
     evaluate,
+    export,
     predict,
     recipes,
     report,
@@ -42,6 +43,7 @@ evaluate.register(app)
 predict.register(app)
 curve.register(app)
 serve.register(app)
+export.register(app)
 sweep.register(app)
 report.register(app)
 app.add_typer(estimators.app, name="estimators")
