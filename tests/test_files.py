@@ -60,7 +60,22 @@ def rows_of(path: Path, *args, **options) -> list[dict]:
     return [record.values for record in open_rows(path, *args, **options)]
 
 
-ENDINGS = ["csv", "tsv", "csv.gz", "tsv.gz", "jsonl", "jsonl.gz", "json", "json.gz", "xlsx", "parquet", "feather", "arrow", "zip", "folder"]
+ENDINGS = [
+    "csv",
+    "tsv",
+    "csv.gz",
+    "tsv.gz",
+    "jsonl",
+    "jsonl.gz",
+    "json",
+    "json.gz",
+    "xlsx",
+    "parquet",
+    "feather",
+    "arrow",
+    "zip",
+    "folder",
+]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -106,30 +106,9 @@ def _given(rows: LabelledRows, card: Card) -> Task:
     others = (rows.train, rows.validation, rows.task, rows.kind, rows.choices, rows.name, rows.template)
     if rows.test is None or complete or any(other is not None for other in others):
         return rows.load()
-    return _as_in(card, rows, rows.test)
+    from promptpanda.cli.card_columns import spec_as_in
 
-
-def _as_in(card: Card, rows: LabelledRows, file: Path) -> Task:
-    """A file with the columns of the card, but for those that are named."""
-    from promptpanda.tasks.columns import ColumnData
-    from promptpanda.tasks.files.reader import is_column_file
-    from promptpanda.tasks.spec import FileData, Kind
-    from promptpanda.tasks.task import Task
-
-    spec = card.task
-    changes: dict[str, object] = {
-        "files": FileData(test=str(file), delimiter=rows.delimiter, sheet=rows.sheet),
-        "benchmark": None,
-        "sizes": {},
-    }
-    in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and is_column_file(file)
-    if in_columns and spec.columns is None:
-        changes |= {"columns": ColumnData(), "segments": ("{tokens}",), "label": "tags"}
-    if rows.text is not None:
-        changes["segments"] = tuple(f"{{{name}}}" for name in (rows.text, rows.text2) if name is not None)
-    if rows.label is not None:
-        changes["label"] = rows.label
-    return rows.told(Task(spec.model_copy(update=changes), None, card.labels, strict=rows.strict))
+    return rows.told(Task(spec_as_in(card, rows, test=rows.test), None, card.labels, strict=rows.strict))
 
 
 def _names_file(name: str) -> bool:

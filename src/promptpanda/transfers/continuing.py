@@ -76,6 +76,8 @@ class Start:
                 f"The new data lack {_listed(task.kind, missing)}, which {card.id} knows: it stays in the head, and no "
                 "example reminds of it."
             )
+        if not missing and (task.spec.labels or task.labels == card.labels):
+            return task
         if not task.spec.labels:
             return replace(task, classes=(*card.labels, *new), _splits={}, _labels=None)
         names = (*task.spec.labels, *dict.fromkeys(_spec_label(task.kind, name) for name in missing))

@@ -172,7 +172,7 @@ def _signed(source: SourcePrompt, setting: Setting) -> SourcePrompt:
     """The source, with a signature of the target's texts where it has none."""
     if source.signature is not None:
         return source
-    return replace(source, signature=setting.views[0].signature_under("source", source), borrowed=True)
+    return replace(source, signature=setting.targets[0].signature_under("source", source), borrowed=True)
 
 
 def _without_source(methods: Sequence[Method]) -> tuple[Method, ...]:
