@@ -443,6 +443,7 @@ def test_a_coefficient_that_cannot_be_is_found_before_anything_is_trained(
             bank=bank,
             options=OPTIONS,
             train_examples=40,
+            methods=["pot", "panda"],
             distillation=DistillationOptions(coefficient=coefficient),
         )
     assert bank.ids() == before
