@@ -19,7 +19,7 @@ from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.metrics import baseline
 from promptpanda.training.calibration import fit_temperature
 from promptpanda.training.distillation import Distillation, Unlabeled
-from promptpanda.training.heads import Head
+from promptpanda.training.heads import Head, HeadStart
 from promptpanda.training.inference import Data, predict_outputs, scores_of
 from promptpanda.training.learner import Learner, Streams, TorchStream, Trained, is_read_once, stream_seed
 from promptpanda.training.objectives.kinds import objective_for
@@ -52,6 +52,7 @@ class Fitted:
         diverged: why training stopped early, or None. The prompt is then that of the last epoch that was sound.
         warnings: signs that little was learnt, one sentence each.
         distillation: the teacher that it learnt from, if any.
+        before: metrics on the validation part before the first step, where it went on from a trained head; else None.
         temperature: fitted on the validation part; None where that was trained on too, or outputs are no logits.
     """
 
@@ -67,6 +68,7 @@ class Fitted:
     diverged: str | None = None
     warnings: tuple[str, ...] = ()
     distillation: Distillation | None = None
+    before: dict[str, float] | None = None
     temperature: float | None = None
 
 
@@ -104,6 +106,7 @@ class Training:
         *,
         seed: int,
         start: Prompt | None = None,
+        head: HeadStart | None = None,
         trained: Trained = "prompt",
         distillation: Distillation | None = None,
         unlabeled: Unlabeled | None = None,
@@ -118,6 +121,7 @@ class Training:
         Args:
             trained: what learns beside the head. A model learns at `options.model_lr`, with its own dropout.
             start: the prompt to start from; None draws a fresh one.
+            head: the trained head to go on from; None draws a fresh one.
             distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
             unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
             restart: 0, or another number for other draws of the same seed.
@@ -136,7 +140,7 @@ class Training:
             else:
                 backbone.check_length(options.max_length, 0)
             self._streams = Streams(seed, backbone.device, restart)
-            self._learner = Learner.of(backbone, objective, options, self._streams, start, trained)
+            self._learner = Learner.of(backbone, objective, options, self._streams, start, trained, head)
             if trained == "head":
                 vectors = sum(map(len, train.encoded.units or ()))
                 if is_read_once(self._learner.readout, vectors, backbone.hidden_size):
