@@ -78,7 +78,7 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     result = json.loads(panda("transfer", *own("mood"), *model, *settings, "--source", "best", "--json"))
     assert set(result) == {
         *("target", "source", "protocol", "metric", "n_train", "n_val", "n_test", "seeds", "methods"),
-        *("transferability", "cost", "chosen", "prompt", "constant", "left_out"),
+        *("transferability", "cost", "chosen", "prompt", "constant", "left_out", "frozen_embeddings"),
     }
     assert result["left_out"] == ranked["left_out"] == []
     assert (result["n_train"], result["n_val"], result["n_test"], result["seeds"]) == (22, 8, 20, [0, 1])

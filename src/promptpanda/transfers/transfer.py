@@ -21,6 +21,7 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.ablation import ablate
 from promptpanda.transfers.contest import Contest, Refit
 from promptpanda.transfers.estimators import Cosine, estimates
+from promptpanda.transfers.frozen import frozen_embeddings
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PANDA, PROMPT_TUNING
 from promptpanda.transfers.overlap import LeftOut
@@ -207,6 +208,7 @@ def _result(
         contest.chosen_by_seed if refit is None else refit.automatic,
         ablate(trials, test) if request.ablation else None,
         left_out,
+        frozen_embeddings(setting),
     )
 
 
