@@ -59,7 +59,7 @@ from promptpanda.errors import PandaError
 from promptpanda.models import EMBEDDED, locate
 from promptpanda.quiet import quiet_libraries
 from promptpanda.sweep.filters import seconds_of
-from promptpanda.tasks.catalog import load_task
+from promptpanda.tasks.catalog import catalog_spec, load_task
 from promptpanda.tasks.protocol import capped, check_seeds, partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import settled
@@ -127,6 +127,8 @@ def parse() -> argparse.Namespace:
     for name in arguments.alternatives:
         if name not in ALTERNATIVES:
             parser.error(f"no alternative {name!r}; there are {', '.join(ALTERNATIVES)}")
+    for name in arguments.targets:
+        catalog_spec(name)
     return arguments
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,9 +173,10 @@ def fitted(
         seed: fixes the folds.
 
     Returns:
-        The model, of equally good ones the most regularised; None where there is nothing to hold out, or not all is finite.
+        The model, of equally good ones the most regularised; None where there is nothing to hold out, or where not all
+        is finite.
     """
-    splits = list(_folds(labels, groups, seed))
+    splits = _folds(labels, groups, seed)
     if len(splits) < 2 or not np.isfinite(vectors).all():
         return None
     scores = {}
@@ -188,20 +189,19 @@ def fitted(
     return Linear(linear_model(vectors, labels, best).predict, best, scores[best])
 
 
-def _folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions to train on and to hold out; nothing where there are no two folds."""
+def _folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Positions to train on and to hold out; none where there are no two folds."""
     classes = labels.dtype != np.float64
     count = min(FOLDS, len(np.unique(groups)))
     if classes:
         count = min(count, int(np.bincount(labels).max()))
     if count < 2:
-        return
+        return []
     folds = (StratifiedGroupKFold if classes else GroupKFold)(count, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a class of fewer examples than folds is ordinary here
-        for train, held in folds.split(labels, labels, groups):
-            if len(train) and len(held):
-                yield train, held
+        found = list(folds.split(labels, labels, groups))
+    return [(train, held) for train, held in found if len(train) and len(held)]
 
 
 def linear_model(vectors: np.ndarray, labels: np.ndarray, strength: float) -> Any:
