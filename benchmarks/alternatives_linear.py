@@ -16,14 +16,14 @@ from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.heads import features
 from promptpanda.training.inference import forward
-from promptpanda.transfers.frozen import embeddings, fitted, linear_model
+from promptpanda.transfers.frozen import KINDS, embeddings, fitted, linear_model
 
 
 def logistic_regression(work: Work) -> Found | None:
     """Seconds of one training are those of the embeddings and of one fit."""
     if work.task.kind == Kind.TOKEN_CLASSIFICATION:
         return _of_words(work)
-    if not (work.task.kind.classifies or work.task.kind == Kind.REGRESSION):
+    if work.task.kind not in KINDS:
         return None
     began = Seconds.now()
     split, length = work.labelled, work.options.max_length

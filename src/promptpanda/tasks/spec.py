@@ -131,6 +131,10 @@ class FileData(_Strict):
     test: str | None = None
 
 
+NOT_IN_EXAMPLES = {"title", "templates", "origin", "licence", "hub", "package", "files"}
+"""Fields of a spec that change no example."""
+
+
 class TaskSpec(_Strict):
     """One task.
 
@@ -160,6 +164,8 @@ class TaskSpec(_Strict):
         benchmark: for GLUE and SuperGLUE names the official validation set is the test set.
         columns: how column files (.conll) are laid out.
         sizes: examples of a part of a corpus, where counting the corpus's rows would not tell.
+        origin: who made the data, and when; told on the cards of prompts that were trained on it.
+        licence: of the data, as best known; not a legal statement.
         hub, package, files: where the data is, beside a folder of the task's name below a data root.
     """
 
@@ -186,6 +192,8 @@ class TaskSpec(_Strict):
     benchmark: Literal["glue", "superglue"] | None = None
     columns: ColumnData | None = None
     sizes: dict[SplitName, int] = {}
+    origin: str = ""
+    licence: str = ""
     hub: HubData | None = None
     package: PackageData | None = None
     files: FileData | None = None

@@ -28,6 +28,7 @@ from promptpanda.transfers.setting import Setting
 
 STRENGTHS = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # C of the logistic regression; a ridge regression has alpha 1 / C
 FOLDS = 5
+KINDS = (Kind.SINGLE_CLASSIFICATION, Kind.PAIR_CLASSIFICATION, Kind.REGRESSION)  # where it is defined
 MOST = 2000  # labelled examples that are learnt from: more would be noticed in the time that a transfer takes
 
 
@@ -94,7 +95,7 @@ def frozen_embeddings(setting: Setting) -> FrozenEmbeddings | None:
     """
     began = time.perf_counter()
     task, backbone, length = setting.request.task, setting.backbone, setting.options.max_length
-    if not (task.kind.classifies or task.kind == Kind.REGRESSION):
+    if task.kind not in KINDS:
         return None
     splits = [capped(_labelled(part), MOST) for part in setting.partitions]
     linear = []
@@ -112,7 +113,7 @@ def frozen_embeddings(setting: Setting) -> FrozenEmbeddings | None:
             return None
         scores = tuple(_scorer(setting, setting.test)(one.predict(vectors)) for one in found)
     return FrozenEmbeddings(
-        "logistic regression" if task.kind.classifies else "ridge regression",
+        "ridge regression" if task.kind == Kind.REGRESSION else "logistic regression",
         scores,
         tuple(one.cross_validation for one in found),
         max(map(len, splits)),

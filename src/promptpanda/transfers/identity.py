@@ -7,6 +7,7 @@ from dataclasses import asdict
 import torch
 
 from promptpanda.files import digest
+from promptpanda.tasks.spec import NOT_IN_EXAMPLES
 from promptpanda.transfers.estimators import Cosine
 from promptpanda.transfers.method import Method, MethodContext, options_used
 from promptpanda.version import __version__
@@ -26,7 +27,7 @@ def identities(
     series: dict[str, object] = {
         "version": __version__,
         "method": method.name,
-        "task": context.task.spec.model_dump(mode="json", exclude={"title", "templates", "hub", "package", "files"}),
+        "task": context.task.spec.model_dump(mode="json", exclude=NOT_IN_EXAMPLES),
         "labels": context.task.labels,
         "backbone": context.backbone.fingerprint,
         "readout": context.objective.readout(context.backbone, context.options.readout),

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from promptpanda.errors import PandaError, suggest
+import numpy as np
+
+from promptpanda.errors import PandaError
 from promptpanda.plugins import Registry, said
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.loop import Fitted, TrainingDivergedError
 from promptpanda.transfers.method import Method, MethodContext
+from promptpanda.transfers.names import METHODS_GROUP, check_known
 from promptpanda.transfers.teaching import distil
 from promptpanda.transfers.warm_up import warmed_up
+
+_PERMUTATION = 9  # the random stream that permutes a source, beside the seed
 
 
 def _prompt_tuning(context: MethodContext) -> Fitted:
@@ -162,6 +167,22 @@ BEST_OF_TWO = Method(
 )
 
 
+def _permuted_source(context: MethodContext) -> Fitted:
+    source = context.fused_source(PERMUTED_SOURCE)
+    start = source.permuted(np.random.default_rng([context.seed, _PERMUTATION]))
+    return context.training(PERMUTED_SOURCE, start=start).run()
+
+
+PERMUTED_SOURCE = Method(
+    "permuted_source",
+    "PoT from a permuted source",
+    "control: the source's scale without its knowledge",
+    sources="one",
+    teacher=None,
+    run=_permuted_source,
+)
+
+
 def _contrastive(context: MethodContext) -> Fitted:
     return warmed_up(context, CONTRASTIVE)
 
@@ -208,6 +229,7 @@ _OWN = {
         CONTRASTIVE_POT,
         PROMPT_TUNING_TWICE,
         BEST_OF_TWO,
+        PERMUTED_SOURCE,
     )
 }
 
@@ -230,15 +252,12 @@ def _plugin(entry: object, name: str, source: str) -> Method:
     return replace(entry, run=run, version=entry.version or source)
 
 
-METHODS: Registry[Method] = Registry("promptpanda.methods", _OWN, _plugin)
+METHODS: Registry[Method] = Registry(METHODS_GROUP, _OWN, _plugin)
 
 
 def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
     """The methods of these names, each once, in the registry's order. Raises PandaError for an unknown name."""
-    for name in names:
-        if name not in METHODS:
-            why = "".join(f" {problem}" for problem in METHODS.problems() if f"'{name}'" in problem)
-            raise PandaError(f"No method '{name}'; known are {', '.join(METHODS)}.{suggest(name, METHODS)}{why}")
-    if not names:
-        raise PandaError(f"At least one method is needed; known are {', '.join(METHODS)}.")
+    unknown = [name for name in names if name not in METHODS][:1]
+    why = "".join(f" {problem}" for problem in METHODS.problems() if unknown and f"'{unknown[0]}'" in problem)
+    check_known(names, METHODS, why)
     return tuple(method for name, method in METHODS.items() if name in names)
