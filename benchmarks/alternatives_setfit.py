@@ -27,7 +27,12 @@ def setfit(work: Work, *, iterations: int | None) -> Found | None:
     with TemporaryDirectory() as folder:
         given: dict[str, Any] = {} if iterations is None else {"num_iterations": iterations}
         arguments = TrainingArguments(
-            output_dir=folder, save_strategy="no", show_progress_bar=False, seed=work.seed, **given
+            output_dir=folder,
+            save_strategy="no",
+            logging_strategy="no",
+            show_progress_bar=False,
+            seed=work.seed,
+            **given,
         )
         model = SetFitModel.from_pretrained(str(work.folder))
         trainer = Trainer(model=model, args=arguments, train_dataset=rows)
