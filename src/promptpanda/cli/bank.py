@@ -97,13 +97,14 @@ def verify_prompts(
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Ids, patterns or task names; left out: all.")
     ] = None,
     bank: BankFolder = Path("bank"),
+    no_starter: NoStarter = False,
     json: Json = False,
 ) -> None:
     """Check every file of the prompts against its checksum, also in installed banks; exit code 2 if one is damaged."""
     from promptpanda.bank.bank import Bank
     from promptpanda.sharing.selection import chosen
 
-    store = Bank(bank)
+    store = Bank(bank, others={} if no_starter else None)
     problems: dict[str, str] = {}
     if prompts:
         found = [(Bank(path.parent, others={}), path.name) for path in chosen(store, prompts)]
@@ -170,7 +171,8 @@ def remove_prompts(
     ids = own_ids(store, prompts)  # all must exist before the first is deleted
     if not yes and sys.stdin is not None and sys.stdin.isatty():
         shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-        if not typer.confirm(f"Delete {shown} from {bank}?", err=True):
+        typer.echo(f"Delete {shown} from {bank}? [y/N] ", nl=False, err=True)  # typer.confirm writes to stdout too
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise PandaError("Nothing was deleted.")
     for name in ids:
         store.remove(name)

@@ -13,6 +13,7 @@ from promptpanda.json_input import read_json
 from promptpanda.serving.limits import Limits, RefusedError, outward
 from promptpanda.tasks.inputs import Input
 from promptpanda.tasks.unlabeled import read_inputs
+from promptpanda.transfers.cells import confidence_of
 from promptpanda.transfers.given import checked
 
 
@@ -108,9 +109,10 @@ def inputs_of(card: Card, texts: Sequence[Any] | None, rows: Sequence[dict[str, 
 def shaped(prediction: dict[str, Any], *, probabilities: bool, top: int | None) -> dict[str, Any]:
     """A prediction as it goes back: probabilities and further answers only where they were asked for."""
     found = dict(prediction)
+    if (confidence := confidence_of(prediction)) is not None:
+        found["confidence"] = confidence
     if "label" in found:
         shares = found.pop("probabilities")
-        found["confidence"] = shares[found["label"]]
         if top is not None:
             best = sorted(shares, key=lambda name: (-shares[name], name))[:top]
             found["probabilities"] = {name: shares[name] for name in best}

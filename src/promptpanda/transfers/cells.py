@@ -10,6 +10,8 @@ from promptpanda.bank.card import Card
 from promptpanda.errors import PandaError
 from promptpanda.tasks.spec import Kind
 
+_SEPARATOR = "|"  # between several labels of one row
+
 Cell = str | float | list[dict[str, Any]] | None
 
 
@@ -35,9 +37,9 @@ class Cells:
                 f"--probabilities gives a column for every class, and {card.id} ({kind.words}) has no fixed classes; "
                 "leave it out."
             )
-        if self.top > 1 and kind in (Kind.REGRESSION, Kind.TOKEN_CLASSIFICATION):
+        if self.top > 1 and not (kind.classifies or kind in (Kind.MULTIPLE_CHOICE, Kind.EXTRACTIVE_QA)):
             raise PandaError(f"--top is for classes, choices and answers, and {card.id} is for {kind.words}.")
-        if _classes(card) and self.top > len(_classes(card)):
+        if self.top > 1 and _classes(card) and self.top > len(_classes(card)):
             raise PandaError(f"--top {self.top} is more than the {len(_classes(card))} classes of {card.id}.")
         if self.threshold is not None and kind == Kind.REGRESSION:
             raise PandaError(f"--threshold needs a confidence, and {card.id} predicts values, which have none.")
@@ -75,11 +77,11 @@ def confidence_of(prediction: Mapping[str, Any]) -> float | None:
 
 
 def _classes(card: Card) -> Sequence[str]:
-    """The classes that every row has; choices that a row lists differ from row to row."""
-    if card.task.kind.classifies:
-        return card.labels
-    fixed = card.task.kind == Kind.MULTIPLE_CHOICE and card.task.choice_list is None
-    return (card.task.labels or card.task.choices) if fixed else ()
+    """The classes or labels that every row has; choices that a row lists differ from row to row."""
+    kind = card.task.kind
+    if kind == Kind.MULTIPLE_CHOICE:
+        return (card.task.labels or card.task.choices) if card.task.choice_list is None else ()
+    return () if kind == Kind.TOKEN_CLASSIFICATION else card.labels
 
 
 def _ranked(prediction: Mapping[str, Any]) -> list[tuple[Cell, float | None]]:
@@ -98,6 +100,10 @@ def _ranked(prediction: Mapping[str, Any]) -> list[tuple[Cell, float | None]]:
         order = [chosen, *(one for one in shares if one != chosen)]
         return [(one[0], _short(shares.get(one, 0.0))) for one in order]
     shares = prediction["probabilities"]
+    if "labels" in prediction:  # several, each given or not: as sure as the least sure of these decisions
+        given = prediction["labels"]
+        sure = min(share if name in given else 1 - share for name, share in shares.items())
+        return [(_SEPARATOR.join(given), _short(sure))]
     return [(name, _short(shares[name])) for name in sorted(shares, key=lambda name: -shares[name])]
 
 
