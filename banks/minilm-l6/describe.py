@@ -1,7 +1,7 @@
 """Write README.md: which prompts the bank holds, how large their data was and how good they are.
 
-panda sweep recipes/starter-bank.yaml --bank banks/minilm-l6/src/promptpanda_minilm_l6/bank
-python banks/minilm-l6/describe.py
+    panda sweep recipes/starter-bank.yaml --bank banks/minilm-l6/src/promptpanda_minilm_l6/bank
+    python banks/minilm-l6/describe.py
 """
 
 from __future__ import annotations
