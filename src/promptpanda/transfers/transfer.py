@@ -22,6 +22,7 @@ from promptpanda.transfers.ablation import ablate
 from promptpanda.transfers.contest import Contest, Refit
 from promptpanda.transfers.continuing import Start
 from promptpanda.transfers.estimators import Cosine, estimates
+from promptpanda.transfers.frozen import frozen_embeddings
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PANDA, PROMPT_TUNING
 from promptpanda.transfers.names import AUTO
@@ -221,6 +222,7 @@ def _result(
         contest.chosen_by_seed if refit is None else refit.automatic,
         ablate(trials, test) if request.ablation else None,
         left_out,
+        frozen_embeddings(setting),
     )
 
 
