@@ -73,11 +73,18 @@ class TaskChoice:
         str | None,
         typer.Option(help="Own files: columns of the choices, with commas, or one that lists them."),
     ] = None
-    label: Annotated[str | None, typer.Option(help="Own files: column with the label.")] = None
+    label: Annotated[
+        list[str] | None,
+        typer.Option(help="Own files: column with the label; given several times: columns of 0 and 1, one a label."),
+    ] = None
+    label_separator: Annotated[
+        str | None, typer.Option(help="Own files: what stands between several labels in one cell; by default |.")
+    ] = None
     kind: Annotated[
         Literal[
             "single_classification",
             "pair_classification",
+            "multi_label",
             "regression",
             "multiple_choice",
             "token_classification",
@@ -87,7 +94,14 @@ class TaskChoice:
         typer.Option(
             metavar="KIND",
             help="Own files: kind of the task: single_classification or pair_classification (the defaults), "
-            "regression, multiple_choice, token_classification, extractive_qa.",
+            "multi_label, regression, multiple_choice, token_classification, extractive_qa.",
+        ),
+    ] = None
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="Own files: what prompts are chosen by, such as accuracy, macro_f1, balanced_accuracy; by default the "
+            "kind's, and macro_f1 where a class is rare."
         ),
     ] = None
     name: Annotated[str | None, typer.Option(help="Own files: name of the task; by default the file's.")] = None
@@ -105,10 +119,11 @@ class TaskChoice:
         if self.task is not None:
             if self.own:
                 raise PandaError(f"Both the task '{self.task}' and own files were given; give one of them.")
-            for option in ("text", "text2", "choices", "label", "kind", "name"):
-                if getattr(self, option) is not None:
+            for option in ("text", "text2", "choices", "label", "label_separator", "kind", "metric", "name"):
+                if getattr(self, option):
+                    given = option.replace("_", "-")
                     raise PandaError(
-                        f"--{option} is for own files, and the task '{self.task}' was given; leave one out."
+                        f"--{given} is for own files, and the task '{self.task}' was given; leave one out."
                     )
             return load_task(self.task, data_dir=self.data_dir, template=self.template)
         if not self.own:
@@ -117,8 +132,8 @@ class TaskChoice:
             raise PandaError("--template is for tasks of the catalog and YAML specs, and own files were given.")
         text, label = self.text, self.label
         if self.kind == "token_classification" and self._in_columns:
-            text, label = text or "tokens", label or "tags"
-        if text is None or label is None:
+            text, label = text or "tokens", label or ["tags"]
+        if text is None or not label:
             raise PandaError("Own files need --text COLUMN and --label COLUMN.")
         return own_task(
             train=self.train,
@@ -128,6 +143,8 @@ class TaskChoice:
             text2=self.text2,
             choices=() if self.choices is None else tuple(self.choices.split(",")),
             label=label,
+            label_separator=self.label_separator,
+            metric=self.metric,
             kind=None if self.kind is None else Kind(self.kind),
             name=self.name,
         )
@@ -248,6 +265,10 @@ class TrainingChoice:
         typer.Option("--gradient-checkpointing", help="Save memory by computing layers twice."),
     ] = False
     precision: Annotated[Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision.")] = None
+    class_weights: Annotated[
+        Literal["balanced"] | None,
+        typer.Option(help="balanced: rare classes count as much as frequent ones (scikit-learn's formula)."),
+    ] = None
 
     def options(self) -> TrainingOptions:
         """Validated options. Raises PandaError that names the one out of range."""

@@ -18,7 +18,6 @@ from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.task import Task, data_root
 
 _TASKS_KEPT = 6  # the large ones take hundreds of megabytes
-_NOT_IN_DATA = {"title", "templates", "hub", "package", "files"}  # of a spec: they change no example
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def facts_of(task: Task, protocol: Protocol) -> TaskFacts:
     validation = task.split("validation") if protocol == "paper" else None
     test = validation if protocol == "paper" else task.test()
     return TaskFacts(
-        identity=digest([task.spec.model_dump(mode="json", exclude=_NOT_IN_DATA), task.labels]),
+        identity=digest([task.spec.content, task.labels]),
         train=digest([_fingerprint(train), _fingerprint(validation)]),
         test=_fingerprint(test),
         n_train=len(train),

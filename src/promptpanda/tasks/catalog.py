@@ -11,12 +11,14 @@ from typing import Any
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
 from promptpanda.tasks.columns import ColumnData
+from promptpanda.tasks.imbalance import with_rare_classes
 from promptpanda.tasks.reading import COLUMN_SUFFIXES
 from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
 from promptpanda.tasks.task import Task, data_root
 from promptpanda.tasks.text import check_file
 
 _OWN_METRICS = {
+    Kind.MULTI_LABEL: ["micro_f1", "macro_f1"],
     Kind.REGRESSION: ["pearson_spearman"],
     Kind.MULTIPLE_CHOICE: ["accuracy"],
     Kind.TOKEN_CLASSIFICATION: ["span_f1", "span_precision", "span_recall"],
@@ -72,8 +74,10 @@ def own_task(
     text: str,
     text2: str | None = None,
     choices: Sequence[str] = (),
-    label: str = "label",
+    label: str | Sequence[str] = "label",
+    label_separator: str | None = None,
     kind: Kind | None = None,
+    metric: str | None = None,
     name: str | None = None,
 ) -> Task:
     """A task from the user's own files (.jsonl, .jsonl.gz, .csv or .parquet).
@@ -84,9 +88,13 @@ def own_task(
         text, text2: the columns with the text, and with the second text of a pair. Token classification: the words.
             Extractive QA: question and context. Multiple choice: what the choices are about.
         choices: multiple choice: the columns of the choices, or the one column that lists them.
-        label: the column with the label, the tags or the answers.
+        label: the column with the label, the labels, the tags or the answers; of several labels also columns of 0 and
+            1, one a label.
+        label_separator: between several labels in one cell; by default "|".
         kind: by default multiple choice if there are `choices`, pair classification if `text2` is given, else
             single-sentence classification.
+        metric: what prompts are chosen by; by default that of the kind, and macro F1 where a class is rare
+            (tasks/imbalance.py).
         name: by default the name of the first file, without its ending.
 
     Raises:
@@ -102,7 +110,8 @@ def own_task(
     if kind is None:
         kind = Kind.SINGLE_CLASSIFICATION if text2 is None else Kind.PAIR_CLASSIFICATION
         kind = Kind.MULTIPLE_CHOICE if choices else kind
-    _check_columns(kind, text, text2, choices, label)
+    columns = (label,) if isinstance(label, str) else tuple(label)
+    _check_columns(kind, text, text2, choices, columns)
     segments = [f"{{{column}}}" for column in (text, text2) if column is not None]
     own: dict[str, Any] = {}
     if kind == Kind.TOKEN_CLASSIFICATION and first.name.lower().endswith(COLUMN_SUFFIXES):
@@ -110,19 +119,26 @@ def own_task(
     if kind == Kind.MULTIPLE_CHOICE:
         segments = [" ".join(segments), f"{{{CHOICE}}}"]
         own = {"choice_list": choices[0]} if len(choices) == 1 else {"choices": tuple(choices)}
+    if len(columns) > 1:
+        own |= {"label_columns": columns}
+    if label_separator is not None:
+        own |= {"label_separator": label_separator}
+    metrics = _OWN_METRICS.get(kind, ["accuracy", "macro_f1"])
+    if metric is not None:
+        metrics = [metric, *(other for other in metrics if other != metric)]
     spec = TaskSpec.parse(
         {
             "name": _own_name(name, first),
             "kind": kind,
             "segments": segments,
-            "label": label,
-            "metrics": _OWN_METRICS.get(kind, ["accuracy", "macro_f1"]),
+            "label": columns[0],
+            "metrics": metrics,
             **own,
             "files": FileData(**{split: str(path) for split, path in files.items()}),
         },
         "the options",
     )
-    return Task(spec)
+    return Task(spec) if metric is not None else with_rare_classes(Task(spec))
 
 
 def _own_name(name: str | None, first: Path) -> str:
@@ -133,16 +149,22 @@ def _own_name(name: str | None, first: Path) -> str:
         raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
 
 
-def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[str], label: str) -> None:
+def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[str], labels: tuple[str, ...]) -> None:
+    if not labels or (len(labels) > 1 and kind != Kind.MULTI_LABEL):
+        raise PandaError(
+            f"{len(labels)} label columns were given; several, of 0 and 1, are for --kind multi_label, and else one is "
+            "needed."
+        )
     if kind == Kind.EXTRACTIVE_QA and text2 is None:
         raise PandaError("Extractive QA needs the column of the context beside that of the question (--text2).")
-    for column in (text, text2, label, *choices):
+    for column in (text, text2, *labels, *choices):
         if column == "":
             raise PandaError("A column was given without a name; name the columns as the file's first row does.")
-        if column is not None and column != label and ("{" in column or "}" in column):
+        if column is not None and column not in labels and ("{" in column or "}" in column):
             raise PandaError(f"Column {column!r} has braces in its name, which mark fields in templates; rename it.")
-    if label in (text, text2, *choices):
-        raise PandaError(f"The column '{label}' is given as text and as label; a model would read the answer.")
+    both = next((label for label in labels if label in (text, text2, *choices)), None)
+    if both is not None:
+        raise PandaError(f"The column '{both}' is given as text and as label; a model would read the answer.")
     if kind == Kind.MULTIPLE_CHOICE and not choices:
         raise PandaError("Multiple choice needs --choices: the columns of the choices, or one that lists them.")
 

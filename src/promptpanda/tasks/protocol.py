@@ -76,8 +76,10 @@ def partition(
     if total - n_val < max(classes, 2):
         raise PandaError(_too_few(task, total, classes, minimum_budget(classes)))
     subset = _subset(train, strata, total, rng)
-    # Every class keeps an example to train on; other strata need not.
+    # Every class keeps an example to train on, and every label where that can be; other strata need not.
     keep = int(task.kind.classifies)
+    if task.kind == Kind.MULTI_LABEL:
+        keep = int(len(np.unique(strata[subset])) <= total - n_val)
     carved = _stratified(strata[subset], n_val, rng, keep=keep)
     blocks = blocks_of(train)[subset]
     if straddles(blocks, carved):
@@ -137,11 +139,14 @@ def _too_few(task: Task, total: int, classes: int, minimum: int) -> str:
 def _strata(split: Split, kind: Kind) -> np.ndarray:
     """What a subset should hold in the proportions of the whole. *Shape:* (examples,).
 
-    Classes; quintiles of a regression target; the position of the first right choice; whether a sentence has a span;
-    whether a question has an answer.
+    Classes; the rarest label of a text, or that it has none; quintiles of a regression target; the position of the
+    first right choice; whether a sentence has a span; whether a question has an answer.
     """
     if kind.classifies:
         return split.labels
+    if kind == Kind.MULTI_LABEL:
+        counts = np.where(split.labels > 0, split.labels.sum(0), len(split) + 1)
+        return np.where(split.labels.any(1), counts.argmin(1), -1)
     if kind == Kind.REGRESSION:
         cuts = np.quantile(split.labels, [0.2, 0.4, 0.6, 0.8])
         return np.searchsorted(cuts, split.labels, side="right")

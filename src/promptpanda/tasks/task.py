@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.forms import choice, sequence, spans, tokens
+from promptpanda.tasks.forms import choice, label_sets, sequence, spans, tokens
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.labels import LabelSpace, as_name, as_number, is_given
 from promptpanda.tasks.reading import SUFFIXES, NumberedRows, Row, column, count_rows, read_orange_tab, read_rows
@@ -23,6 +23,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _FORMS: dict[Kind, Callable[[TaskSpec, LabelSpace, NumberedRows, str], Split]] = {
     Kind.SINGLE_CLASSIFICATION: sequence.examples,
     Kind.PAIR_CLASSIFICATION: sequence.examples,
+    Kind.MULTI_LABEL: label_sets.examples,
     Kind.REGRESSION: sequence.examples,
     Kind.MULTIPLE_CHOICE: choice.examples,
     Kind.TOKEN_CLASSIFICATION: tokens.examples,
@@ -38,11 +39,13 @@ class Task:
         spec: the validated spec. If it names no labels, they are those that occur in train.
         data_dir: data root whose folder `spec.name` is looked at first.
         classes: the classes of a prompt that is used on the task, where the spec names none.
+        notes: what is to be said before something is trained on it, a sentence each.
     """
 
     spec: TaskSpec
     data_dir: Path | None = None
     classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     _splits: dict[SplitName, Split | None] = field(default_factory=dict, repr=False)
     _labels: tuple[str, ...] | None = field(default=None, repr=False)
 
@@ -56,12 +59,16 @@ class Task:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names by index: of the classes, or of the tags of token classification. Empty for the other kinds."""
+        """Names by index: of classes or labels, or of the tags of token classification. Empty for the other kinds."""
         if self._labels is None:
             self._labels = self.classes
             if self.kind.classifies:
                 self._labels = self.spec.labels or self.classes or self._labels_of_train()
                 self.spec.check_positive(self._labels)
+            elif self.kind == Kind.MULTI_LABEL:
+                self._labels = (
+                    self.spec.labels or self.classes or self.spec.label_columns or self._label_sets_of_train()
+                )
             elif self.kind == Kind.TOKEN_CLASSIFICATION:
                 self._labels = self.classes or tag_names(self.spec.labels or self._types_of_train())
         return self._labels
@@ -84,6 +91,11 @@ class Task:
             raise PandaError(
                 f"Every training example of task '{self.name}' has the label '{self.labels[int(split.labels[0])]}'; "
                 "at least two classes are needed."
+            )
+        if self.kind == Kind.MULTI_LABEL and not (split.labels.any(0) & ~split.labels.all(0)).any():
+            raise PandaError(
+                f"No label of task '{self.name}' is there for some training examples and not for others, so that there "
+                "is nothing to learn; give examples that differ."
             )
         if self.kind == Kind.TOKEN_CLASSIFICATION and not any(map(any, split.labels)):
             raise PandaError(f"No word of a training example of task '{self.name}' has a tag but O; tag some.")
@@ -161,7 +173,7 @@ class Task:
         path = self._path(split)
         if path is None:
             return None
-        needed = [*self.spec.fields, self.spec.label, *self.spec.group]
+        needed = [*self.spec.fields, *self.spec.label_fields, *self.spec.group]
         return read_orange_tab(path) if where == "package" else read_rows(path, self.spec.columns, needed)
 
     def _path(self, split: SplitName) -> Path | None:
@@ -214,7 +226,8 @@ class Task:
         rows = self._rows("train")
         if rows is None:
             raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
-        column(rows, self.spec.label, f"train of task '{self.name}'")
+        for name in self.spec.label_fields:
+            column(rows, name, f"train of task '{self.name}'")
         return rows
 
     def _labels_of_train(self) -> tuple[str, ...]:
@@ -223,13 +236,25 @@ class Task:
         if any(isinstance(value, (list, dict)) for value in values):
             raise PandaError(
                 f"The label '{self.spec.label}' of task '{self.name}' holds lists, where one class is expected; say "
-                "--kind token_classification for tags."
+                "--kind multi_label for several labels a text, or --kind token_classification for tags."
             )
         found = {as_name(value) for value in values if is_given(value)}
         if len(found) > 50 and len(found) > len(rows) / 2 and all(as_number(value) is not None for value in found):
             raise PandaError(
                 f"The label '{self.spec.label}' of task '{self.name}' has {len(found)} different numbers in "
                 f"{len(rows)} rows, which looks like a regression; say --kind regression."
+            )
+        return tuple(sorted(found))
+
+    def _label_sets_of_train(self) -> tuple[str, ...]:
+        found = {
+            self.spec.aliases.get(name, name)
+            for number, row in enumerate(self._rows_with_labels(), 1)
+            for name in label_sets.labels_of(self.spec, row, f"Row {number} of train of task '{self.name}'")
+        }
+        if not found:
+            raise PandaError(
+                f"No row of train of task '{self.name}' has a label in '{self.spec.label}'; name its column."
             )
         return tuple(sorted(found))
 
@@ -244,9 +269,9 @@ class Task:
 
     def _examples(self, rows: list[Row], split: SplitName) -> Split | None:
         origin = f"{split} of task '{self.name}'"
-        for name in [*self.spec.fields, self.spec.label, *self.spec.group]:
+        for name in [*self.spec.fields, *self.spec.label_fields, *self.spec.group]:
             column(rows, name, origin)
-        if all(self._hidden(row[self.spec.label]) for row in rows):
+        if all(self._hidden(row[name]) for row in rows for name in self.spec.label_fields):
             if split == "train":
                 raise PandaError(
                     f"No row of {origin} has a label in '{self.spec.label}'; name the column that has them."

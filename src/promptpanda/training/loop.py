@@ -21,7 +21,7 @@ from promptpanda.training.distillation import Distillation, Unlabeled
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import Data, predict_outputs, scores_of
 from promptpanda.training.learner import Learner, Streams, TorchStream, Trained, is_read_once, stream_seed
-from promptpanda.training.objectives.objective import Objective
+from promptpanda.training.objectives.objective import Objective, Threshold
 from promptpanda.training.options import TrainingOptions
 from promptpanda.training.steps import DivergedError, Steps
 
@@ -104,7 +104,7 @@ class Training:
         distillation: Distillation | None = None,
         unlabeled: Unlabeled | None = None,
         restart: int = 0,
-        threshold: float | None = None,
+        threshold: Threshold | None = None,
         best_epoch: bool = False,
         progress: Progress | None = None,
         label: str = "train",
@@ -117,7 +117,7 @@ class Training:
             distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
             unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
             restart: 0, or another number for other draws of the same seed.
-            threshold: of "no answer", instead of one that is chosen on the validation part.
+            threshold: instead of what is chosen on the validation part.
             best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
                 else the last.
             seed: fixes order, head, fresh prompt and dropout, each by a stream of its own.

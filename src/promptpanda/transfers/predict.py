@@ -48,8 +48,9 @@ def predict(
 
     Returns:
         A dictionary for each input, with the keys `label` and `probabilities` ({name: p}) for classes and choices,
-        `value` for a regression, `spans` (each start, end, label and text; places in words, end exclusive) and `tags`
-        for words, `answer`, `start` (place in characters, -1 for no answer), `score` and `nbest` for questions.
+        `labels` (a list) and `probabilities` (of each label by itself) for several labels, `value` for a regression,
+        `spans` (each start, end, label and text; places in words, end exclusive) and `tags` for words, `answer`,
+        `start` (place in characters, -1 for no answer), `score` and `nbest` for questions.
 
     Raises:
         PandaError: no such prompt; an input is empty or no text, named by its number; or outputs are not finite.
@@ -71,6 +72,8 @@ def _predicted(trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[Inpu
     kind = trained.card.task.kind
     if kind == Kind.REGRESSION:
         return [{"value": float(row[0])} for row in outputs]
+    if kind == Kind.MULTI_LABEL:
+        return _with_labels(trained.card, objective, outputs, encoded, inputs)
     if kind == Kind.TOKEN_CLASSIFICATION:
         return _tagged(trained.card, objective, outputs, encoded, inputs)
     if kind == Kind.EXTRACTIVE_QA:
@@ -99,7 +102,7 @@ def with_labels_of(card: Card, task: Task) -> Task:
         task = Task(task.spec.model_copy(update=written), task.data_dir, task.classes)
     if not card.labels:
         return task
-    if not task.spec.labels:
+    if not task.spec.labels and not task.spec.label_columns:
         # Own files name their classes by the rows alone; metrics of the prompt's task apply.
         return Task(task.spec, task.data_dir, card.labels)
     if set(task.labels) != set(card.labels):
@@ -137,11 +140,12 @@ def evaluate(
         raise PandaError(f"Task '{task.name}' has no labelled test data; give examples, or a task that has.")
     encoded = encode(backbone, split.texts, trained.card.options.max_length)
     outputs = _finite_outputs(trained, backbone, encoded)
+    objective = _objective(trained.card)
     if trained.card.labels:
         order = [trained.card.labels.index(name) for name in task.labels]
-        outputs = outputs[..., order]
-    predictions = _objective(trained.card).predictions(outputs, encoded, split.texts)
-    return compute_metrics(task.spec, task.labels, split, predictions)
+        outputs, objective = outputs[..., order], objective.reordered(order)
+    predictions = objective.predictions(outputs, encoded, split.texts)
+    return compute_metrics(task.spec, task.labels, split, predictions, objective.probabilities(outputs))
 
 
 def _finite_outputs(trained: TrainedPrompt, backbone: Backbone, encoded: Encoded) -> np.ndarray:
@@ -219,6 +223,21 @@ def _labelled(names: tuple[str, ...], scores: np.ndarray) -> dict[str, Any]:
         "label": names[int(probabilities.argmax())],
         "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
     }
+
+
+def _with_labels(
+    card: Card, objective: Objective, outputs: np.ndarray, encoded: Encoded, inputs: Sequence[Input]
+) -> list[dict[str, Any]]:
+    given = objective.predictions(outputs, encoded, tuple(inputs))
+    probabilities = objective.probabilities(outputs)
+    assert probabilities is not None
+    return [
+        {
+            "labels": [name for name, taken in zip(card.labels, row, strict=True) if taken],
+            "probabilities": dict(zip(card.labels, map(float, each), strict=True)),
+        }
+        for row, each in zip(given, probabilities, strict=True)
+    ]
 
 
 def _tagged(
