@@ -1,4 +1,4 @@
-"""From which probability on a label is given: chosen on held-out examples, with the model's own expectation beside them.
+"""From which probability on a label is given: chosen on held-out examples, and on what the model itself expects.
 
 A dozen validation examples hold a rare label once or not at all, so that the threshold with the best F1 on them is an
 accident. So as many examples again as EXPECTED are counted the way the model itself expects them: an example with the
@@ -13,18 +13,19 @@ import numpy as np
 EXPECTED = 40.0  # from studies/multi_label.py on conll03, wikigold and conll04
 
 
-def label_thresholds(probabilities: np.ndarray, labels: np.ndarray) -> tuple[float, ...]:
+def label_thresholds(probabilities: np.ndarray, labels: np.ndarray, expected: float = EXPECTED) -> tuple[float, ...]:
     """For every label the threshold with the best F1 (module docstring); of equally good ones that nearest to 1/2.
 
     Args:
         probabilities: of a model that was not trained on these examples. *Shape:* (examples, labels).
         labels: 0 or 1. *Shape:* (examples, labels).
+        expected: examples that are counted as the model expects them.
     """
-    return tuple(_threshold(*pair) for pair in zip(probabilities.T, labels.T, strict=True))
+    share = expected / (expected + len(labels))
+    return tuple(_threshold(*pair, share) for pair in zip(probabilities.T, labels.T, strict=True))
 
 
-def _threshold(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    share = EXPECTED / (EXPECTED + len(labels))
+def _threshold(probabilities: np.ndarray, labels: np.ndarray, share: float) -> float:
     order = np.argsort(-probabilities, kind="stable")
     falling = probabilities[order]
     believed = (1 - share) * labels[order] + share * falling
