@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from promptpanda import PandaError, TrainingOptions, own_task, train
 from promptpanda.cli.main import app
+from promptpanda.sweep.plan import expand
+from promptpanda.sweep.recipe import SweepRecipe
 from promptpanda.tasks.catalog import catalog_names, catalog_spec
 from promptpanda.tasks.encoding import Encoded
 from promptpanda.tasks.inputs import Split
@@ -239,3 +241,16 @@ def test_the_commands_take_a_metric(tiny_folder, tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["train", "sst2", "--metric", "accuracy"])
     assert result.exit_code == 2
     assert "--metric is for own files" in result.stderr
+
+
+def test_a_sweep_takes_weights_where_there_are_classes_and_other_runs_keep_their_keys():
+    def plan(task, options):
+        targets = {"tasks": [task], "options": options}
+        content = {"name": "x", "models": ["m"], "targets": targets, "methods": ["prompt_tuning"]}
+        return expand(SweepRecipe.parse(content, "a test"))
+
+    with pytest.raises(PandaError, match="The recipe's options of stsb do not go with it: --class-weights balances"):
+        plan("stsb", {"class_weights": "balanced"})
+    (weighted,) = plan("sst2", {"class_weights": "balanced"}).runs
+    (plain,) = plan("sst2", {}).runs
+    assert set(weighted.options) - set(plain.options) == {("class_weights", "balanced")}
