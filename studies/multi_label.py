@@ -21,6 +21,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -133,9 +134,11 @@ def scikit_learn(backbone: Backbone, whole: Split, test: Split) -> Iterator[tupl
 def ours(
     backbone: Backbone, task: Task, budget: int, seed: int, options: TrainingOptions
 ) -> Iterator[tuple[str, dict[str, float], float]]:
+    assert task.data_dir is not None
     result = transfer(
         task,
         backbone=backbone,
+        bank=task.data_dir / "bank",
         methods=["prompt_tuning", "head_only"],
         options=options,
         train_examples=budget,
@@ -155,10 +158,8 @@ def compare(backbone: Backbone, task: Task, budgets: list[int], seeds: list[int]
         for seed in seeds:
             part = partition(task, train_examples=budget, seed=seed)
             whole = part.train.joined(part.validation)
-            for name, scores, seconds in (
-                *scikit_learn(backbone, whole, test),
-                *ours(backbone, task, budget, seed, options),
-            ):
+            results = scikit_learn(backbone, whole, test), ours(backbone, task, budget, seed, options)
+            for name, scores, seconds in chain(*results):
                 pair = scores["micro_f1"], scores["macro_f1"]
                 found.setdefault(name, []).append(pair)
                 line = {"task": task.name, "budget": budget, "seed": seed, "method": name, "seconds": round(seconds, 1)}

@@ -90,7 +90,7 @@ def test_a_weighted_loss_is_a_mean_over_examples_of_weight_times_loss():
     objective = MultiLabel(2).balanced(several)
     p = torch.sigmoid(outputs[:, :2].double()).numpy()
     each = -(several * np.log(p) + (1 - several) * np.log(1 - p))
-    weights = np.stack([compute_class_weight("balanced", classes=[0, 1], y=y)[y] for y in several.T], axis=1)
+    weights = np.stack([compute_class_weight("balanced", classes=np.arange(2), y=y)[y] for y in several.T], axis=1)
     found = objective.loss(outputs[:, :2], objective.targets(None, several), layout_of(7))
     assert float(found) == pytest.approx(float((weights * each).mean()), rel=1e-5)
 

@@ -61,17 +61,20 @@ class Task:
     def labels(self) -> tuple[str, ...]:
         """Names by index: of classes or labels, or of the tags of token classification. Empty for the other kinds."""
         if self._labels is None:
-            self._labels = self.classes
-            if self.kind.classifies:
-                self._labels = self.spec.labels or self.classes or self._labels_of_train()
-                self.spec.check_positive(self._labels)
-            elif self.kind == Kind.MULTI_LABEL:
-                self._labels = (
-                    self.spec.labels or self.classes or self.spec.label_columns or self._label_sets_of_train()
-                )
-            elif self.kind == Kind.TOKEN_CLASSIFICATION:
-                self._labels = self.classes or tag_names(self.spec.labels or self._types_of_train())
+            self._labels = self._named()
         return self._labels
+
+    def _named(self) -> tuple[str, ...]:
+        spec, classes = self.spec, self.classes
+        if self.kind.classifies:
+            names = spec.labels or classes or self._labels_of_train()
+            spec.check_positive(names)
+            return names
+        if self.kind == Kind.MULTI_LABEL:
+            return spec.labels or classes or spec.label_columns or self._label_sets_of_train()
+        if self.kind == Kind.TOKEN_CLASSIFICATION:
+            return classes or tag_names(spec.labels or self._types_of_train())
+        return classes
 
     def split(self, name: SplitName) -> Split | None:
         """One split, or None if the task has no such split or its labels are not public."""

@@ -46,7 +46,7 @@ def labels_of(spec: TaskSpec, row: Row, where: str) -> tuple[str, ...]:
         )
     strange = next((one for one in value if isinstance(one, (list, dict, float)) or one is None), None)
     if strange is not None:
-        raise PandaError(f"{where} has {str(strange)[:40]!r} among its labels in '{spec.label}'; expected names.")
+        raise PandaError(f"{where} has {repr(strange)[:40]} among its labels in '{spec.label}'; expected names.")
     return tuple(dict.fromkeys(name for one in value if (name := as_name(one).strip())))
 
 
