@@ -44,9 +44,9 @@ def labels_of(spec: TaskSpec, row: Row, where: str) -> tuple[str, ...]:
             f"{where} has no labels in '{spec.label}', found {str(row[spec.label])[:40]!r}; expected a list, or text "
             f"with {spec.label_separator!r} between labels ([] or an empty cell for none)."
         )
-    strange = next((one for one in value if isinstance(one, (list, dict, float)) or one is None), None)
-    if strange is not None:
-        raise PandaError(f"{where} has {repr(strange)[:40]} among its labels in '{spec.label}'; expected names.")
+    strange = [one for one in value if one is None or isinstance(one, (list, dict, float))]
+    if strange:
+        raise PandaError(f"{where} has {repr(strange[0])[:40]} among its labels in '{spec.label}'; expected names.")
     return tuple(dict.fromkeys(name for one in value if (name := as_name(one).strip())))
 
 
