@@ -50,7 +50,11 @@ COMMANDS = [
         ("rank rtee", 2),
         ("evaluate nothing", 2),
         ("predict nothing", 2),
+        ("transfer newsgroups_sci --methods pott", 2),
+        ("transfer newsgroups_sci --source nothing", 2),
         ("sweep --nope", 2),
+        ("sweep nothing.yaml", 2),
+        ("report nothing", 2),
     ],
 )
 def test_what_needs_no_model_imports_no_torch(arguments, code, tmp_path):

@@ -32,6 +32,7 @@ from promptpanda.transfers.methods import HEAD_ONLY, PROMPT_TUNING
 from promptpanda.transfers.trial import Trial
 
 FAST = TrainingOptions(epochs=2, prompt_length=4, max_length=24, readout="mean", lr=3e-2)
+NOT_IN_EXAMPLES = {"title", "templates", "origin", "licence", "hub", "package", "files"}
 CLASSES = {"name": "x", "kind": "single_classification", "segments": ["{t}"]}
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -134,7 +135,7 @@ def test_what_came_later_is_not_in_older_identities():
     assert options_used(TrainingOptions(class_weights="balanced"), PROMPT_TUNING)["class_weights"] == "balanced"
     for name in catalog_names():
         spec = catalog_spec(name)
-        older = spec.model_dump(mode="json", exclude={"title", "templates", "hub", "package", "files"})
+        older = spec.model_dump(mode="json", exclude=NOT_IN_EXAMPLES)
         assert spec.content == {k: v for k, v in older.items() if k not in ("label_separator", "label_columns")}
     several = CLASSES | {"kind": "multi_label", "metrics": ["micro_f1"], "label_columns": ["a"]}
     assert TaskSpec.parse(several, "a test").content["label_columns"] == ["a"]

@@ -15,6 +15,7 @@ from promptpanda import Estimator, Method, PandaError, register
 from promptpanda.plugins import Registry
 from promptpanda.transfers.estimators import ESTIMATORS, estimators
 from promptpanda.transfers.methods import METHODS, POT, PROMPT_TUNING
+from promptpanda.transfers.names import METHOD_NAMES, method_names
 
 PROJECT = """
 [build-system]
@@ -99,6 +100,15 @@ def panda(site, tiny_folder, tmp_path):
         return done
 
     return run
+
+
+def test_the_names_that_the_command_line_knows_are_the_registrys():
+    assert [name for name in METHODS if name not in METHODS.foreign()] == list(METHOD_NAMES)
+    assert method_names("pot, panda") == ("pot", "panda")
+    with pytest.raises(PandaError, match="No method 'pott'; known are prompt_tuning, .* Did you mean 'pot'"):
+        method_names("pott")
+    with pytest.raises(PandaError, match="At least one method is needed"):
+        method_names(" , ")
 
 
 def test_a_distribution_s_method_and_estimator_are_used_from_the_command_line(panda, tiny_folder, tmp_path):

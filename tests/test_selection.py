@@ -338,7 +338,7 @@ def test_a_bank_of_damaged_prompts_is_as_good_as_none(bank, auto):
 
 
 def test_a_selection_needs_something_to_select(auto):
-    with pytest.raises(PandaError, match="none of the methods starts from one"):
+    with pytest.raises(PandaError, match="no method starts from one"):
         auto(methods=["head_only"], selection=SelectionOptions(refit=True))
     with pytest.raises(PandaError, match="names no prompt"):
         transfer(auto().task, ",", auto().prompt.backbone, bank=None)

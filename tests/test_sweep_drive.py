@@ -23,6 +23,7 @@ from promptpanda.sweep.estimate import Work
 from promptpanda.sweep.executors import workers_named, workers_of
 from promptpanda.sweep.filters import RunFilter, seconds_of
 from promptpanda.sweep.plan import expand
+from promptpanda.sweep.recipe import SweepRecipe
 from promptpanda.sweep.session import export, look_ahead
 from promptpanda.sweep.store import STORE_NAME, Store
 from promptpanda.tasks.catalog import load_task
@@ -68,6 +69,23 @@ def test_a_sweep_gives_what_train_and_transfer_give(study, tiny_folder):
     assert sum(constants) / 2 == result.constant
     estimated = [row for row in study.rows() if row.kind == "estimates" and row.source == "books"]
     assert sum(row.estimates["cosine"] for row in estimated) / 2 == pytest.approx(result.transferability["cosine"])
+
+
+def test_sources_alone_build_a_bank_and_are_scored_later_without_being_trained_again(study):
+    content = study.content(targets=None, methods=[])
+    study.run(recipe=SweepRecipe.parse(content, "a test"))
+    trained = {row.task: row.checksum for row in study.rows()}
+    assert sorted(trained) == ["books", "films"]
+    assert all(row.test is None for row in study.rows())
+    content["sources"]["tested"] = True
+    outcome = study.run(recipe=SweepRecipe.parse(content, "a test"))
+    scored = {row.task: row for row in study.rows() if row.test is not None}
+    assert outcome.finished == 2
+    assert {task: row.checksum for task, row in scored.items()} == trained
+    for row in scored.values():
+        card = Card.read(study.bank().folder / row.prompt)
+        assert card.test.scores == row.test
+        assert card.test.n_test == 20
 
 
 def test_auto_in_a_sweep_is_what_transfer_selects(study):

@@ -95,6 +95,8 @@ BAD = [
         "prompt_length 9 differs from the sources' 4",
     ),
     ({"targets": {"options": {}}}, "targets: tasks is missing."),
+    ({"targets": None}, "methods is for targets, and the recipe has none; add targets, or leave methods out"),
+    ({"targets": None, "methods": [], "sources": None}, "targets is missing; give targets and methods, or sources"),
     ({"distillation": {"coefficient": "much"}}, "coefficient must be adaptive, published or a number, found 'much'"),
     ({"distillation": {"coefficient": -1}}, "coefficient must be a finite number of at least 0"),
     ({"distillation": {"distance": "l1"}}, "distillation: distance: input should be 'mse' or 'kl'"),

@@ -38,16 +38,17 @@ def report_command(
 
     The sweep may still be running. Equal rows give equal reports, but for the date.
     """
-    from promptpanda.report.page import LATEX, MARKDOWN
-    from promptpanda.report.reference import Reference
-    from promptpanda.report.report import Facts, make_report
-    from promptpanda.report.sizes import model_sizes
     from promptpanda.sweep.exchange import read_rows
     from promptpanda.tasks.shared_text import pairs_of
 
     pairs = pairs_of(map(_pair, shared or []))
-    published = None if reference is None else Reference.read(reference)
     rows, answers, known, plan = read_rows(sweep)
+    from promptpanda.report.page import LATEX, MARKDOWN
+    from promptpanda.report.reference import Reference
+    from promptpanda.report.report import Facts, make_report
+    from promptpanda.report.sizes import model_sizes
+
+    published = None if reference is None else Reference.read(reference)
     facts = Facts(
         known.get("name") or sweep.resolve().stem,
         known.get("command") or None,

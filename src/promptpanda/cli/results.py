@@ -23,7 +23,7 @@ def print_transfer(result: TransferResult) -> None:
     )
     rows = []
     for name, method in result.methods.items():
-        validation = sum(method.validation) / len(method.validation)
+        validation = None if method.validation is None else sum(method.validation) / len(method.validation)
         rows.append(
             [
                 METHODS[name].title + (" *" if name == result.chosen else ""),
@@ -46,6 +46,8 @@ def _print_selection(result: TransferResult) -> None:
     assert result.selection is not None
     rows = []
     for seed, one in zip(result.seeds, result.selection, strict=True):
+        if one.gain is None:
+            continue
         expected, gain = one.posterior[one.chosen], one.gain
         rows.append(
             [
@@ -59,6 +61,7 @@ def _print_selection(result: TransferResult) -> None:
         )
     columns = ["seed", "winner of the race", "chosen", "expected score", "validation gain over prompt tuning", "sure"]
     title = "Selection (expected: shrunken validation score; sure: the 95 % interval of the gain leaves out 0)"
-    output.print_table(title, columns, rows)
+    if rows:
+        output.print_table(title, columns, rows)
     planned = sum(one.planned for one in result.selection) / len(result.selection)
     typer.echo(f"Cost: {result.cost:.1f} trainings a seed ({planned:.1f} planned).")

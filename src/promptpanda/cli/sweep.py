@@ -91,6 +91,9 @@ def sweep_command(
 
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    from promptpanda.sweep.recipe_file import read_recipe
+
+    content = read_recipe(recipe)
     from promptpanda.quiet import quiet_libraries
     from promptpanda.sweep.executors import workers_named
     from promptpanda.sweep.filters import RunFilter, seconds_of
@@ -98,7 +101,7 @@ def sweep_command(
     from promptpanda.sweep.session import Places, export, look_ahead, sweep, take_in
 
     quiet_libraries()
-    read = SweepRecipe.from_yaml(recipe)
+    read = SweepRecipe.parse(content, str(recipe))
     places = Places(out or Path("runs") / read.name, bank, data_dir, recipe.parent)
     seconds = None if time_limit is None else seconds_of(time_limit)
     run_filter = RunFilter(" ".join(only) if only else None, limit, seconds, retry_failed, began)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,6 +22,7 @@ from promptpanda.cli.options import (
     TaskChoice,
     TrainingChoice,
 )
+from promptpanda.transfers.names import METHOD_NAMES, check_sources, method_names
 
 
 def register(app: typer.Typer) -> None:
@@ -170,12 +171,19 @@ def transfer_command(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods to try, with commas: prompt_tuning, pot, panda, head_only, model_tuning, early_fusion, "
-            "late_fusion, panda_unlabeled, late_fusion_unlabeled, prompt_tuning_twice, best_of_two; by default the "
-            "first three, with --source auto four.",
+            help=f"Methods to try, with commas: {', '.join(METHOD_NAMES)}; by default the first three, with "
+            "--source auto four.",
             rich_help_panel=SELECTION,
         ),
     ] = None,
+    effort: Annotated[
+        Literal["full", "quick"],
+        typer.Option(
+            help="--source auto: full, or quick: the estimator decides, and one training on all labelled examples "
+            "follows.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = "full",
     survivors: Annotated[
         int | None,
         typer.Option(help="--source auto: source prompts that race, at most; by default 4.", rich_help_panel=SELECTION),
@@ -220,6 +228,8 @@ def transfer_command(
     """
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
+    names = None if methods is None else method_names(methods)
+    check_sources(source, bank)
     loaded = target.load()
     loaded.train()
     from promptpanda.cli.ablation import print_ablation
@@ -229,7 +239,8 @@ def transfer_command(
     from promptpanda.transfers.selection import SelectionOptions
     from promptpanda.transfers.transfer import run_transfer
 
-    given = {"survivors": survivors, "finalists": finalists, "refit": refit or None}
+    given: dict[str, Any] = {"survivors": survivors, "finalists": finalists, "refit": refit or None}
+    given |= {"effort": None if effort == "full" else effort}
     selection = {name: value for name, value in given.items() if value is not None}
     rows = None
     if unlabeled is not None:
@@ -238,11 +249,11 @@ def transfer_command(
     request = TransferRequest(
         task=loaded,
         source=source,
-        methods=None if methods is None else tuple(name.strip() for name in methods.split(",") if name.strip()),
+        methods=names,
         options=options,
         distillation=distillation.options(training.coefficient()),
         cosine=metric.cosine(),
-        selection=SelectionOptions(**selection) if selection else None,  # type: ignore[arg-type]
+        selection=SelectionOptions(**selection) if selection else None,
         protocol=data.protocol_name(),
         train_examples=data.train_examples,
         test_examples=test_examples,

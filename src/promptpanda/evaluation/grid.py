@@ -23,7 +23,7 @@ from promptpanda.evaluation.agreement import (
 from promptpanda.evaluation.result import Choice, Evaluation, ModelEvaluation
 from promptpanda.sweep.row import Row, in_force
 from promptpanda.tasks.shared_text import Pairs, share_text
-from promptpanda.transfers.selection import AUTO
+from promptpanda.transfers.names import AUTO
 
 KS = (1, 3)
 _DIGITS = 9

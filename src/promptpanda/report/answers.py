@@ -11,7 +11,7 @@ from promptpanda.report.results import base_of, measured_note
 from promptpanda.report.study import Contender, Group, Study
 from promptpanda.report.tables import points, signed
 from promptpanda.transfers.methods import PROMPT_TUNING
-from promptpanda.transfers.selection import AUTO
+from promptpanda.transfers.names import AUTO
 
 _VERDICTS = {"better": "Clearly better", "worse": "Clearly worse", "open": "Not clearly different"}
 

@@ -8,7 +8,7 @@ from promptpanda.report.gains import Bootstrap
 from promptpanda.report.results import gain_cell, interval_notes
 from promptpanda.report.study import Group
 from promptpanda.report.tables import Cell, Table
-from promptpanda.transfers.selection import AUTO
+from promptpanda.transfers.names import AUTO
 
 
 def controls(group: Group, bootstrap: Bootstrap, prefix: str) -> Table | None:

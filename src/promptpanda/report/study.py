@@ -16,7 +16,7 @@ from promptpanda.sweep.recipe import DEFAULT
 from promptpanda.sweep.row import Answers, Row, in_force
 from promptpanda.tasks.shared_text import Pairs, share_text
 from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
-from promptpanda.transfers.selection import AUTO
+from promptpanda.transfers.names import AUTO
 
 Choice = Literal["only", "mean", "best"]
 

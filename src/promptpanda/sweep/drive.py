@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import shutil
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 
 from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import Card, TestCard
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, sweep_staging, whole_folder
 from promptpanda.progress import Progress, Silent
@@ -268,6 +270,8 @@ class _Driver:
                 _write(result.prompt, self._bank.folder)
             except (OSError, PandaError) as error:
                 row = failed_row(self._bare(spec), f"Its prompt could not be written: {reason_of(error)}")
+        else:
+            _record_test(row, self._bank)
         self._settle(spec, row, result)
         if row.status == "failed":
             self._fail_the_hopeless()
@@ -302,6 +306,17 @@ class _Driver:
         left = self._seconds_left()
         end = "" if left is None or not self._todo else f"; {duration(left)} left"
         return f"[{total - len(self._todo)}/{total}] {spec.label}: {said}{end}"
+
+
+def _record_test(row: Row, bank: Bank) -> None:
+    """Let the card of a prompt that was trained before tell the test scores too, if it tells none."""
+    if row.prompt is None or row.test is None or not (bank.folder / row.prompt).is_dir():
+        return
+    with contextlib.suppress(PandaError):  # a damaged one is made again by the run that needs it
+        card = Card.read(bank.folder / row.prompt)
+        if card.test is None and row.n_test is not None and row.test_fingerprint is not None:
+            test = TestCard(scores=row.test, n_test=row.n_test, data_fingerprint=row.test_fingerprint)
+            card.model_copy(update={"test": test}).write(bank.folder / row.prompt)
 
 
 def _write(prompt: PromptFiles, bank: Path) -> None:

@@ -24,8 +24,9 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import Partition, partition, validation_size
 from promptpanda.training.defaults import resolved, settled
 from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
+from promptpanda.transfers.names import AUTO
 from promptpanda.transfers.race import planned_cost
-from promptpanda.transfers.selection import AUTO, SURVIVORS
+from promptpanda.transfers.selection import SURVIVORS
 from promptpanda.transfers.trial import Trial
 
 _SAMPLE = 200  # texts whose length is taken

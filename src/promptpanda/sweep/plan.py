@@ -16,7 +16,8 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import estimators
 from promptpanda.transfers.method import Method, options_used
 from promptpanda.transfers.methods import METHODS, PANDA, PROMPT_TUNING
-from promptpanda.transfers.selection import AUTO, decisive_settings
+from promptpanda.transfers.names import AUTO
+from promptpanda.transfers.selection import decisive_settings
 
 _BY_DATA = ("epochs", "max_length")  # settled by the data where they are left out
 _SEEN = ("max_length", "readout", "prompt_kind", "prompt_length")  # what estimators have of the options
@@ -48,7 +49,7 @@ def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
     locations: dict[str, str] = {}
     names: dict[str, str] = {}
     kinds: dict[str, Kind] = {}
-    for given in [*(recipe.sources.tasks if recipe.sources else ()), *recipe.targets.tasks]:
+    for given in [task for group in (recipe.sources, recipe.targets) if group for task in group.tasks]:
         location = _beside(given, base)
         loaded = load_task(location)
         name = loaded.name
@@ -60,10 +61,13 @@ def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
     asked: list[RunSpec] = []
     for model in recipe.models:
         asked += _sources(recipe, model, names)
-        for task in recipe.targets.tasks:
-            for budget in recipe.targets.budgets:
-                for seed in recipe.seeds:
-                    asked += _target(recipe, model, names, kinds, task, budget, seed)
+        asked += [
+            spec
+            for task in (recipe.targets.tasks if recipe.targets else ())
+            for budget in (recipe.targets.budgets if recipe.targets else ())
+            for seed in recipe.seeds
+            for spec in _target(recipe, model, names, kinds, task, budget, seed)
+        ]
     return Plan(_joined(asked), {model: _beside(model, base) for model in recipe.models}, locations)
 
 
@@ -71,7 +75,9 @@ def _check_options(recipe: SweepRecipe, names: dict[str, str], kinds: dict[str, 
     """Raises PandaError if a task gets options that its kind has not."""
     given = [(task, recipe.source_options(task)) for task in (recipe.sources.tasks if recipe.sources else ())]
     for variant in (DEFAULT, *recipe.variants):
-        given += [(task, recipe.target_options(task, variant)) for task in recipe.targets.tasks]
+        given += [
+            (task, recipe.target_options(task, variant)) for task in (recipe.targets.tasks if recipe.targets else ())
+        ]
     for task, options in given:
         try:
             options.check(kinds[names[task]])
@@ -122,6 +128,7 @@ def _source(recipe: SweepRecipe, model: str, names: dict[str, str], task: str, s
         budget=recipe.sources.examples,
         protocol=recipe.protocol,
         options=_settings(recipe.source_options(task), PROMPT_TUNING),
+        tested=recipe.sources.tested,
         threads=recipe.threads,
     )
 
@@ -136,7 +143,8 @@ def _target(
     seed: int,
 ) -> list[RunSpec]:
     """The runs on one target, budget and seed: without a source and with several once, with one once a source."""
-    sources = recipe.sources
+    sources, targets = recipe.sources, recipe.targets
+    assert targets is not None
     source_seed = seed if sources is None or seed in sources.seeds else min(sources.seeds)
     prompts = [
         _source(recipe, model, names, other, source_seed)
@@ -164,13 +172,13 @@ def _target(
             options=_settings(recipe.target_options(task, variant), method),
             distillation=distilled,
             tested=True,
-            test_examples=recipe.targets.test_examples,
+            test_examples=targets.test_examples,
             threads=recipe.threads,
             source=given[0] if given and not several else None,
             teacher=teachers[0] if teachers and not several else None,
             sources=given if several else (),
             teachers=teachers if several else (),
-            unlabeled=recipe.targets.unlabeled if method.unlabeled else None,
+            unlabeled=targets.unlabeled if method.unlabeled else None,
             variant=variant,
         )
 

@@ -11,15 +11,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
+from promptpanda.sweep.recipe_file import read_recipe
 from promptpanda.tasks.protocol import Protocol
-from promptpanda.tasks.text import read_text
 from promptpanda.training.distillation import DistanceName, DistillationOptions, Start, Teacher
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.ablation import CONTROLS
 from promptpanda.transfers.estimators import estimators
 from promptpanda.transfers.methods import METHODS
-from promptpanda.transfers.selection import AUTO
-from promptpanda.yaml_input import read_yaml
+from promptpanda.transfers.names import AUTO
 
 Options = dict[str, Any]  # fields of TrainingOptions; those left out keep their defaults
 DEFAULT = "default"  # the variant that every method has
@@ -85,10 +84,12 @@ class Sources(_Tasks):
         examples: budget of each, train and validation together; None takes all.
         seeds: of the source prompts. A target's seed starts from the same seed if it is among them, else from the
             lowest.
+        tested: whether each prompt is scored on its own test data too, as in a bank that is handed on.
     """
 
     examples: Annotated[int | None, Field(ge=1, le=_MOST_EXAMPLES)] = None
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=_MOST)] = (0,)
+    tested: bool = False
 
     @model_validator(mode="after")
     def _check_seeds(self) -> Self:
@@ -169,6 +170,7 @@ class SweepRecipe(_Strict):
         protocol: `clean` or `paper`.
         models: short names of the catalogue, hub ids or folders.
         sources: may be left out where no method starts from a source.
+        targets: may be left out with the methods: then the source prompts alone are trained, for a bank.
         methods: names of the registry, and `auto`: the full selection among all sources (transfers/selection.py).
         seeds: of the targets' runs.
         variants: controls, by name; or the word `ablation`, for all that `panda transfer --ablate` has.
@@ -181,8 +183,8 @@ class SweepRecipe(_Strict):
     protocol: Protocol = "clean"
     models: Annotated[tuple[str, ...], Field(max_length=_MOST), BeforeValidator(_listed)]
     sources: Sources | None = None
-    targets: Targets
-    methods: Annotated[tuple[str, ...], Field(max_length=_MOST)]
+    targets: Targets | None = None
+    methods: Annotated[tuple[str, ...], Field(max_length=_MOST)] = ()
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=_MOST)] = (0,)
     distillation: DistillationSettings = DistillationSettings()
     variants: dict[str, Variant] = {}
@@ -193,12 +195,7 @@ class SweepRecipe(_Strict):
     @classmethod
     def from_yaml(cls, path: Path | str) -> SweepRecipe:
         """Read a recipe. Raises PandaError with one sentence that names the file and the field."""
-        path = Path(path)
-        if path.is_dir():
-            raise PandaError(f"{path} is a folder; name the recipe in it.")
-        if not path.is_file():
-            raise PandaError(f"No recipe at {path}; check the path.")
-        content: Any = read_yaml(read_text(path), str(path))
+        content = read_recipe(Path(path))
         return cls.parse(content, str(path))
 
     @classmethod
@@ -206,7 +203,8 @@ class SweepRecipe(_Strict):
         """A recipe from plain data. Raises PandaError that begins with `where`."""
         if not isinstance(content, dict):
             raise PandaError(
-                f"{where} is no recipe of a sweep; expected a mapping with name, models, targets, methods."
+                f"{where} is no recipe of a sweep; expected a mapping with name, models, and targets with methods, or "
+                "sources."
             )
         try:
             return cls.model_validate(content)
@@ -244,8 +242,7 @@ class SweepRecipe(_Strict):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_name(self.name, "name")
-        for values in (self.models, self.methods, self.seeds):
-            _once(values)
+        self._check_extent()
         if any(not isinstance(model, str) or not model.strip() for model in self.models):
             raise ValueError("models: a name is empty")
         for where, method in [("methods", name) for name in self.methods] + [
@@ -260,7 +257,7 @@ class SweepRecipe(_Strict):
         if needy and self.sources is None:
             raise ValueError(f"method {needy[0]} starts from a source, and the recipe has no sources")
         needy = [name for name in self.used_methods if name != AUTO and METHODS[name].unlabeled]
-        if needy and self.targets.unlabeled is None:
+        if needy and (self.targets is None or self.targets.unlabeled is None):
             raise ValueError(f"method {needy[0]} learns from unlabelled text; say how much in targets: unlabeled")
         if not isinstance(self.estimators, bool):
             for name in _once(self.estimators):
@@ -270,6 +267,18 @@ class SweepRecipe(_Strict):
                     )
         self._check_options()
         return self
+
+    def _check_extent(self) -> None:
+        """Targets come with methods; without targets the sources alone are trained."""
+        if self.targets is None and self.sources is None:
+            raise ValueError("targets is missing; give targets and methods, or sources alone to build a bank")
+        asked = [name for name, value in (("methods", self.methods), ("variants", self.variants)) if value]
+        if self.targets is None and asked:
+            raise ValueError(
+                f"{asked[0]} is for targets, and the recipe has none; add targets, or leave {asked[0]} out"
+            )
+        for values in (self.models, self.seeds) if self.targets is None else (self.models, self.methods, self.seeds):
+            _once(values)
 
     @property
     def used_methods(self) -> list[str]:
@@ -285,6 +294,7 @@ class SweepRecipe(_Strict):
         """How a target is trained; kind and length of the prompt are the sources'."""
         shape = {} if self.sources is None else {k: v for k, v in self.sources.options.items() if k in _SHAPE}
         own = {} if variant == DEFAULT else self.variants[variant].options
+        assert self.targets is not None
         return TrainingOptions(**shape | self.targets.options | self.targets.per_task.get(task, {}) | own)
 
     def distillation_options(self, variant: str = DEFAULT) -> DistillationOptions:
@@ -326,7 +336,7 @@ class SweepRecipe(_Strict):
                 self.distillation_options(name)
             except ValidationError as error:
                 raise ValueError(f"variants: {name}: distillation: {_told(error)}") from error
-        if self.sources is not None:
+        if self.sources is not None and self.targets is not None:
             shared, asked = TrainingOptions(**self.sources.options), TrainingOptions(**self.targets.options)
             for field in _SHAPE:
                 if field in self.targets.options and getattr(shared, field) != getattr(asked, field):

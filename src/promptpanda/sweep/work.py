@@ -34,8 +34,9 @@ from promptpanda.training.defaults import settled
 from promptpanda.transfers.estimators import IncomparableError, estimators
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import METHODS, check_methods
+from promptpanda.transfers.names import AUTO
 from promptpanda.transfers.overlap import LeftOut, TargetRows
-from promptpanda.transfers.selection import AUTO, CONTESTANTS, Selection, SelectionOptions, choose
+from promptpanda.transfers.selection import CONTESTANTS, Selection, SelectionOptions, choose
 from promptpanda.transfers.trial import Trial
 
 

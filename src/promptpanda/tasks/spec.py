@@ -26,7 +26,7 @@ CHOICE = "choice"  # in a template: the text of the choice
 SEPARATOR = "|"  # between labels in one cell
 # Fields that change no example, and those that came later: at their default they are left out of identities, so that
 # what was trained before stays what it is.
-_NOT_IN_DATA = {"title", "templates", "hub", "package", "files"}
+_NOT_IN_EXAMPLES = {"title", "templates", "origin", "licence", "hub", "package", "files"}
 _LATER = {"label_separator": SEPARATOR, "label_columns": ()}
 
 
@@ -107,6 +107,8 @@ class TaskSpec(_Strict):
         benchmark: for GLUE and SuperGLUE names the official validation set is the test set.
         columns: how column files (.conll) are laid out.
         sizes: examples of a part of a corpus, where counting the corpus's rows would not tell.
+        origin: who made the data, and when; told on the cards of prompts that were trained on it.
+        licence: of the data, as best known; not a legal statement.
         hub, package, files: where the data is, beside a folder of the task's name below a data root.
     """
 
@@ -135,6 +137,8 @@ class TaskSpec(_Strict):
     benchmark: Literal["glue", "superglue"] | None = None
     columns: ColumnData | None = None
     sizes: dict[SplitName, int] = {}
+    origin: str = ""
+    licence: str = ""
     hub: HubData | None = None
     package: PackageData | None = None
     files: FileData | None = None
@@ -246,7 +250,7 @@ class TaskSpec(_Strict):
     @property
     def content(self) -> dict[str, Any]:
         """What decides about examples and scores, as plain data, for identities."""
-        plain = self.model_dump(mode="json", exclude=_NOT_IN_DATA)
+        plain = self.model_dump(mode="json", exclude=_NOT_IN_EXAMPLES)
         return {
             name: value for name, value in plain.items() if name not in _LATER or getattr(self, name) != _LATER[name]
         }

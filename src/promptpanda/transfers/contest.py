@@ -52,17 +52,21 @@ class Contest:
 
         Equal ones are decided by the validation loss. A tuned model is chosen only where it is alone.
         """
+        if len(self.results) == 1:
+            return next(iter(self.results))
         eligible = [name for name in self.results if METHODS[name].trained != "model"] or list(self.results)
         if self.selections is None:
-            means = {name: statistics.fmean(self.results[name].validation) for name in eligible}
+            means = {name: statistics.fmean(self.results[name].validation or ()) for name in eligible}
         else:
             means = {name: statistics.fmean(one.posterior[name].mean for one in self.selections) for name in eligible}
         return best_of(means, {name: self.results[name].validation_loss for name in eligible})
 
     @property
     def best_seed(self) -> int:
-        """The place of the seed whose prompt of the chosen method did best on validation data."""
+        """The place of the seed whose prompt of the chosen method did best on validation data, or the first."""
         cards = [outcome.card for outcome in self.results[self.chosen].outcomes]
+        if self.results[self.chosen].validation is None:
+            return 0
         return max(range(len(cards)), key=lambda place: (cards[place].score, -cards[place].validation["loss"]))
 
     @property
@@ -154,7 +158,7 @@ def over_seeds(method: Method, trials: Sequence[Trial], test: Split | None) -> M
     return MethodResult(
         tuple(outcomes),
         None if test is None else tuple(scores),
-        tuple(outcome.card.score for outcome in outcomes),
+        None if any(one.card.validation_seen for one in outcomes) else tuple(one.card.score for one in outcomes),
         seconds,
     )
 

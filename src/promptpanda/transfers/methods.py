@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from promptpanda.errors import PandaError, suggest
+from promptpanda.errors import PandaError
 from promptpanda.plugins import Registry, said
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.loop import Fitted, TrainingDivergedError
 from promptpanda.transfers.method import Method, MethodContext
+from promptpanda.transfers.names import METHODS_GROUP, check_known
 from promptpanda.transfers.teaching import distil
 from promptpanda.transfers.warm_up import warmed_up
 
@@ -230,15 +231,12 @@ def _plugin(entry: object, name: str, source: str) -> Method:
     return replace(entry, run=run, version=entry.version or source)
 
 
-METHODS: Registry[Method] = Registry("promptpanda.methods", _OWN, _plugin)
+METHODS: Registry[Method] = Registry(METHODS_GROUP, _OWN, _plugin)
 
 
 def check_methods(names: Sequence[str]) -> tuple[Method, ...]:
     """The methods of these names, each once, in the registry's order. Raises PandaError for an unknown name."""
-    for name in names:
-        if name not in METHODS:
-            why = "".join(f" {problem}" for problem in METHODS.problems() if f"'{name}'" in problem)
-            raise PandaError(f"No method '{name}'; known are {', '.join(METHODS)}.{suggest(name, METHODS)}{why}")
-    if not names:
-        raise PandaError(f"At least one method is needed; known are {', '.join(METHODS)}.")
+    unknown = [name for name in names if name not in METHODS][:1]
+    why = "".join(f" {problem}" for problem in METHODS.problems() if unknown and f"'{unknown[0]}'" in problem)
+    check_known(names, METHODS, why)
     return tuple(method for name, method in METHODS.items() if name in names)

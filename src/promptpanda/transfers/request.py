@@ -16,8 +16,9 @@ from promptpanda.training.distillation import DistillationOptions
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import PANDA_UNLABELED, PROMPT_TUNING, check_methods
-from promptpanda.transfers.selection import AUTO, CONTESTANTS, SelectionOptions
+from promptpanda.transfers.methods import PANDA_UNLABELED, POT, PROMPT_TUNING, check_methods
+from promptpanda.transfers.names import AUTO
+from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions
 
 DEFAULT_METHODS = ("prompt_tuning", "pot", "panda")
 
@@ -61,11 +62,17 @@ class TransferRequest:
 
     def __post_init__(self) -> None:
         if self.selection is not None and self.source != AUTO:
-            raise PandaError("--survivors, --finalists and --refit are for --source auto; leave them out, or say that.")
+            raise PandaError(
+                "--effort, --survivors, --finalists and --refit are for --source auto; leave them out, or say that."
+            )
+        if self.selection_options.effort == "quick" and (self.methods is not None or self.unlabeled is not None):
+            raise PandaError(
+                "--effort quick decides between pot and prompt_tuning by itself; leave --methods and --unlabeled out."
+            )
         _ = self.contestants
         if self.selection is not None and not self.takes_source:
             raise PandaError(
-                "--survivors, --finalists and --refit are for choosing a source, and none of the methods starts from "
+                "--effort, --survivors, --finalists and --refit are for choosing a source, and no method starts from "
                 "one; leave them out, or add pot or panda to --methods."
             )
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
@@ -75,7 +82,9 @@ class TransferRequest:
 
     @cached_property
     def _asked(self) -> tuple[Method, ...]:
-        default = CONTESTANTS if self.source == AUTO else DEFAULT_METHODS
+        default: tuple[str, ...] = CONTESTANTS if self.source == AUTO else DEFAULT_METHODS
+        if self.selection_options.effort == "quick":
+            default = (PROMPT_TUNING.name, POT.name)
         asked = check_methods(tuple(default if self.methods is None else self.methods))
         if self.unlabeled is not None and not any(method.unlabeled for method in asked):
             asked = (*asked, PANDA_UNLABELED)

@@ -25,12 +25,12 @@ class MethodResult:
         outcomes: the trained prompts.
         seconds: wall time of its trainings over all seeds, those of its teachers included.
         scores: test scores, or None where there is no test data.
-        validation: validation scores.
+        validation: validation scores, or None where the validation part was trained on.
     """
 
     outcomes: tuple[TrainedPrompt, ...]
     scores: tuple[float, ...] | None
-    validation: tuple[float, ...]
+    validation: tuple[float, ...] | None
     seconds: float
 
     @property
@@ -47,7 +47,7 @@ class MethodResult:
             "mean": self.mean,
             "std": self.std,
             "scores": None if self.scores is None else list(self.scores),
-            "validation": list(self.validation),
+            "validation": None if self.validation is None else list(self.validation),
         }
 
     @property
@@ -94,7 +94,7 @@ class TransferResult:
     left_out: tuple[LeftOut, ...] = ()
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row a method and seed: method, seed, score (missing without test data), validation, prompt (its id)."""
+        """One row a method and seed: method, seed, score, validation, prompt (its id); a score may be missing."""
         import pandas
 
         rows = [
@@ -102,13 +102,13 @@ class TransferResult:
                 "method": name,
                 "seed": seed,
                 "score": None if result.scores is None else result.scores[place],
-                "validation": result.validation[place],
+                "validation": None if result.validation is None else result.validation[place],
                 "prompt": result.outcomes[place].card.id,
             }
             for name, result in self.methods.items()
             for place, seed in enumerate(self.seeds)
         ]
-        return pandas.DataFrame(rows).astype({"score": float})
+        return pandas.DataFrame(rows).astype({"score": float, "validation": float})
 
     def to_json(self) -> dict[str, Any]:
         """The object that `panda transfer --json` prints (contract: command line)."""

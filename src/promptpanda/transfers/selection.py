@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from promptpanda.errors import PandaError
 from promptpanda.tasks.protocol import Partition
@@ -37,8 +37,8 @@ from promptpanda.transfers.pruning import Pruned, prune
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
 from promptpanda.transfers.trial import Trial
 
-AUTO = "auto"
 SURVIVORS = 4
+Effort = Literal["full", "quick"]
 CONTESTANTS = ("prompt_tuning", "head_only", "pot", "panda")
 
 
@@ -47,6 +47,8 @@ class SelectionOptions:
     """How `auto` selects.
 
     Attributes:
+        effort: `full`, or `quick`: the estimator decides, and one training on all labelled examples follows
+            (transfers/quick.py); the other settings are for `full`.
         survivors: source prompts that race, at most, each of another task.
         finalists: of them, that are trained to the end.
         refit: whether the chosen method is trained again on training and validation part together.
@@ -55,9 +57,12 @@ class SelectionOptions:
     survivors: int = SURVIVORS
     finalists: int = FINALISTS
     refit: bool = False
+    effort: Effort = "full"
 
     def check(self, options: TrainingOptions, protocol: str) -> None:
         """Raises PandaError if numbers are out of range, or a refit is not possible."""
+        if self.effort == "quick":
+            self._check_quick(protocol)
         if self.survivors < 1:
             raise PandaError(f"--survivors must be at least 1, found {self.survivors}.")
         if not 1 <= self.finalists <= self.survivors:
@@ -71,6 +76,15 @@ class SelectionOptions:
                 "--refit trains on the validation part too, so that nothing is left for --early-stopping to stop by; "
                 "leave one of them out."
             )
+
+    def _check_quick(self, protocol: str) -> None:
+        if self != SelectionOptions(effort="quick"):
+            raise PandaError(
+                "--effort quick holds no race and trains on all labelled examples at once; leave --survivors, "
+                "--finalists and --refit out."
+            )
+        if protocol == "paper":
+            raise PandaError("--effort quick trains on the validation part too; use --protocol clean with it.")
 
 
 def decisive_settings() -> tuple[tuple[str, Any], ...]:
@@ -90,9 +104,10 @@ class Selection:
         trial: on which the contestants were trained; its sources are the race's finalists, best first.
         pruned: before the race.
         race: None where there was no prompt to race.
-        posterior: expected score of every contestant.
+        posterior: expected score of every contestant; empty where the estimator alone decided.
         chosen: the method with the highest.
         gain: of its validation score over prompt tuning's; the interval allows for having chosen among the contestants.
+            None where the estimator alone decided.
         planned, cost: in trainings (contract: cost); without the search of a learning rate and the refit's.
     """
 
@@ -101,7 +116,7 @@ class Selection:
     race: RaceResult | None
     posterior: dict[str, Posterior]
     chosen: str
-    gain: Gain
+    gain: Gain | None
     planned: float
     cost: float
 
@@ -119,7 +134,9 @@ class Selection:
             "winner": None if self.trial.source is None else self.trial.source.id,
             "posterior": {name: asdict(one) for name, one in self.posterior.items()},
             "chosen": self.chosen,
-            "gain_over_prompt_tuning": {**asdict(self.gain), "distinguishable": self.gain.distinguishable},
+            "gain_over_prompt_tuning": None
+            if self.gain is None
+            else {**asdict(self.gain), "distinguishable": self.gain.distinguishable},
             "cost_planned": self.planned,
             "cost": self.cost,
         }

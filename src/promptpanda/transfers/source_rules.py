@@ -8,13 +8,15 @@ from typing import Protocol
 
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.training.defaults import summary
+from promptpanda.transfers import quick
 from promptpanda.transfers.contest import Contest
 from promptpanda.transfers.method import Method
+from promptpanda.transfers.names import BEST
 from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.pruning import Entrants, Pruned
 from promptpanda.transfers.selection import planned, raced, select, sound
 from promptpanda.transfers.setting import Setting
-from promptpanda.transfers.sources import BEST, best_source, find_sources, named
+from promptpanda.transfers.sources import best_source, find_sources, named
 from promptpanda.transfers.trial import Trial
 
 Sources = tuple[SourcePrompt, ...]
@@ -86,20 +88,24 @@ class SelectedSource:
         )
         self.left_out = entrants.left_out
         tasks = [card.task.name for card in entrants.of_seed(request.seeds[0])]
-        self._plan = planned(
-            request.contestants if tasks else _without_source(request.contestants),
-            setting.options,
-            setting.views[0],
-            setting.partitions[0],
-            options,
-            tasks,
-            0 if setting.unlabeled is None else len(setting.unlabeled[0]),
-        )
+        self._plan = self._planned(setting, tasks)
         setting.progress.note(
             f"--source auto will take about {self._plan:.1f} trainings a seed; one is {summary(setting.options)}."
         )
         self._pruned = entrants.pruned(setting.views, request.seeds, request.cosine, options.survivors)
         return [one.survivors for one in self._pruned]
+
+    def _planned(self, setting: Setting, tasks: Sequence[str]) -> float:
+        request = setting.request
+        return planned(
+            request.contestants if tasks else _without_source(request.contestants),
+            setting.options,
+            setting.views[0],
+            setting.partitions[0],
+            request.selection_options,
+            tasks,
+            0 if setting.unlabeled is None else len(setting.unlabeled[0]),
+        )
 
     def able(self, methods: Sequence[Method]) -> tuple[Method, ...]:
         if all(one.survivors for one in self._pruned):
@@ -118,10 +124,24 @@ class SelectedSource:
         return Contest.held(after, finishing, setting.test, selections)
 
 
+class QuickSource(SelectedSource):
+    """`auto` of little effort: the estimator alone decides (transfers/quick.py)."""
+
+    def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
+        method = quick.favourite(self._pruned)
+        selections = tuple(
+            quick.trained(trial, one, method, self._plan) for trial, one in zip(trials, self._pruned, strict=True)
+        )
+        return Contest.held([one.trial for one in selections], [method], setting.test, selections)
+
+    def _planned(self, setting: Setting, tasks: Sequence[str]) -> float:
+        return quick.planned(setting.views[0], setting.partitions[0], setting.options.epochs, len(tasks))
+
+
 def source_rule(setting: Setting) -> SourceRule:
     """The rule that a request asks for."""
     if setting.request.selects:
-        return SelectedSource()
+        return QuickSource() if setting.request.selection_options.effort == "quick" else SelectedSource()
     return NamedSource() if setting.request.takes_source else NoSource()
 
 

@@ -13,10 +13,9 @@ from promptpanda.progress import Progress
 from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetFeatures
+from promptpanda.transfers.names import BEST, source_names
 from promptpanda.transfers.overlap import LeftOut, TargetRows, warn
 from promptpanda.transfers.ranking import rank
-
-BEST = "best"
 
 
 def best_source(
@@ -97,12 +96,7 @@ def _of_series(
 
 def named(source: str | Path | SourcePrompt | TrainedPrompt) -> list[str | Path | SourcePrompt | TrainedPrompt]:
     """The sources that are meant: names with commas are several."""
-    if isinstance(source, str) and "," in source and not Path(source).exists():
-        names = [name.strip() for name in source.split(",") if name.strip()]
-        if not names:
-            raise PandaError(f"--source {source!r} names no prompt; give names with commas between them.")
-        return list(names)
-    return [source]
+    return list(source_names(source)) if isinstance(source, str) else [source]
 
 
 def with_prompt_of(options: TrainingOptions, source: SourcePrompt) -> TrainingOptions:

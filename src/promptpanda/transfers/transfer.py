@@ -23,11 +23,12 @@ from promptpanda.transfers.contest import Contest, Refit
 from promptpanda.transfers.estimators import Cosine, estimates
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PANDA, PROMPT_TUNING
+from promptpanda.transfers.names import AUTO
 from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.rates import best_rate
 from promptpanda.transfers.request import TransferRequest
 from promptpanda.transfers.result import TransferResult
-from promptpanda.transfers.selection import AUTO, SelectionOptions
+from promptpanda.transfers.selection import SelectionOptions
 from promptpanda.transfers.setting import Setting
 from promptpanda.transfers.source_rules import Sources, source_rule
 from promptpanda.transfers.trial import Trial

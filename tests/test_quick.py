@@ -1,0 +1,102 @@
+"""`--source auto --effort quick`: the estimator decides, one training on all labelled examples follows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from promptpanda.bank.bank import Bank
+from promptpanda.errors import PandaError
+from promptpanda.tasks.protocol import partition
+from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators import TargetFeatures
+from promptpanda.transfers.methods import POT, PROMPT_TUNING
+from promptpanda.transfers.pruning import Pruned
+from promptpanda.transfers.quick import favourite
+from promptpanda.transfers.ranking import rank
+from promptpanda.transfers.selection import SelectionOptions, refit_trial
+from promptpanda.transfers.transfer import train, transfer
+from promptpanda.transfers.trial import Trial
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SOURCE = TrainingOptions(epochs=2, max_length=24, prompt_length=3)
+OPTIONS = TrainingOptions(epochs=3, max_length=24, lr=3e-2)
+QUICK = SelectionOptions(effort="quick")
+
+
+@pytest.fixture
+def bank(tiny_backbone, sentiment, tmp_path):
+    bank = Bank(tmp_path / "bank")
+    for place, name in enumerate(("books", "films", "games")):
+        train(sentiment(name, seed=5 + place), tiny_backbone, bank=bank, options=SOURCE)
+    return bank
+
+
+def quick(bank, tiny_backbone, sentiment, **changes):
+    given = {"bank": bank, "options": OPTIONS, "train_examples": 40, "selection": QUICK} | changes
+    return transfer(sentiment(), "auto", tiny_backbone, **given)
+
+
+def test_the_first_of_the_ranking_is_trained_on_all_labelled_examples(bank, tiny_backbone, sentiment):
+    result = quick(bank, tiny_backbone, sentiment)
+    part = partition(sentiment(), train_examples=40, seed=0)
+    view = TargetFeatures.of(tiny_backbone, sentiment(), part, OPTIONS)
+    pruned = result.selection[0].pruned
+    first = rank(sentiment(), tiny_backbone, bank, view)[0]
+    ahead = pruned.scores[first.prompt] > pruned.no_transfer
+    assert result.chosen == ("pot" if ahead else "prompt_tuning")
+    card = result.prompt.card
+    assert [source.id for source in card.sources] == ([first.prompt] if ahead else [])
+    assert card.n_train == 40
+    assert card.validation_seen
+    assert result.methods[result.chosen].validation is None
+    assert result.to_json()["selection"]["gain_over_prompt_tuning"] == [None]
+    assert np.isnan(result.to_frame().validation[0])
+    # The same training, asked for by itself.
+    used = result.selection[0].trial
+    alone = refit_trial(Trial(tiny_backbone, sentiment(), part, used.options, 0, used.sources))
+    again = alone.outcome(POT if ahead else PROMPT_TUNING)
+    assert again.card.run == card.run
+    passes = (3 + 1) * 40 / 3
+    assert result.cost == pytest.approx((passes + again.card.work) / (3 * 32))
+    assert result.selection[0].planned == pytest.approx(result.cost, rel=0.2)
+
+
+def test_no_source_ahead_of_the_bare_model_means_prompt_tuning():
+    class Source:
+        id = "books"
+
+    behind = Pruned((Source(),), "probe", {"books": 0.2}, 0.3)
+    ahead = Pruned((Source(),), "probe", {"books": 0.5}, 0.3)
+    assert favourite([behind]) is PROMPT_TUNING
+    assert favourite([ahead]) is POT
+    assert favourite([ahead, behind]) is POT, "the mean over seeds decides"
+    assert favourite([Pruned()]) is PROMPT_TUNING
+    assert favourite([ahead, Pruned()]) is PROMPT_TUNING, "one method serves all seeds"
+
+
+def test_without_a_bank_prompt_tuning_is_trained_once(tiny_backbone, sentiment):
+    result = quick(None, tiny_backbone, sentiment, seeds=(0, 1))
+    assert list(result.methods) == ["prompt_tuning"]
+    assert result.prompt.card.seed == 0, "no validation score tells the seeds apart"
+    assert len(result.auto.scores) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"methods": ["pot"]}, "leave --methods and --unlabeled out"),
+        ({"selection": SelectionOptions(effort="quick", refit=True)}, "holds no race"),
+        ({"selection": SelectionOptions(effort="quick", survivors=2)}, "holds no race"),
+        ({"protocol": "paper"}, "use --protocol clean"),
+    ],
+)
+def test_what_does_not_go_with_little_effort_is_refused(bank, tiny_backbone, sentiment, changes, message):
+    with pytest.raises(PandaError, match=message):
+        quick(bank, tiny_backbone, sentiment, **changes)
+
+
+def test_effort_is_for_auto(bank, tiny_backbone, sentiment):
+    with pytest.raises(PandaError, match="are for --source auto"):
+        transfer(sentiment(), "books", tiny_backbone, bank=bank, options=OPTIONS, selection=QUICK)
