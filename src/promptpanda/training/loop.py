@@ -322,7 +322,7 @@ class Training:
         loss, scores = self._steps.end_epoch(), None
         metric = self._validation.spec.metric
         if self._track:
-            scores = scores_of(self._outputs(), self._validation, self._objective)
+            _, scores = self._judged(self._outputs())  # at the thresholds that it would be kept with
             if not np.isfinite(scores["loss"]):
                 raise DivergedError("the outputs were no longer finite")
         epoch = len(self._curve)
