@@ -202,16 +202,19 @@ def test_nothing_is_chosen_by_a_ranking():
 )
 def test_macro_f1_decides_where_a_class_is_rare(counts, rare, tmp_path):
     task = own(tmp_path, counts)
+    assert len(task.train()) == sum(counts.values())
     if rare is None:
-        assert (task.spec.metrics, task.spec.positive, task.notes) == (("accuracy", "macro_f1"), None, ())
+        assert (task.spec.metrics, task.spec.positive, task.notes) == (("accuracy", "macro_f1"), None, [])
         return
     assert task.spec.metrics == ("macro_f1", "balanced_accuracy", "average_precision", "roc_auc", "accuracy")
     assert task.spec.positive == (rare if len(counts) == 2 else None)
     (note,) = task.notes
     assert f"the rarest class, '{rare}', has {counts[rare]} of {sum(counts.values())} training rows" in note
-    assert len(task.train()) == sum(counts.values())
+    task.train()
+    assert task.notes == [note]
     named = own(tmp_path, counts, metric="accuracy")
-    assert (named.spec.metrics, named.notes) == (("accuracy", "macro_f1"), ())
+    named.train()
+    assert (named.spec.metrics, named.notes) == (("accuracy", "macro_f1"), [])
 
 
 def test_it_is_said_and_all_metrics_are_given(tiny_backbone, tmp_path):

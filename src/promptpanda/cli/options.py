@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ class TaskChoice:
             text, label = text or "tokens", label or ["tags"]
         if text is None or not label:
             raise PandaError("Own files need --text COLUMN and --label COLUMN.")
-        return own_task(
+        task = own_task(
             train=self.train,
             validation=self.validation,
             test=self.test,
@@ -148,6 +149,8 @@ class TaskChoice:
             kind=None if self.kind is None else Kind(self.kind),
             name=self.name,
         )
+        task.tell = functools.partial(typer.echo, err=True)
+        return task
 
     @property
     def _in_columns(self) -> bool:

@@ -11,7 +11,6 @@ from typing import Any
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
 from promptpanda.tasks.columns import ColumnData
-from promptpanda.tasks.imbalance import with_rare_classes
 from promptpanda.tasks.reading import COLUMN_SUFFIXES
 from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
 from promptpanda.tasks.task import Task, data_root
@@ -138,7 +137,7 @@ def own_task(
         },
         "the options",
     )
-    return Task(spec) if metric is not None else with_rare_classes(Task(spec))
+    return Task(spec, metric_open=metric is None)
 
 
 def _own_name(name: str | None, first: Path) -> str:

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from promptpanda.errors import PandaError
-from promptpanda.tasks.task import Task
+from promptpanda.tasks.spec import TaskSpec
 
 RARE = 0.1  # of the training rows
 _METRICS = ("macro_f1", "balanced_accuracy", "average_precision", "roc_auc", "accuracy")
 
 
-def with_rare_classes(task: Task) -> Task:
-    """The task as it is, or, where a class is rare, with macro F1 first among its metrics, and a note that says so.
+def with_rare_classes(spec: TaskSpec, names: tuple[str, ...], labels: np.ndarray) -> tuple[TaskSpec, str] | None:
+    """The spec with macro F1 first among its metrics, and a sentence that says so; None where no class is rare.
 
     Rare is a class with less than a tenth of the training rows, and less than half of the most frequent class's, since
     of many even classes none is rare. Of two classes the rare one becomes the positive one.
+
+    Args:
+        names: of the classes.
+        labels: of the training rows. *Shape:* (rows,), indices.
     """
-    if not task.kind.classifies:
-        return task
-    try:
-        train = task.split("train")
-    except PandaError:
-        return task  # it is raised again, and told, when the data is asked for
-    if train is None or not len(train):
-        return task
-    counts = np.bincount(train.labels, minlength=len(task.labels))
+    counts = np.bincount(labels, minlength=len(names))
     rarest = int(counts.argmin())
-    if counts[rarest] >= RARE * len(train) or 2 * counts[rarest] >= counts.max():
-        return task
-    name = task.labels[rarest]
-    binary = len(task.labels) == 2
-    positive = f" '{name}' is the positive class." if binary else ""
-    note = (
-        f"{task.name}: the rarest class, '{name}', has {counts[rarest]} of {len(train)} training rows, so that prompts "
-        f"are chosen by macro F1, in which all classes count alike (--metric accuracy for accuracy).{positive}"
+    if counts[rarest] >= RARE * len(labels) or 2 * counts[rarest] >= counts.max():
+        return None
+    binary = len(names) == 2
+    positive = f" '{names[rarest]}' is the positive class." if binary else ""
+    sentence = (
+        f"{spec.name}: the rarest class, '{names[rarest]}', has {counts[rarest]} of {len(labels)} training rows, so "
+        "that prompts are chosen by macro F1, in which all classes count alike (--metric accuracy for accuracy)."
+        f"{positive}"
     )
-    changes = {"metrics": _METRICS, "positive": name if binary else None}
-    return replace(task, spec=task.spec.model_copy(update=changes), notes=(*task.notes, note))
+    changes = {"metrics": _METRICS, "positive": names[rarest] if binary else None}
+    return spec.model_copy(update=changes), sentence

@@ -12,6 +12,7 @@ import numpy as np
 
 from promptpanda.errors import PandaError
 from promptpanda.tasks.forms import choice, label_sets, sequence, spans, tokens
+from promptpanda.tasks.imbalance import with_rare_classes
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.labels import LabelSpace, as_name, as_number, is_given
 from promptpanda.tasks.reading import SUFFIXES, NumberedRows, Row, column, count_rows, read_orange_tab, read_rows
@@ -39,13 +40,17 @@ class Task:
         spec: the validated spec. If it names no labels, they are those that occur in train.
         data_dir: data root whose folder `spec.name` is looked at first.
         classes: the classes of a prompt that is used on the task, where the spec names none.
-        notes: what is to be said before something is trained on it, a sentence each.
+        metric_open: nobody named a metric: where a class is rare, `train` puts macro F1 first (tasks/imbalance.py).
+        tell: is given each note about the data once, when it arises.
+        notes: what was told so far.
     """
 
     spec: TaskSpec
     data_dir: Path | None = None
     classes: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    metric_open: bool = False
+    tell: Callable[[str], None] | None = field(default=None, repr=False)
+    notes: list[str] = field(default_factory=list, repr=False)
     _splits: dict[SplitName, Split | None] = field(default_factory=dict, repr=False)
     _labels: tuple[str, ...] | None = field(default=None, repr=False)
 
@@ -83,6 +88,13 @@ class Task:
             self._splits[name] = None if rows is None else self._examples(rows, name)
         return self._splits[name]
 
+    def note(self, sentence: str) -> None:
+        """Keep a sentence about the data, and tell it, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            if self.tell is not None:
+                self.tell(sentence)
+
     def train(self) -> Split:
         """The train split. Raises PandaError if there is none, or if it holds fewer than two classes."""
         split = self.split("train")
@@ -102,6 +114,12 @@ class Task:
             )
         if self.kind == Kind.TOKEN_CLASSIFICATION and not any(map(any, split.labels)):
             raise PandaError(f"No word of a training example of task '{self.name}' has a tag but O; tag some.")
+        if self.metric_open and self.kind.classifies:
+            self.metric_open = False
+            for_rare = with_rare_classes(self.spec, self.labels, split.labels)
+            if for_rare is not None:
+                self.spec, sentence = for_rare
+                self.note(sentence)
         return split
 
     def test(self) -> Split | None:

@@ -128,7 +128,7 @@ class Trial:
 
     def announce(self) -> None:
         """Say with which settings is trained: some of them were settled by kind and amount of data."""
-        for note in self.task.notes:
+        for note in self.task.notes if self.task.tell is None else ():
             self.progress.note(note)
         if self.options.readout != "auto" and not self.objective.takes_readout:
             self.progress.note(
