@@ -322,9 +322,12 @@ class Training:
         loss, scores = self._steps.end_epoch(), None
         metric = self._validation.spec.metric
         if self._track:
-            _, scores = self._judged(self._outputs())  # at the thresholds that it would be kept with
-            if not np.isfinite(scores["loss"]):
+            outputs = self._outputs()
+            if not np.isfinite(outputs).all():
                 raise DivergedError("the outputs were no longer finite")
+            _, scores = self._judged(outputs)  # at the thresholds that it would be kept with
+            if not np.isfinite(scores["loss"]):
+                raise DivergedError("the validation loss was no longer finite")
         epoch = len(self._curve)
         self._curve.append(Epoch(loss, scores))
         if scores is None:
