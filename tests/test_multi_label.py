@@ -122,6 +122,7 @@ def test_labels_that_cannot_be_read_are_told_with_their_row(rows, options, fragm
         ({"label": ["a", "b"]}, "2 label columns were given; several, of 0 and 1, are for --kind multi_label"),
         ({"label": ["a", "text"], "kind": "multi_label"}, "The column 'text' is given as text and as label"),
         ({"label": ["a", "a"], "kind": "multi_label"}, "a column is in label_columns twice"),
+        ({"label_separator": ","}, "label_separator belongs to kind multi_label"),
         ({"label": [], "kind": "multi_label"}, "0 label columns were given"),
         ({"kind": "multi_label", "label_separator": ""}, "label_separator"),
         ({"kind": "multi_label", "metric": "accuracy"}, "metric accuracy does not go with kind multi_label"),

@@ -200,6 +200,8 @@ class TaskSpec(_Strict):
         for name, kind in own.items():
             if getattr(self, name) and self.kind != kind:
                 raise ValueError(f"{name} belongs to kind {kind}, and this is {self.kind}")
+        if self.label_separator != SEPARATOR and self.kind != Kind.MULTI_LABEL:
+            raise ValueError(f"label_separator belongs to kind multi_label, and this is {self.kind}")
         if self.label_columns and self.labels:
             raise ValueError("label_columns name the labels themselves; leave labels out")
         if len(set(self.label_columns)) < len(self.label_columns):
