@@ -227,3 +227,27 @@ def swept(finished, tmp_path):
     copy = object.__new__(type(finished))
     copy.folder, copy.model = tmp_path / "copy", finished.model
     return copy
+
+
+@pytest.fixture(scope="session")
+def four_prompts(tmp_path_factory, load_tiny):
+    """A bank of four prompts of a tiny BERT, to be copied: books with three seeds, films with one."""
+    from promptpanda.bank.bank import Bank
+    from promptpanda.training.options import TrainingOptions
+    from promptpanda.transfers.transfer import train
+
+    root = tmp_path_factory.mktemp("four")
+    options = TrainingOptions(epochs=1, prompt_length=4, max_length=24, readout="mean")
+    for name, seeds in (("books", (0, 1, 2)), ("films", (0,))):
+        task = task_of(sentiment_rows(24, 5), root / "data", name, labels=["good", "bad"])
+        for seed in seeds:
+            train(task, load_tiny("bert"), bank=Bank(root / "bank"), options=options, seed=seed)
+    return root / "bank"
+
+
+@pytest.fixture
+def filled_bank(four_prompts, tmp_path, monkeypatch):
+    """`four_prompts` of the test's own, as ./bank."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(four_prompts, tmp_path / "bank")
+    return tmp_path / "bank"

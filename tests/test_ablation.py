@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from conftest import sentiment_rows, write_jsonl
@@ -17,6 +19,7 @@ from promptpanda.bank.bank import Bank
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.cli.main import app
 from promptpanda.errors import PandaError
+from promptpanda.prompts.prompt import Prompt
 from promptpanda.report.results import costs
 from promptpanda.report.study import Study as Reported
 from promptpanda.sweep.plan import expand
@@ -31,6 +34,7 @@ from promptpanda.transfers.methods import (
     EARLY_FUSION,
     LATE_FUSION,
     PANDA,
+    PERMUTED_SOURCE,
     POT,
     PROMPT_TUNING,
     PROMPT_TUNING_TWICE,
@@ -86,6 +90,21 @@ def test_a_random_teacher_is_not_trained_and_teaches_something_else(trial_of):
     assert same(fused.outcome(LATE_FUSION), outcome), "whatever the sources are"
 
 
+def test_a_permuted_source_keeps_the_scale_of_every_layer_and_starts_pot(trial_of, tiny_backbone):
+    trial = trial_of()
+    source = trial.source.prompt
+    permuted = source.permuted(np.random.default_rng([0, 9]))
+    assert not torch.equal(permuted.tensor, source.tensor)
+    for layer, other in zip(permuted.tensor.flatten(0, 1), source.tensor.flatten(0, 1), strict=True):
+        assert torch.equal(layer.flatten().sort().values, other.flatten().sort().values)
+    shallow = Prompt("shallow", torch.arange(20.0).reshape(5, 4))
+    assert sorted(shallow.permuted(np.random.default_rng(0)).tensor.flatten().tolist()) == list(range(20))
+    start = replace(trial.source, prompt=permuted, checksum="permuted")
+    from_it = replace(trial, sources=(start,), cached={})
+    assert same(trial.outcome(PERMUTED_SOURCE), from_it.outcome(POT))
+    assert not same(trial.outcome(PERMUTED_SOURCE), trial_of(seed=1).outcome(PERMUTED_SOURCE))
+
+
 def test_twice_the_epochs_is_prompt_tuning_with_twice_the_epochs(trial_of):
     trial, longer = trial_of(), trial_of()
     longer.options = OPTIONS.model_copy(update={"epochs": 4})
@@ -127,7 +146,7 @@ def test_controls_differ_from_the_default_in_one_thing():
     for control in CONTROLS:
         assert len(control.distillation) <= 1
     plain = [control.method for control in CONTROLS if not control.distillation]
-    assert plain == ["prompt_tuning", "prompt_tuning_twice", "best_of_two", "pot", "panda"]
+    assert plain == ["prompt_tuning", "prompt_tuning_twice", "best_of_two", "pot", "permuted_source", "panda"]
     unchanged = [control.name for control in CONTROLS if control.distillation and not control.changes(DEFAULT)]
     assert unchanged == ["coefficient_adaptive", "distance_mse"]
     around = DistillationOptions(coefficient="1", distance="kl")
@@ -177,7 +196,13 @@ def test_a_regression_has_no_kl(tiny_backbone, tmp_path, sources):
 def test_a_control_that_diverges_leaves_the_others(trial_of):
     trial = trial_of()
     trial.options = OPTIONS.model_copy(update={"student_lr": 1e30})
-    assert list(ablate([trial], None)) == ["prompt_tuning", "prompt_tuning_twice", "best_of_two", "pot"]
+    assert list(ablate([trial], None)) == [
+        "prompt_tuning",
+        "prompt_tuning_twice",
+        "best_of_two",
+        "pot",
+        "permuted_source",
+    ]
 
 
 def test_controls_that_a_foreign_source_does_not_allow_are_left_out(tiny_backbone, tiny_folder, sentiment, tmp_path):
@@ -268,7 +293,7 @@ def test_the_table_on_the_command_line(panda, tmp_path):
 
 def test_a_recipe_takes_all_controls_by_one_word(study, tmp_path):
     recipe = study.recipe(variants="ablation", methods=["panda"])
-    assert recipe.methods == ("panda", "prompt_tuning", "prompt_tuning_twice", "best_of_two", "pot")
+    assert recipe.methods == ("panda", "prompt_tuning", "prompt_tuning_twice", "best_of_two", "pot", "permuted_source")
     changing = [one.name for one in CONTROLS if one.distillation and one.changes(DEFAULT)]
     assert list(recipe.variants) == changing
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())

@@ -24,7 +24,8 @@ from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetFeatures
-from promptpanda.transfers.predict import evaluate, predict
+from promptpanda.transfers.evaluate import evaluate
+from promptpanda.transfers.predict import predict
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.transfer import train, transfer
 

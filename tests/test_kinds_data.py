@@ -26,7 +26,8 @@ from promptpanda.training.inference import score
 from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.predict import evaluate, predict, with_labels_of
+from promptpanda.transfers.evaluate import evaluate, with_labels_of
+from promptpanda.transfers.predict import predict
 from promptpanda.transfers.transfer import train
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -22,7 +22,8 @@ from promptpanda.training.inference import predict_outputs, scores_of
 from promptpanda.training.loop import Training
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.predict import evaluate, predict, with_labels_of
+from promptpanda.transfers.evaluate import evaluate, with_labels_of
+from promptpanda.transfers.predict import predict
 from promptpanda.transfers.transfer import train, transfer
 
 FAST = {"epochs": 3, "prompt_length": 4, "max_length": 16, "readout": "mean", "lr": 3e-2}

@@ -21,7 +21,8 @@ from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetFeatures, estimates, estimators
-from promptpanda.transfers.predict import evaluate, predict, with_labels_of
+from promptpanda.transfers.evaluate import evaluate, with_labels_of
+from promptpanda.transfers.predict import predict
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.transfer import train, transfer
 from promptpanda.transfers.trial import DistillationOptions

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from promptpanda.tasks.catalog import load_task, own_task
     from promptpanda.training.options import TrainingOptions
     from promptpanda.transfers.estimators import Estimator
+    from promptpanda.transfers.evaluate import evaluate
     from promptpanda.transfers.method import Method
-    from promptpanda.transfers.predict import evaluate, predict
+    from promptpanda.transfers.predict import predict
     from promptpanda.transfers.ranking import rank
     from promptpanda.transfers.registration import register
     from promptpanda.transfers.transfer import train, transfer
@@ -34,7 +35,7 @@ _HOMES = {
     "Prompt": "prompts.prompt",
     "TrainedPrompt": "bank.folder",
     "TrainingOptions": "training.options",
-    "evaluate": "transfers.predict",
+    "evaluate": "transfers.evaluate",
     "load_task": "tasks.catalog",
     "own_task": "tasks.catalog",
     "predict": "transfers.predict",

@@ -55,6 +55,19 @@ def staging_prefix() -> str:
     return f"{_STAGING}{socket.gethostname()}-{os.getpid()}-"
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write or replace a text file in UTF-8: it appears whole, after it is on the disk, or not at all."""
+    staging = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+    try:
+        with staging.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Fill a staging folder beside `target`; on success it is renamed into place, on any failure it is removed.

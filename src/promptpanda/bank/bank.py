@@ -166,8 +166,15 @@ class Bank:
 
     def record_test(self, trained: TrainedPrompt, test: TestCard) -> TrainedPrompt:
         """Add test scores to a saved prompt's card."""
+        return self._record(trained, test=test)
+
+    def record_temperature(self, trained: TrainedPrompt, temperature: float) -> TrainedPrompt:
+        """Add a temperature that was fitted later to a saved prompt's card."""
+        return self._record(trained, temperature=temperature)
+
+    def _record(self, trained: TrainedPrompt, **changes: object) -> TrainedPrompt:
         assert trained.path is not None
-        card = trained.card.model_copy(update={"test": test})
+        card = trained.card.model_copy(update=changes)
         with self._still_there():
             card.write(trained.path)
         return replace(trained, card=card)

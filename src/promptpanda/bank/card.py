@@ -154,6 +154,8 @@ class Card(_Frozen):
         weights_kept: whether what was trained is in the folder; a tuned model is not.
         threshold: chosen on the validation part: of "no answer", or of several labels the probability from which on
             each is given, in their order; None where there is nothing to choose.
+        temperature: what outputs are divided by for calibrated probabilities, fitted on the validation part; None in
+            older cards, and where there is nothing to fit or to fit it on.
         validation: metrics on the validation part, and the mean task `loss`.
         validation_seen: whether all validation examples were trained on too (a refit), so that their score says little.
         test: None where no test data was read.
@@ -178,6 +180,7 @@ class Card(_Frozen):
     readout: HeadReadout
     weights_kept: bool = True
     threshold: float | tuple[float, ...] | None = None
+    temperature: float | None = Field(default=None, ge=1e-3, le=1e3)
     options: TrainingOptions
     protocol: Protocol
     seed: int = Field(ge=0)

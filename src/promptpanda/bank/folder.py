@@ -25,6 +25,8 @@ from promptpanda.training.heads import Head
 
 _HEAD_NAME = "head.safetensors"
 _SIGNATURE_NAME = "signature.safetensors"
+PARTS = frozenset({_HEAD_NAME, _SIGNATURE_NAME, SEEN_NAME, CONFIG_NAME, peft_format.WEIGHTS_NAME})
+"""The files that a prompt's folder can have beside its card."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +188,7 @@ def is_incomplete(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     names = {path.name for path in folder.iterdir() if not path.name.startswith(f".{CARD_NAME}.")}
-    if not names <= {CARD_NAME, _HEAD_NAME, _SIGNATURE_NAME, SEEN_NAME, CONFIG_NAME, peft_format.WEIGHTS_NAME}:
+    if not names <= {CARD_NAME, *PARTS}:
         return False
     if CARD_NAME not in names:
         return True

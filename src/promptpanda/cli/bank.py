@@ -1,7 +1,8 @@
-"""panda bank list | show | verify | adopt | rm"""
+"""panda bank list | show | verify | adopt | rm | du; what sends and fetches prompts is in sharing.py"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,11 @@ from promptpanda.cli.options import BankFolder, Json, ModelChoice, NoStarter
 from promptpanda.errors import PandaError
 
 app = typer.Typer(help="The bank of trained prompts.", no_args_is_help=True)
+
+OwnPrompts = Annotated[
+    list[str],
+    typer.Argument(metavar="PROMPT...", help="Ids, patterns ('books-*'), or names of tasks that have one prompt."),
+]
 
 
 @command(app, "list")
@@ -87,19 +93,24 @@ def show_prompt(
 
 @command(app, "verify")
 def verify_prompts(
-    prompts: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids; left out: all.")] = None,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Ids, patterns or task names; left out: all.")
+    ] = None,
     bank: BankFolder = Path("bank"),
     json: Json = False,
 ) -> None:
     """Check every file of the prompts against its checksum, also in installed banks; exit code 2 if one is damaged."""
     from promptpanda.bank.bank import Bank
+    from promptpanda.sharing.selection import chosen
 
     store = Bank(bank)
     problems: dict[str, str] = {}
-    everywhere = [(one, name) for one in (store, *store.others.values()) for name in one.ids()]
-    chosen = [(store, name) for name in prompts] if prompts else everywhere
-    names = [name for _, name in chosen]
-    for one, name in chosen:
+    if prompts:
+        found = [(Bank(path.parent, others={}), path.name) for path in chosen(store, prompts)]
+    else:
+        found = [(one, name) for one in (store, *store.others.values()) for name in one.ids()]
+    names = [name for _, name in found]
+    for one, name in found:
         try:
             one.verify(name)
         except PandaError as error:
@@ -116,7 +127,7 @@ def verify_prompts(
 
 @command(app, "adopt")
 def adopt_prompts(
-    prompts: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as `panda bank list` shows them.")],
+    prompts: OwnPrompts,
     model: ModelChoice,
     json: Json = False,
 ) -> None:
@@ -124,10 +135,12 @@ def adopt_prompts(
 
     Only you can know that they were trained on this very model. Without --model: the one that the first card names.
     """
-    bank, prompts = model.open_bank(), list(dict.fromkeys(prompts))
+    bank = model.open_bank()
     from promptpanda.bank.adoption import adopt, check_adoptable
     from promptpanda.bank.card import Card
+    from promptpanda.sharing.selection import own_ids
 
+    prompts = own_ids(bank, prompts)
     backbone = model.load(Card.read(bank.path(prompts[0])).backbone.name)
     check_adoptable(bank, prompts, backbone)  # all, before the first is rewritten
     typer.echo(
@@ -144,19 +157,44 @@ def adopt_prompts(
 
 @command(app, "rm")
 def remove_prompts(
-    prompts: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, as `panda bank list` shows them.")],
+    prompts: OwnPrompts,
     bank: BankFolder = Path("bank"),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete prompts for good."""
+    """Delete prompts for good. In a terminal it asks first."""
     from promptpanda.bank.bank import Bank
+    from promptpanda.sharing.selection import own_ids
 
-    store, prompts = Bank(bank), list(dict.fromkeys(prompts))
-    for name in prompts:
-        store.path(name)  # all must exist before the first is deleted
-    for name in prompts:
+    store = Bank(bank)
+    ids = own_ids(store, prompts)  # all must exist before the first is deleted
+    if not yes and sys.stdin is not None and sys.stdin.isatty():
+        shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
+        if not typer.confirm(f"Delete {shown} from {bank}?", err=True):
+            raise PandaError("Nothing was deleted.")
+    for name in ids:
         store.remove(name)
     if json:
-        output.print_json({"removed": prompts})
+        output.print_json({"removed": ids})
     else:
-        typer.echo(f"Removed {', '.join(prompts)}.")
+        typer.echo(f"Removed {', '.join(ids)}.")
+
+
+@command(app, "du")
+def disk_use(bank: BankFolder = Path("bank"), json: Json = False) -> None:
+    """How much disk the bank's prompts take, the largest first."""
+    from promptpanda.bank.bank import Bank
+    from promptpanda.sharing.disk_use import bytes_of
+
+    store = Bank(bank)
+    sizes = {name: bytes_of(bank / name) for name in store.ids()}
+    total = bytes_of(bank) if bank.is_dir() else 0
+    rest = total - sum(sizes.values())
+    ordered = dict(sorted(sizes.items(), key=lambda item: (-item[1], item[0])))
+    if json:
+        output.print_json({"bank": str(bank), "bytes": total, "prompts": ordered, "rest": rest})
+        return
+    rows = [[name, output.megabytes(size)] for name, size in ordered.items()]
+    if rest:
+        rows.append(["(what is no prompt)", output.megabytes(rest)])
+    output.print_table(None, ["prompt", "MB"], [*rows, [f"{len(sizes)} prompts", output.megabytes(total)]], (1,))

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DATA, Json, ModelChoice, PromptReference, TaskChoice
+from promptpanda.cli.options import DATA, OUTPUT, Json, LabelledRows, ModelChoice, PromptReference
 from promptpanda.errors import PandaError
+
+if TYPE_CHECKING:
+    from promptpanda.assessment.judged import Judged
+    from promptpanda.backbone import Backbone
+    from promptpanda.bank.bank import Bank
+    from promptpanda.bank.card import Card
+    from promptpanda.bank.folder import TrainedPrompt
+    from promptpanda.tasks.inputs import Split
+    from promptpanda.tasks.task import Task
 
 
 def register(app: typer.Typer) -> None:
@@ -19,35 +30,175 @@ def register(app: typer.Typer) -> None:
 
 def evaluate_command(
     prompt: PromptReference,
-    task: TaskChoice,
+    rows: LabelledRows,
     model: ModelChoice,
     test_examples: Annotated[
         int | None,
         typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.", rich_help_panel=DATA),
     ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="PROMPT", help="Another prompt: which of the two is better, and can that be told?"),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.html",
+            help="Write one page with all of it, to be opened without a network.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="--report: replace a page that is there.", rich_help_panel=OUTPUT)
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Score a prompt on the test data of a task (by default the task that it was trained on)."""
+    """Tell how good a prompt is on labelled rows, with an interval for every figure, and where it errs.
+
+    The file's columns are those that the prompt was trained on; --text and --label name others.
+    """  # fmt: skip
+    _check_place(report, force)
     bank = model.open_bank()
     from promptpanda.bank.card import Card
-    from promptpanda.tasks.protocol import capped
-    from promptpanda.tasks.task import Task, data_root
 
     path = bank.resolve(prompt)
     card = Card.read(path)
-    given = None if task.task is None and not task.own else task.load()
-    from promptpanda.transfers.predict import evaluate, with_labels_of
+    other = None if compare is None else bank.resolve(compare)
+    if other is not None and Card.read(other).id == card.id:
+        raise PandaError(f"--compare names {card.id} itself; name another prompt.")
+    given = _given(rows, card)
+    split = _labelled(card, given, test_examples)
+    from promptpanda.assessment.assess import assess, to_json
+    from promptpanda.assessment.judged import Judged
 
-    loaded = with_labels_of(card, given or Task(card.task, data_root(task.data_dir)))
-    test = loaded.test()
-    if test is None:
-        raise PandaError(f"Task '{loaded.name}' has no labelled test data; give --test FILE with --text and --label.")
-    test = capped(test, test_examples)
     backbone = model.load(card.backbone.name)
-    scores = evaluate(bank.load(str(path), backbone), backbone, loaded, test)
+    trained = bank.load(str(path), backbone)
+    judged = Judged.of(trained, backbone, given, split)
+    beside = None
+    if other is not None:
+        beside = _other(bank, other, given, test_examples, (model, backbone))
+    notes = _seen(trained, split)
+    temperature = _temperature(bank, trained, backbone, rows.data_dir)
+    found = assess(judged, temperature=temperature, other=beside, notes=notes)
+    if report is not None:
+        from promptpanda.assessment.page import write_page
+
+        write_page(found, trained.card, report)
     if json:
-        metric = loaded.spec.metric
-        output.print_json({"metric": metric, "score": scores[metric], "n_test": len(test), "metrics": scores})
+        output.print_json(to_json(found))
         return
-    found = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
-    typer.echo(f"{found} on {len(test)} test examples of {loaded.name}")
+    from promptpanda.cli.assessed import print_assessment
+
+    print_assessment(found)
+    if report is not None:
+        typer.echo(f"\nAll of it, to be looked at: {report}")
+
+
+def _given(rows: LabelledRows, card: Card) -> Task:
+    """The task that the options mean, for a prompt with this card."""
+    from promptpanda.tasks.task import Task, data_root
+
+    if rows.task is not None and _names_file(rows.task) and not rows.own:
+        rows = replace(rows, task=None, test=Path(rows.task))
+    if rows.task is None and not rows.own:
+        return Task(card.task, data_root(rows.data_dir))
+    complete = rows.text is not None and bool(rows.label)
+    others = (rows.train, rows.validation, rows.task, rows.kind, rows.choices, rows.name, rows.template)
+    if rows.test is None or complete or any(other is not None for other in others):
+        return rows.load()
+    return _as_in(card, rows, rows.test)
+
+
+def _as_in(card: Card, rows: LabelledRows, file: Path) -> Task:
+    """A file with the columns of the card, but for those that are named."""
+    from promptpanda.tasks.columns import ColumnData
+    from promptpanda.tasks.reading import COLUMN_SUFFIXES
+    from promptpanda.tasks.spec import FileData, Kind
+    from promptpanda.tasks.task import Task
+
+    spec = card.task
+    changes: dict[str, object] = {"files": FileData(test=str(file)), "benchmark": None, "sizes": {}}
+    in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and file.name.lower().endswith(COLUMN_SUFFIXES)
+    if in_columns and spec.columns is None:
+        changes |= {"columns": ColumnData(), "segments": ("{tokens}",), "label": "tags"}
+    if rows.text is not None:
+        changes["segments"] = tuple(f"{{{name}}}" for name in (rows.text, rows.text2) if name is not None)
+    if rows.label:
+        changes |= {"label": rows.label[0], "label_columns": tuple(rows.label) if len(rows.label) > 1 else ()}
+    return Task(spec.model_copy(update=changes), None, card.labels)
+
+
+def _names_file(name: str) -> bool:
+    """Whether an argument means a file with rows, and no task."""
+    from promptpanda.tasks.reading import SUFFIXES
+
+    lower = name.lower()
+    if lower.endswith((".yaml", ".yml")):
+        return False
+    return lower.endswith(SUFFIXES) or Path(name).is_file()
+
+
+def _labelled(card: Card, given: Task, limit: int | None) -> Split:
+    from promptpanda.tasks.protocol import capped
+    from promptpanda.transfers.evaluate import with_labels_of
+
+    task = with_labels_of(card, given)
+    test = task.test()
+    if test is None:
+        raise PandaError(f"Task '{task.name}' has no labelled test data; give --test FILE with --text and --label.")
+    return capped(test, limit)
+
+
+def _other(bank: Bank, path: Path, given: Task, limit: int | None, known: tuple[ModelChoice, Backbone]) -> Judged:
+    """What another prompt, perhaps of another model, says of the same rows."""
+    from promptpanda.assessment.judged import Judged
+    from promptpanda.bank.card import Card
+
+    model, backbone = known
+    card = Card.read(path)
+    if card.backbone.fingerprint != backbone.fingerprint:
+        backbone = replace(model, model=None).load(card.backbone.name)
+    return Judged.of(bank.load(str(path), backbone), backbone, given, _labelled(card, given, limit))
+
+
+def _seen(trained: TrainedPrompt, split: Split) -> list[str]:
+    """A note on rows that the prompt knows already."""
+    from promptpanda.bank.seen_texts import KnownRows
+
+    count = 0 if trained.seen is None else KnownRows.of(split.texts).seen_by(trained.seen)
+    if not count:
+        return []
+    return [
+        f"{count} of {len(split)} examples share a text with those that the prompt, or what it started from, was "
+        "trained and validated on: the figures are too good."
+    ]
+
+
+def _temperature(bank: Bank, trained: TrainedPrompt, backbone: Backbone, data_dir: Path | None) -> float | None:
+    """The card's, or one that is fitted now and, in the user's own bank, kept."""
+    if trained.card.temperature is not None:
+        return trained.card.temperature
+    from promptpanda.assessment.temperature import fitted_again
+    from promptpanda.tasks.task import data_root
+
+    temperature = fitted_again(trained, backbone, data_root(data_dir))
+    if temperature is not None and trained.path is not None and trained.path.parent == bank.folder:
+        try:
+            bank.record_temperature(trained, temperature)
+        except OSError as error:
+            typer.echo(f"The temperature could not be kept in {trained.path} ({error.strerror}).", err=True)
+    return temperature
+
+
+def _check_place(report: Path | None, force: bool) -> None:
+    """Raises PandaError, before anything is computed, if the page cannot stand there."""
+    if report is None:
+        return
+    if report.is_dir():
+        raise PandaError(
+            f"{report} is a folder, and the page is one file; give a name such as {report / 'report.html'}."
+        )
+    if report.exists() and not force:
+        raise PandaError(f"{report} is there already; say --force to replace it, or give another name.")
+    if not report.parent.is_dir():
+        raise PandaError(f"There is no folder {report.parent} to write the page in; make it, or choose another place.")

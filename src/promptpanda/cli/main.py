@@ -8,7 +8,20 @@ from typing import Any
 
 import typer
 
-from promptpanda.cli import bank, demo, doctor, estimators, evaluate, predict, recipes, report, sweep, tasks, train
+from promptpanda.cli import (
+    demo,
+    doctor,
+    estimators,
+    evaluate,
+    predict,
+    recipes,
+    report,
+    serve,
+    sharing,
+    sweep,
+    tasks,
+    train,
+)
 
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]  # click's UsageError; typer exports no name for it
 
@@ -26,10 +39,11 @@ app.add_typer(tasks.app, name="tasks")
 train.register(app)
 evaluate.register(app)
 predict.register(app)
+serve.register(app)
 sweep.register(app)
 report.register(app)
 app.add_typer(estimators.app, name="estimators")
-app.add_typer(bank.app, name="bank")
+app.add_typer(sharing.app, name="bank")
 app.add_typer(recipes.app, name="recipes")
 doctor.register(app)
 

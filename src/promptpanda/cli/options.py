@@ -165,6 +165,20 @@ class TaskChoice:
 
 
 @dataclass(frozen=True)
+class LabelledRows(TaskChoice):
+    """What a prompt is evaluated on: also a file alone, whose columns the prompt's card tells."""
+
+    task: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE|TASK]",
+            help="Labelled rows, with the columns that the prompt was trained on; or a catalog name or YAML spec. Left "
+            "out: the test data of the prompt's own task.",
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
 class ModelChoice:
     """The backbone and the bank."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from types import TracebackType
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+_PAUSE = 30.0  # seconds between lines of progress
 
 
 def print_json(value: Any) -> None:
@@ -65,13 +68,41 @@ def points(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+class _Lines:
+    """How far a piece of work has come, as a line now and then."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self._start = self._last = time.monotonic()
+
+    def after(self, units: int) -> str | None:
+        """A line if the last one is half a minute old."""
+        now = time.monotonic()
+        self.done += units
+        if now - self._last < _PAUSE or not 0 < self.done < self.total:
+            return None
+        self._last = now
+        left = (now - self._start) * (self.total - self.done) / self.done
+        spoken = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+        return f"{self.label}: {self.done:,} of {self.total:,}, about {spoken} left"
+
+
+def megabytes(size: int) -> str:
+    """A number of bytes in millions, with two digits."""
+    return f"{size / 1e6:.2f}"
+
+
 class TerminalProgress:
-    """Bars where stderr is a terminal, else one line for each piece of work. Use as a context manager."""
+    """Bars where stderr is a terminal, else a line for each piece of work, and one each half minute that it takes.
+
+    Use as a context manager.
+    """
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._bars: Bars | None = None
         self._current: TaskID | None = None
+        self._lines: _Lines | None = None
 
     def __enter__(self) -> TerminalProgress:
         if self._console.is_terminal:
@@ -89,6 +120,7 @@ class TerminalProgress:
     def begin(self, label: str, total: int) -> None:
         if self._bars is None:
             self._console.print(f"{label} ({total} steps)", markup=False)
+            self._lines = _Lines(label, total)
             return
         if self._current is not None:
             self._bars.remove_task(self._current)
@@ -97,6 +129,8 @@ class TerminalProgress:
     def advance(self, units: int) -> None:
         if self._bars is not None and self._current is not None:
             self._bars.advance(self._current, units)
+        if self._bars is None and self._lines is not None and (line := self._lines.after(units)) is not None:
+            self._console.print(line, markup=False)
 
     def note(self, message: str) -> None:
         self._console.print(message, markup=False, soft_wrap=True)

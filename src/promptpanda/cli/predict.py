@@ -2,14 +2,104 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import typer
 
-from promptpanda.cli import output
+from promptpanda.cli import output as shown
 from promptpanda.cli.command import command
-from promptpanda.cli.options import Json, ModelChoice, PromptReference
+from promptpanda.cli.options import DATA, OUTPUT, Json, ModelChoice, PromptReference
+from promptpanda.errors import PandaError
+
+if TYPE_CHECKING:
+    from promptpanda.backbone import Backbone
+    from promptpanda.bank.card import Card
+    from promptpanda.bank.folder import TrainedPrompt
+    from promptpanda.tasks.tables import Survey, Table
+    from promptpanda.transfers.cells import Cells
+
+Format = Literal["csv", "jsonl", "text"]
+# What a row gets that cannot be read, by kind of task; the other kinds have labels.
+_EMPTY: dict[str, dict[str, Any]] = {
+    "regression": {"value": None},
+    "token_classification": {"spans": None, "tags": None, "confidence": None},
+    "extractive_qa": {"answer": None, "start": None, "score": None, "nbest": []},
+}
+
+
+@dataclass(frozen=True)
+class RowsChoice:
+    """The rows to predict from."""
+
+    panel: ClassVar[str] = DATA
+
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Rows with the task's fields, or .txt with one text a line; left out: stdin, one text a line, JSON "
+            "lines or CSV.",
+        ),
+    ] = None
+    format: Annotated[Format | None, typer.Option(help="What stdin is, where it is not as it seems.")] = None
+    delimiter: Annotated[
+        str | None,
+        typer.Option(help="Of .csv and .tsv: comma, semicolon, tab, bar, or a character; by default found out."),
+    ] = None
+    sheet: Annotated[str | None, typer.Option(help="Of .xlsx: the sheet, by name or number.")] = None
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop if a row cannot be read; else it gets no prediction.")
+    ] = False
+
+    @property
+    def path(self) -> Path | None:
+        """The file, or None for standard input."""
+        return None if self.file is None or str(self.file) == "-" else self.file
+
+    def table(self, card: Card) -> Table:
+        """The rows, as the prompt's task reads them."""
+        from promptpanda.tasks.files.records import Layout
+        from promptpanda.tasks.tables import Table
+
+        layout = Layout(delimiter=self.delimiter, sheet=self.sheet)
+        if self.path is None:
+            from promptpanda.cli.stdin import table_of_stdin
+
+            return table_of_stdin(card.task, self.format, layout)
+        if self.format is not None:
+            raise PandaError(f"--format is for standard input; the name of {self.path} tells its format.")
+        return Table.of_file(self.path, card.task, layout)
+
+
+@dataclass(frozen=True)
+class OutputChoice:
+    """The file that the rows are written to with their predictions."""
+
+    panel: ClassVar[str] = OUTPUT
+
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Write the rows with their predictions: .csv, .tsv, .jsonl, .parquet or .xlsx."),
+    ] = None
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="--output: a column for every class.")] = False
+    top: Annotated[int, typer.Option(min=1, help="--output: the K likeliest, each with its confidence.")] = 1
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="--output: leave predictions of less confidence empty."),
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="--output: replace a file that exists.")] = False
+
+    def cells(self, card: Card) -> Cells:
+        """Which columns predictions become. Raises PandaError if an option does not go with the prompt's task."""
+        from promptpanda.transfers.cells import Cells
+
+        if self.output is None and (self.probabilities or self.top > 1 or self.threshold is not None or self.force):
+            raise PandaError("--probabilities, --top, --threshold and --force are for --output FILE; name one.")
+        cells = Cells(self.probabilities, self.top, self.threshold)
+        cells.check(card)
+        return cells
 
 
 def register(app: typer.Typer) -> None:
@@ -18,38 +108,80 @@ def register(app: typer.Typer) -> None:
 
 
 def predict_command(
-    prompt: PromptReference,
-    model: ModelChoice,
-    file: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[FILE]",
-            help="Rows with the task's fields; left out: stdin, JSON lines, or one text a line.",
-        ),
-    ] = None,
-    json: Json = False,
+    prompt: PromptReference, rows: RowsChoice, model: ModelChoice, out: OutputChoice, json: Json = False
 ) -> None:
-    """Predict labels or values; one JSON line each, whatever --json says.
+    """Predict labels or values: as a table with --output, else one JSON line each, whatever --json says.
 
-    Lines are written as they are computed, in the order of the rows.
+    With --output the columns of FILE stay as they are, beside them stand prediction and confidence. Killed and started
+    again, it goes on. Lines on stdout are written as they are computed, in the order of the rows.
     """
     bank = model.open_bank()
     from promptpanda.bank.card import Card
-    from promptpanda.tasks.reading import read_rows
-    from promptpanda.tasks.unlabeled import read_inputs
 
     path = bank.resolve(prompt)
     card = Card.read(path)
-    spec = card.task
-    if file is None or str(file) == "-":
-        from promptpanda.cli.stdin import rows_of_stdin
+    cells = out.cells(card)
+    if out.output is not None:
+        from promptpanda.transfers.predict_table import check_output
 
-        rows, origin = rows_of_stdin(spec), "standard input"
-    else:
-        rows, origin = read_rows(file, spec.columns, spec.fields, every_line=True), str(file)
-    inputs = read_inputs(spec, rows, origin)
-    from promptpanda.transfers.predict import predictions
-
+        check_output(out.output, rows.path, force=out.force)
+    table = rows.table(card)
+    table.check_fields()
+    survey = table.survey(rows.strict) if rows.strict or out.output is not None else None
+    for note in table.notes:
+        typer.echo(note, err=True)
     backbone = model.load(card.backbone.name)
-    for prediction in predictions(bank.load(str(path), backbone), backbone, inputs):
-        output.print_json(prediction)
+    trained = bank.load(str(path), backbone)
+    if out.output is None or survey is None:
+        _print_lines(trained, backbone, table)
+    else:
+        _write_table(trained, backbone, table, survey, out.output, cells, json=json)
+
+
+def _write_table(
+    trained: TrainedPrompt,
+    backbone: Backbone,
+    table: Table,
+    survey: Survey,
+    output: Path,
+    cells: Cells,
+    *,
+    json: bool,
+) -> None:
+    """The rows and their predictions as a file."""
+    from promptpanda.transfers.predict_table import predict_table
+
+    with shown.TerminalProgress() as progress:
+        told = predict_table(trained, backbone, table, survey, output, cells, progress)
+    if json:
+        counts = {"rows": told.rows, "unreadable": told.unreadable, "below_threshold": told.below}
+        shown.print_json({"output": str(output), "prompt": trained.card.id, **counts})
+    else:
+        limit = cells.threshold
+        below = "" if limit is None else f", {told.below:,} of them left empty below {limit:g}"
+        typer.echo(f"Wrote {output}: {told.rows:,} rows{below}")
+    _tell_unreadable(told.unreadable, told.rows, told.problem)
+
+
+def _print_lines(trained: TrainedPrompt, backbone: Backbone, table: Table) -> None:
+    """A JSON line for every row, as they are computed."""
+    from promptpanda.transfers.predict_table import answers
+
+    empty = _EMPTY.get(trained.card.task.kind.value, {"label": None, "probabilities": {}})
+    rows = unreadable = 0
+    problem = None
+    for answer in answers(trained, backbone, table.rows()):
+        rows += 1
+        if isinstance(answer, str):
+            unreadable += 1
+            problem = problem or answer
+            answer = {**empty, "error": answer}
+        shown.print_json(answer)
+    _tell_unreadable(unreadable, rows, problem)
+
+
+def _tell_unreadable(unreadable: int, rows: int, problem: str | None) -> None:
+    if unreadable:
+        typer.echo(
+            f"{unreadable:,} of {rows:,} rows could not be read and have no prediction; the first: {problem}", err=True
+        )

@@ -1,29 +1,68 @@
-"""Rows from standard input: JSON lines, a JSON list of objects, or one text a line."""
+"""Rows from standard input: JSON lines, a JSON list of objects, CSV, or one text a line."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import hashlib
+import io
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
 
 from promptpanda.errors import PandaError
 from promptpanda.json_input import read_json
-from promptpanda.tasks.reading import Row, check_every_line, json_lines
+from promptpanda.tasks.files.json_records import read_json_lines
+from promptpanda.tasks.files.records import DELIMITERS, Layout, Record, Row, RowReader
+from promptpanda.tasks.files.source import Source
+from promptpanda.tasks.files.table import read_table
 from promptpanda.tasks.spec import TaskSpec
-from promptpanda.tasks.unlabeled import rows_of_lines
+from promptpanda.tasks.tables import Table, text_lines
 
 _NAME = "standard input"
 
+Format = Literal["csv", "jsonl", "text"]
 
-def rows_of_stdin(spec: TaskSpec) -> list[Row]:
-    """The rows that standard input holds, one for each of its lines, so that answers can be laid beside them.
+
+@dataclass(frozen=True)
+class _Given(Source):
+    """What standard input held, as a file."""
+
+    text: str
+
+    @classmethod
+    def holding(cls, text: str) -> _Given:
+        return cls(Path(_NAME), f"{_NAME}.csv", text)
+
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        yield io.BufferedReader(io.BytesIO(self.text.encode()))
+
+
+def table_of_stdin(spec: TaskSpec, form: Format | None = None, layout: Layout | None = None) -> Table:
+    """The rows that standard input holds.
+
+    Args:
+        form: what it is; None finds it out.
+        layout: what the user says of CSV.
 
     Raises:
-        PandaError: it is closed, is no text, or a line cannot be a row.
+        PandaError: it is closed, is no text, or the layout is of another format.
     """
+    layout = layout or Layout()
+    if layout.sheet is not None:
+        raise PandaError("--sheet is for workbooks (.xlsx), and standard input is none; leave it out.")
+    if layout.delimiter is not None and form != "csv":
+        raise PandaError("--delimiter is for CSV; say --format csv beside it, or leave it out.")
     if sys.stdin is None:
         raise PandaError("Standard input is closed; name a FILE, or pipe texts into the command.")
     # Bytes: under some locales the text layer lets strange bytes pass as surrogates.
-    return rows_of_text(decoded(sys.stdin.buffer.read()), spec)
+    text = decoded(sys.stdin.buffer.read())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Table(spec, _NAME, lambda: rows_of_text(text, spec, form, layout), lambda: digest, may_be_empty=True)
 
 
 def decoded(data: bytes) -> str:
@@ -47,15 +86,45 @@ def decoded(data: bytes) -> str:
     return text
 
 
-def rows_of_text(text: str, spec: TaskSpec) -> list[Row]:
-    """Rows of a text that was decoded. Raises PandaError where a line cannot be a row."""
-    start = text.lstrip()
-    if start.startswith("[") and (rows := _listed(start)) is not None:
-        return rows
-    if start.startswith("{"):
-        return json_lines(text, _NAME, every_line=True)
-    check_every_line(text, _NAME)
-    return rows_of_lines(text, spec, _NAME)
+def rows_of_text(text: str, spec: TaskSpec, form: Format | None = None, layout: Layout | None = None) -> RowReader:
+    """Rows of a text that was decoded; those that cannot be read have a `problem`.
+
+    Args:
+        form: what the text is; None finds it out.
+
+    Raises:
+        PandaError: it cannot hold rows of this task.
+    """
+    source, start = _Given.holding(text), text.lstrip()
+    if form is None and start.startswith("[") and (rows := _listed(start)) is not None:
+        keys = tuple(rows[0]) if rows else ()
+        return RowReader(source.path, keys, (Record(number, number, row) for number, row in enumerate(rows, 1)))
+    if form == "jsonl" or (form is None and start.startswith("{")):
+        return read_json_lines(source, every_line=True, lenient=True)
+    noticed = form is None and has_header(text, spec)
+    if form == "csv" or noticed:
+        reader = read_table(source, layout or Layout(), spec.fields, lenient=True)
+        if noticed:
+            reader.notes.insert(
+                0, f"{_NAME.capitalize()} begins with a header, so it is read as CSV; --format text takes it as texts."
+            )
+        return reader
+    return text_lines(source, spec)
+
+
+def has_header(text: str, spec: TaskSpec) -> bool:
+    """Whether the first line names the columns that a task needs, as that of a CSV file does."""
+    first, _, rest = text.partition("\n")
+    if not rest.strip():
+        return False
+    for delimiter in DELIMITERS:
+        try:
+            cells = next(csv.reader([first.rstrip("\r")], delimiter=delimiter, strict=True), [])
+        except csv.Error:
+            continue
+        if set(spec.fields) <= set(cells):
+            return True
+    return False
 
 
 def _listed(text: str) -> list[Row] | None:

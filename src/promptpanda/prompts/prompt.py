@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,6 +74,15 @@ class Prompt:
     def fresh(cls, kind: PromptKind, shape: PromptShape, length: int, std: float, generator: torch.Generator) -> Prompt:
         """A new prompt drawn from N(0, std^2) with `generator` (on the CPU, so that every device starts equal)."""
         return cls(kind, torch.randn(shape.of(kind, length), generator=generator) * std)
+
+    def permuted(self, rng: np.random.Generator) -> Prompt:
+        """The same values in another order: of a prefix the keys and the values of each layer, each among themselves.
+
+        What is left of a prompt is its scale.
+        """
+        groups = self.tensor.flatten(0, 1).flatten(1) if self.kind == "prefix" else self.tensor.reshape(1, -1)
+        mixed = [group[torch.from_numpy(rng.permutation(len(group))).to(group.device)] for group in groups]
+        return Prompt(self.kind, torch.stack(mixed).reshape(self.tensor.shape))
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def _forest(
     left, row = room
     width, above, below = 3.6, 0.06, 0.46
     height = above + below + row * len(rows)
-    with _drawing(width, height, layout=None) as panel:
+    with drawing(width, height, layout=None) as panel:
         panel.canvas.subplots_adjust(left / width, below / height, 1 - 0.06 / width, 1 - above / height)
         axes = panel.axes
         axes.axvline(0, color="#8a929d", linewidth=1)
@@ -151,7 +151,7 @@ def scatter(title: str, note: str, points: Sequence[Point], x_label: str, y_labe
     from matplotlib.ticker import MaxNLocator
 
     preferred, best = max(points, key=lambda one: one.x), max(points, key=lambda one: one.y)
-    with _drawing(2.9, 2.3) as panel:
+    with drawing(2.9, 2.3) as panel:
         axes = panel.axes
         axes.axhline(0, color="#8a929d", linewidth=1)
         for point in points:
@@ -188,7 +188,7 @@ def lines(
     """Lines over numbers, or over `names` at 0, 1, ..."""
     from matplotlib.ticker import MaxNLocator
 
-    with _drawing(*size) as panel:
+    with drawing(*size) as panel:
         axes = panel.axes
         for line in drawn:
             if line.spread is not None:
@@ -250,7 +250,7 @@ class _Drawing:
 
 
 @contextmanager
-def _drawing(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Iterator[_Drawing]:
+def drawing(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Iterator[_Drawing]:
     import matplotlib
 
     with matplotlib.rc_context():

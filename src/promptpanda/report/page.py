@@ -63,6 +63,7 @@ class Report:
         made: one line under the title: when, by which version.
         cards: the numbers at the top, as (number, what it is).
         left_out: sentences on the runs that the page does not show or count.
+        kind: what the page is, in words above its name.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Report:
     cards: tuple[tuple[str, str], ...]
     left_out: tuple[str, ...]
     sections: tuple[Section, ...]
+    kind: str = "Prompt transfer report"
 
     def html(self) -> str:
         """The page. All text is escaped; only the SVG of our own figures is taken as it is."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.text import check_file, read_text
+from promptpanda.tasks.files.lines import lines_of
+from promptpanda.tasks.files.source import Source
 
 # Whole first words and not "#end": hashtags are words too.
 _SKIPPED = ("-DOCSTART-", "#begin document", "#end document")
 # Words may hold no-break spaces, which split() without an argument would cut at.
 _BLANKS = re.compile(r"[ \t]+")
+_COMMENT = re.compile(r"#\s*[\w.:-]+\s*=\s")  # such as "# sent_id = 4"; "# O" is a word and its tag
 _BRACKET = re.compile(r"(?:\((?P<type>[^()*]+))?(?P<star>\*)?(?P<end>\))?")
 
 
@@ -64,7 +67,12 @@ class _Sentence(NamedTuple):
 
 
 def read_columns(path: Path, layout: ColumnData) -> list[dict[str, Any]]:
-    """One row a sentence, or with `layout.predicate` one a predicate, in order; plain or gzip.
+    """All rows of a column file; see `column_rows`."""
+    return [row for _, row in column_rows(Source.of(path), layout)]
+
+
+def column_rows(source: Source, layout: ColumnData) -> Iterator[tuple[int, dict[str, Any]]]:
+    """One row a sentence, or with `layout.predicate` one a predicate, in order, with the line where it begins.
 
     Returns:
         Rows with tokens and tags, as many of each: tags as in the file, or BIO where the file has brackets. With
@@ -73,46 +81,59 @@ def read_columns(path: Path, layout: ColumnData) -> list[dict[str, Any]]:
     Raises:
         PandaError: names the file and the line that does not fit the layout.
     """
-    check_file(path)
-    rows: list[dict[str, Any]] = []
-    sentence = None
-    for sentence in _sentences(path):
-        words = sentence.column(_index(sentence, layout.word, "word"))
-        if layout.predicate is not None and layout.arguments is not None:
-            _index(sentence, layout.predicate, "predicate")
-            at_predicates, columns = _roles(sentence, layout.predicate, layout.arguments)
-            for at, column in zip(at_predicates, columns, strict=True):
-                rows.append({"tokens": words, "tags": _bio(sentence, column), "predicate": at})
-        elif layout.tag is not None:
-            column = _index(sentence, layout.tag, "tag")
-            if column == layout.word % len(sentence.lines[0]):
-                raise PandaError(f"{sentence.where(0)} has one column for both words and tags; check word and tag.")
-            rows.append(
-                {"tokens": words, "tags": _bio(sentence, column) if layout.brackets else sentence.column(column)}
-            )
+    sentence, found = None, False
+    for sentence in _sentences(source):
+        for row in _rows(sentence, layout):
+            found = True
+            yield sentence.numbers[0], row
     if sentence is None:
-        raise PandaError(f"{path} is empty: expected at least one sentence, one word a line.")
-    if not rows:
-        raise PandaError(f"{path} has no predicate in column {layout.predicate}; check predicate in the layout.")
-    return rows
+        raise PandaError(f"{source.path} is empty: expected at least one sentence, one word a line.")
+    if not found:
+        raise PandaError(f"{source.path} has no predicate in column {layout.predicate}; check predicate in the layout.")
 
 
-def _sentences(path: Path) -> Iterator[_Sentence]:
-    sentence = _Sentence([], [], path)
-    for number, line in enumerate([*read_text(path).split("\n"), ""], 1):
-        line = line.strip(" \t\r")
-        if line and not line.startswith(_SKIPPED):
-            sentence.numbers.append(number)
-            sentence.lines.append(_BLANKS.split(line))
-            width, first = len(sentence.lines[-1]), len(sentence.lines[0])
-            if width != first:
-                raise PandaError(
-                    f"{sentence.where(-1)} has {width} column(s), the first line of its sentence has {first}; fill the "
-                    "columns, or put a blank line between sentences."
-                )
-        elif sentence.lines:
-            yield sentence
-            sentence = _Sentence([], [], path)
+def _rows(sentence: _Sentence, layout: ColumnData) -> Iterator[dict[str, Any]]:
+    words = sentence.column(_index(sentence, layout.word, "word"))
+    if layout.predicate is not None and layout.arguments is not None:
+        _index(sentence, layout.predicate, "predicate")
+        at_predicates, columns = _roles(sentence, layout.predicate, layout.arguments)
+        for at, column in zip(at_predicates, columns, strict=True):
+            yield {"tokens": words, "tags": _bio(sentence, column), "predicate": at}
+    elif layout.tag is not None:
+        column = _index(sentence, layout.tag, "tag")
+        if column == layout.word % len(sentence.lines[0]):
+            raise PandaError(f"{sentence.where(0)} has one column for both words and tags; check word and tag.")
+        yield {"tokens": words, "tags": _bio(sentence, column) if layout.brackets else sentence.column(column)}
+
+
+def _sentences(source: Source) -> Iterator[_Sentence]:
+    universal = is_universal(source.path)
+    sentence = _Sentence([], [], source.path)
+    for number, line in enumerate(chain(lines_of(source), [""]), 1):
+        line = line.strip(" \t\r\n")
+        if not line or line.startswith(_SKIPPED):
+            if sentence.lines:
+                yield sentence
+                sentence = _Sentence([], [], source.path)
+            continue
+        if line.startswith("#") and not sentence.lines and (universal or _COMMENT.match(line)):
+            continue
+        cells = line.split("\t") if universal else _BLANKS.split(line)
+        if universal and not cells[0].isdecimal():
+            continue  # "1-2" are the letters of two words in one, "8.1" is a word that is not there
+        sentence.numbers.append(number)
+        sentence.lines.append(cells)
+        width, first = len(cells), len(sentence.lines[0])
+        if width != first:
+            raise PandaError(
+                f"{sentence.where(-1)} has {width} column(s), the first line of its sentence has {first}; fill the "
+                "columns, or put a blank line between sentences."
+            )
+
+
+def is_universal(path: Path) -> bool:
+    """Whether a file's name is one of CoNLL-U, whose words are in column 1 and may hold spaces."""
+    return path.name.lower().endswith((".conllu", ".conllu.gz", ".conllu.zip"))
 
 
 def _index(sentence: _Sentence, column: int, name: str) -> int:

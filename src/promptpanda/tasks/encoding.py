@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import torch
@@ -176,6 +177,20 @@ def _cutting_the_end(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
         yield
     finally:
         tokenizer.truncation_side = side
+
+
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """The rows of all, one part after the other, for a forward pass that does not ask which example they are of."""
+    if len(parts) == 1:
+        return parts[0]
+    types = [part.token_type_ids for part in parts if part.token_type_ids is not None]
+    units = [part.units for part in parts if part.units is not None]
+    return Encoded(
+        tuple(chain.from_iterable(part.input_ids for part in parts)),
+        tuple(chain.from_iterable(types)) if types else None,
+        parts[0].pad_id,
+        units=tuple(chain.from_iterable(units)) if units else None,
+    )
 
 
 def token_lengths(backbone: Backbone, inputs: Sequence[Input]) -> np.ndarray:

@@ -15,7 +15,16 @@ from promptpanda.tasks.forms import choice, label_sets, sequence, spans, tokens
 from promptpanda.tasks.imbalance import with_rare_classes
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.labels import LabelSpace, as_name, as_number, is_given
-from promptpanda.tasks.reading import SUFFIXES, NumberedRows, Row, column, count_rows, read_orange_tab, read_rows
+from promptpanda.tasks.reading import (
+    ENDINGS,
+    SUFFIXES,
+    NumberedRows,
+    Row,
+    column,
+    count_rows,
+    read_orange_tab,
+    read_rows,
+)
 from promptpanda.tasks.spec import Kind, SplitName, TaskSpec
 from promptpanda.tasks.tags import tag_names
 
@@ -203,7 +212,7 @@ class Task:
         if where == "folder":
             folder = self._folder()
             assert folder is not None
-            paths = [folder / f"{split}{suffix}" for suffix in SUFFIXES]
+            paths = [folder / f"{split}{suffix}" for suffix in ENDINGS]
             path = next((path for path in paths if path.exists()), None)
             if path is None and split == "train" and not any(folder.glob("*")):
                 raise PandaError(

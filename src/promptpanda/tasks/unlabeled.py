@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +18,16 @@ from promptpanda.tasks.task import Task
 from promptpanda.tasks.text import check_file, read_text
 
 
-def _read(spec: TaskSpec, row: Row, where: str) -> Input:
-    """What a model reads of a row, whatever its label. Raises PandaError that names `where`."""
+def read_input(spec: TaskSpec, row: Row, where: str) -> Input:
+    """What a model reads of a row, whatever its label. NaN, which pandas writes for a gap, is one.
+
+    Raises:
+        PandaError: a field is missing or cannot be read; the sentence begins with `where`.
+    """
+    for name in spec.fields:
+        if name not in row:
+            raise PandaError(f"{where} has no field '{name}'; add it, or leave the row out.")
+    row = row | {name: None for name in spec.fields if isinstance(row[name], float) and math.isnan(row[name])}
     if spec.kind == Kind.MULTIPLE_CHOICE:
         return choice.choices_of(spec, row, where)
     if spec.kind == Kind.TOKEN_CLASSIFICATION:
@@ -32,7 +41,7 @@ def read_inputs(spec: TaskSpec, rows: Sequence[Row], origin: str) -> tuple[Input
     """What a model reads of rows that need no label. Raises PandaError that names the row and the field it lacks."""
     for name in spec.fields:
         column(list(rows), name, origin)
-    return tuple(_read(spec, row, f"Row {number} of {origin}") for number, row in enumerate(rows, 1))
+    return tuple(read_input(spec, row, f"Row {number} of {origin}") for number, row in enumerate(rows, 1))
 
 
 def unlabeled_rows(path: Path, spec: TaskSpec) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.prompts.prompt import Prompt, PromptStack
-from promptpanda.tasks.encoding import Encoded, Layout
+from promptpanda.tasks.encoding import Encoded, Layout, joined
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.metrics import compute_metrics
 from promptpanda.tasks.spec import TaskSpec
@@ -69,20 +69,26 @@ def forward(
         read: (batch, its layout, its prompts) -> one array a row, such as what a head makes of `Backbone.hidden`.
         rows: which prompt each row uses. *Shape:* (rows,). None lets all use the first.
     """
-    tensor = torch.stack([prompt.tensor for prompt in prompts]).to(backbone.device) if prompts else None
     results: list[np.ndarray] = [np.empty(0)] * len(encoded.input_ids)
     with torch.inference_mode():
         for indices in sorted_batches(encoded.row_lengths, _BATCH):
             batch = encoded.batch(indices).to(backbone.device)
             layout = encoded.row_layout(indices).to(backbone.device)
-            stack = None
-            if tensor is not None:
-                chosen = None if rows is None else torch.from_numpy(rows[indices]).to(backbone.device)
-                stack = PromptStack(prompts[0].kind, tensor, chosen)
+            stack = _stack_of(prompts, None if rows is None else rows[indices], backbone.device)
             values = read(batch, layout, stack).float().cpu().numpy()
             for position, index in enumerate(indices):
                 results[index] = values[position]
     return results
+
+
+def _stack_of(prompts: Sequence[Prompt], rows: np.ndarray | None, device: torch.device) -> PromptStack | None:
+    """The prompts that a batch uses, and no others: of a thousand, a batch of 32 rows uses 32."""
+    if not prompts:
+        return None
+    used, places = np.unique(np.zeros(1, np.int64) if rows is None else rows, return_inverse=True)
+    tensor = torch.stack([prompts[one].tensor for one in used]).to(device)
+    chosen = None if len(used) == 1 else torch.from_numpy(places).to(device)
+    return PromptStack(prompts[0].kind, tensor, chosen)
 
 
 def predict_outputs(backbone: Backbone, prompt: Prompt | None, head: Head, encoded: Encoded) -> np.ndarray:
@@ -91,15 +97,65 @@ def predict_outputs(backbone: Backbone, prompt: Prompt | None, head: Head, encod
     *Shape:* (rows, outputs); of a head that reads tokens (rows, units, outputs), with zeros where a row has fewer units
     than another.
     """
+    return mixed_outputs(backbone, [(prompt, head)], [encoded])[0]
+
+
+def mixed_outputs(
+    backbone: Backbone, models: Sequence[tuple[Prompt | None, Head]], encoded: Sequence[Encoded]
+) -> list[np.ndarray]:
+    """Outputs of several trained models of one backbone, each on rows of its own, as `predict_outputs` gives them.
+
+    Models whose prompts have one shape and whose heads read the same share their batches; each row has its own prompt
+    before it and its own head behind it.
+    """
+    groups: dict[object, list[int]] = {}
+    for number, (prompt, head) in enumerate(models):
+        form = None if prompt is None else (prompt.kind, prompt.tensor.shape)
+        groups.setdefault((form, head.readout), []).append(number)
+    found: list[np.ndarray] = [np.empty(0)] * len(models)
+    for members in groups.values():
+        outputs = _group_outputs(backbone, [models[at] for at in members], [encoded[at] for at in members])
+        for at, values in zip(members, outputs, strict=True):
+            found[at] = values
+    return found
+
+
+def _group_outputs(
+    backbone: Backbone, models: Sequence[tuple[Prompt | None, Head]], encoded: Sequence[Encoded]
+) -> Iterator[np.ndarray]:
+    """Outputs of models that can share batches, model after model."""
+    heads = [head for _, head in models]
+    owners = np.repeat(np.arange(len(models)), [len(one.input_ids) for one in encoded])
 
     def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-        return head(features(backbone, batch, layout, stack, head.readout))
+        pooled = features(backbone, batch, layout, stack, heads[0].readout)
+        return _own_heads(heads, owners[layout.rows.cpu().numpy()], pooled)
 
-    found = forward(backbone, [] if prompt is None else [prompt], encoded, read)
-    if head.readout != "token":
-        return np.stack(found)
-    width = max(len(values) for values in found)
-    return np.stack([np.pad(values, ((0, width - len(values)), (0, 0))) for values in found])
+    prompts = [prompt for prompt, _ in models if prompt is not None]
+    rows = forward(backbone, prompts, joined(encoded), read, owners)
+    start = 0
+    for one, head in zip(encoded, heads, strict=True):
+        own = [values[..., : len(head.weight)] for values in rows[start : start + len(one.input_ids)]]
+        start += len(own)
+        if head.readout == "token":
+            width = max(len(values) for values in own)
+            own = [np.pad(values, ((0, width - len(values)), (0, 0))) for values in own]
+        yield np.stack(own)
+
+
+def _own_heads(heads: Sequence[Head], owners: np.ndarray, pooled: Tensor) -> Tensor:
+    """What each row's own head gives, with zeros behind where another of them has more outputs.
+
+    *Shape:* (rows, ..., hidden_size) -> (rows, ..., most outputs).
+    """
+    if len(heads) == 1:
+        return heads[0](pooled)
+    present = np.unique(owners)
+    outputs: Tensor = pooled.new_zeros(*pooled.shape[:-1], max(len(heads[one].weight) for one in present))
+    for one in present:
+        own = torch.from_numpy(np.flatnonzero(owners == one)).to(pooled.device)
+        outputs[own, ..., : len(heads[one].weight)] = heads[one](pooled[own])
+    return outputs
 
 
 def score(backbone: Backbone, prompt: Prompt | None, head: Head, data: Data, objective: Objective) -> dict[str, float]:

@@ -17,6 +17,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.metrics import baseline
+from promptpanda.training.calibration import fit_temperature
 from promptpanda.training.distillation import Distillation, Unlabeled
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import Data, predict_outputs, scores_of
@@ -50,6 +51,7 @@ class Fitted:
         diverged: why training stopped early, or None. The prompt is then that of the last epoch that was sound.
         warnings: signs that little was learnt, one sentence each.
         distillation: the teacher that it learnt from, if any.
+        temperature: fitted on the validation part; None where that was trained on too, or outputs are no logits.
     """
 
     prompt: Prompt | None
@@ -64,6 +66,7 @@ class Fitted:
     diverged: str | None = None
     warnings: tuple[str, ...] = ()
     distillation: Distillation | None = None
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -259,6 +262,8 @@ class Training:
                 )
             prompt, head = self._learner.frozen(self._objective)
             chosen, scores = self._judged(outputs)
+            held_out = not set(self._validation.split.texts) <= set(self._train.split.texts)
+            temperature = fit_temperature(outputs, self._validation, self._objective) if held_out else None
         return Fitted(
             prompt,
             head,
@@ -272,6 +277,7 @@ class Training:
             diverged=diverged,
             warnings=_warnings(self._train, self._validation, scores, curve),
             distillation=self._distillation,
+            temperature=temperature,
         )
 
     def state(self) -> TrainingState:

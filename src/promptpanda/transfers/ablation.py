@@ -50,6 +50,7 @@ CONTROLS: tuple[Control, ...] = (
     Control("prompt_tuning_twice", "is it the longer training?", "prompt_tuning_twice"),
     Control("best_of_two", "is it the second try?", "best_of_two"),
     Control("pot", "is the teacher itself better?", "pot"),
+    Control("permuted_source", "is it the source's scale alone?", "permuted_source"),
     Control("panda", "the default", "panda"),
     Control("random_teacher", "does the teacher's knowledge matter?", "panda", {"teacher": "random"}),
     Control("student_from_source", "must the student start afresh?", "panda", {"student": "source"}),

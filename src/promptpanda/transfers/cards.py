@@ -46,6 +46,7 @@ def card_of(
         readout=fitted.head.readout,
         weights_kept=fitted.backbone is None,
         threshold=fitted.objective.threshold,
+        temperature=fitted.temperature if context.partition.protocol == "clean" else None,
         options=context.options,
         protocol=context.partition.protocol,
         seed=context.seed,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from promptpanda.errors import PandaError
 from promptpanda.plugins import Registry, said
 from promptpanda.tasks.spec import Kind
@@ -13,6 +15,8 @@ from promptpanda.transfers.method import Method, MethodContext
 from promptpanda.transfers.names import METHODS_GROUP, check_known
 from promptpanda.transfers.teaching import distil
 from promptpanda.transfers.warm_up import warmed_up
+
+_PERMUTATION = 9  # the random stream that permutes a source, beside the seed
 
 
 def _prompt_tuning(context: MethodContext) -> Fitted:
@@ -163,6 +167,22 @@ BEST_OF_TWO = Method(
 )
 
 
+def _permuted_source(context: MethodContext) -> Fitted:
+    source = context.fused_source(PERMUTED_SOURCE)
+    start = source.permuted(np.random.default_rng([context.seed, _PERMUTATION]))
+    return context.training(PERMUTED_SOURCE, start=start).run()
+
+
+PERMUTED_SOURCE = Method(
+    "permuted_source",
+    "PoT from a permuted source",
+    "control: the source's scale without its knowledge",
+    sources="one",
+    teacher=None,
+    run=_permuted_source,
+)
+
+
 def _contrastive(context: MethodContext) -> Fitted:
     return warmed_up(context, CONTRASTIVE)
 
@@ -209,6 +229,7 @@ _OWN = {
         CONTRASTIVE_POT,
         PROMPT_TUNING_TWICE,
         BEST_OF_TWO,
+        PERMUTED_SOURCE,
     )
 }
 

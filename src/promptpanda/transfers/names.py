@@ -31,6 +31,7 @@ METHOD_NAMES = (
     "contrastive_pot",
     "prompt_tuning_twice",
     "best_of_two",
+    "permuted_source",
 )
 """Our own methods, in the registry's order (transfers/methods.py)."""
 

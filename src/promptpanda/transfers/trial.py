@@ -235,6 +235,12 @@ class Trial:
             return None
         return self.earlier.outcome(method).card.threshold
 
+    def _kept_temperature(self, method: Method) -> float | None:
+        """What the earlier trial fitted on the validation part, which this one trains on; None where it did not."""
+        if self.earlier is None or not self.earlier.is_known(method):
+            return None
+        return self.earlier.outcome(method).card.temperature
+
     def teachers(self, method: Method) -> tuple[TrainedPrompt, ...]:
         """The trained teachers of a method, one a source; none for a random teacher."""
         if method.teacher is None or self.distillation.teacher == "random":
@@ -357,6 +363,8 @@ class Trial:
     def _kept(self, method: Method, fitted: Fitted, prompt_id: str, run: str, series: str) -> TrainedPrompt:
         for warning in fitted.warnings:
             self.progress.note(f"{prompt_id} ({method.name}): {warning}")
+        if self.earlier is not None:
+            fitted = replace(fitted, temperature=self._kept_temperature(method))
         signature = None
         if fitted.prompt is not None:
             signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)

@@ -29,6 +29,7 @@ class Contrastive(Classification):
 
     temperature: float = 0.1
     headless: ClassVar[bool] = True
+    gives_logits: ClassVar[bool] = False
 
     def loss(self, outputs: Tensor, targets: Tensor, layout: Layout) -> Tensor:
         return supervised_contrastive(outputs.float(), targets[layout.examples], self.temperature)

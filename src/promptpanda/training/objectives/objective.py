@@ -34,6 +34,7 @@ class Objective(ABC):
         reads_tokens: whether the head reads tokens one by one; else one vector a row.
         headless: whether the outputs are what a head would read, with no head in between.
         takes_readout: whether the user's readout concerns it; else the backbone's own (`auto`) serves.
+        gives_logits: whether outputs are unnormalised log-probabilities, which a temperature can divide.
     """
 
     outputs: int
@@ -43,6 +44,7 @@ class Objective(ABC):
     reads_tokens: ClassVar[bool] = False
     takes_readout: ClassVar[bool] = False
     headless: ClassVar[bool] = False
+    gives_logits: ClassVar[bool] = True
 
     def readout(self, backbone: Backbone, asked: str) -> HeadReadout:
         """How the head reads hidden states, if `asked` is what the user said."""

@@ -67,6 +67,7 @@ class Regression(Objective):
 
     outputs: int = 1
     takes_readout: ClassVar[bool] = True
+    gives_logits: ClassVar[bool] = False
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
         """Raises PandaError if single precision cannot hold the values, or their squared errors."""

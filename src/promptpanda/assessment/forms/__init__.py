@@ -1,0 +1,1 @@
+"""What is assessed of each kind of task, one module a form."""

@@ -1,0 +1,46 @@
+"""Whole texts: several labels each, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import sparse
+
+from promptpanda.assessment.bootstrap import Scorer, shares
+from promptpanda.assessment.classes import ByClass
+from promptpanda.assessment.forms.form import Form, Written
+from promptpanda.assessment.judged import Answers, Judged
+
+
+class LabelSets(Form):
+    """Every label of a text is a decision of its own. Labels exclude no others, so that none is taken for another."""
+
+    answers_are = "decisions over labels"
+    more = ("micro_f1", "macro_f1")
+
+    def answers(self, judged: Judged, temperature: float = 1.0) -> Answers:
+        probabilities = judged.objective.probabilities(judged.outputs / temperature)
+        assert probabilities is not None
+        confidence = np.where(judged.predictions > 0, probabilities, 1 - probabilities)
+        rows = np.repeat(np.arange(len(judged)), confidence.shape[1])
+        return Answers(rows, confidence.ravel(), (judged.predictions == judged.split.labels).ravel())
+
+    def metrics(self, judged: Judged) -> Mapping[str, Scorer]:
+        return {"all_labels_right": shares(self.right(judged).astype(np.float64))}
+
+    def by_class(self, judged: Judged) -> ByClass:
+        gold, said = judged.split.labels.astype(np.float64), judged.predictions.astype(np.float64)
+        return ByClass(judged.task.labels, *map(sparse.csr_array, (gold * said, gold, said)))
+
+    def right(self, judged: Judged) -> np.ndarray:
+        right: np.ndarray = (judged.predictions == judged.split.labels).all(axis=1)
+        return right
+
+    def written(self, judged: Judged, example: int) -> Written:
+        gold, said = (
+            ", ".join(name for name, there in zip(judged.task.labels, side[example], strict=True) if there)
+            or "no label"
+            for side in (judged.split.labels, judged.predictions)
+        )
+        return Written(gold, said)

@@ -1,0 +1,95 @@
+"""What a prompt says of labelled examples, before anything is counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from promptpanda.backbone import Backbone
+from promptpanda.bank.folder import TrainedPrompt
+from promptpanda.errors import PandaError
+from promptpanda.tasks.encoding import Encoded, encode
+from promptpanda.tasks.grouping import blocks_of
+from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.task import Task
+from promptpanda.training.objectives.objective import Objective
+from promptpanda.transfers.evaluate import with_labels_of
+from promptpanda.transfers.outputs import finite_outputs, objective_of
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A prompt's outputs on labelled examples.
+
+    Attributes:
+        id: of the prompt.
+        task: whose labels and metrics count; its classes are in the order of the outputs.
+        split: the examples, at least one.
+        outputs: of the head on the rows of `encoded`. *Shape:* (rows, outputs) or (rows, units, outputs).
+        predictions: one entry an example, as metrics take them.
+        units: what is drawn in a resample: examples that share a text, a passage or a group are one. *Shape:*
+            (examples,), numbers from 0.
+    """
+
+    id: str
+    task: Task
+    split: Split
+    encoded: Encoded
+    outputs: np.ndarray
+    objective: Objective
+    predictions: Any
+    units: np.ndarray
+
+    @classmethod
+    def of(cls, trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split | None = None) -> Judged:
+        """Run a prompt on examples.
+
+        Args:
+            split: None takes the task's test data.
+
+        Raises:
+            PandaError: the task is of another kind or has other classes, there is no example, or outputs are not
+                finite.
+        """
+        task = with_labels_of(trained.card, task)
+        split = task.test() if split is None else split
+        if split is None or not len(split):
+            raise PandaError(f"Task '{task.name}' has no example to evaluate on; give at least one labelled row.")
+        encoded = encode(backbone, split.texts, trained.card.options.max_length)
+        outputs = finite_outputs(trained, backbone, encoded)
+        objective = objective_of(trained.card)
+        if trained.card.labels:
+            order = [trained.card.labels.index(name) for name in task.labels]
+            outputs, objective = outputs[..., order], objective.reordered(order)
+        predictions = objective.predictions(outputs, encoded, split.texts)
+        return cls(trained.card.id, task, split, encoded, outputs, objective, predictions, blocks_of(split))
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model can be more or less sure of: the class of a text, a span, the answer to a question.
+
+    Attributes:
+        row: the example that each belongs to. *Shape:* (answers,).
+        confidence: probability that the model gives it, 0..1. *Shape:* (answers,).
+        right: whether it is. *Shape:* (answers,), bool.
+    """
+
+    row: np.ndarray
+    confidence: np.ndarray
+    right: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Over the last axis, in double precision."""
+    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
+    shares: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
+    return shares

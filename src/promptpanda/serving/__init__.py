@@ -1,0 +1,1 @@
+"""One frozen model in one process, answering for all prompts of a bank over HTTP."""

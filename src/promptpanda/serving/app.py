@@ -1,0 +1,137 @@
+"""The HTTP routes of the API."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from promptpanda.serving import page
+from promptpanda.serving.asked import Answered, Asked, Refusal, asked_of, object_of
+from promptpanda.serving.guard import Guard, gone, read_body, refused
+from promptpanda.serving.limits import RefusedError
+from promptpanda.serving.service import Service
+from promptpanda.serving.shown import ancestry, card_of, summary
+from promptpanda.version import __version__
+
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "The request cannot be read."},
+    401: {"model": Refusal, "description": "No token, or a wrong one."},
+    404: {"model": Refusal, "description": "No such prompt is served."},
+    413: {"model": Refusal, "description": "Too large: the body, the number of rows, or a text."},
+    422: {"model": Refusal, "description": "The prompt cannot read these texts or rows."},
+    429: {"model": Refusal, "description": "Too many rows are waiting."},
+    503: {"model": Refusal, "description": "No answer in time, or the server is being stopped."},
+}
+_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}}
+
+
+def application(service: Service, *, token: str | None = None, local: bool = True) -> ASGIApp:
+    """The application of a started service; see `Guard` for the arguments."""
+    app = FastAPI(
+        title="promptpanda",
+        version=__version__,
+        description="Predictions of many soft prompts from one frozen language model.",
+        docs_url=None,  # FastAPI's own page loads its scripts from elsewhere; ours is in page.py
+        redoc_url=None,
+    )
+    _add_health(app, service)
+    _add_prompts(app, service)
+    _add_predict(app, service)
+    page.add(app, service)
+
+    def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        said = {
+            404: "There is nothing under this address; GET /docs tells what there is.",
+            405: f"This address takes no {request.method[:10]}; GET /docs tells what it takes.",
+        }
+        sentence = said.get(error.status_code, f"{error.detail}.")
+        return JSONResponse({"error": sentence}, error.status_code, headers=error.headers)
+
+    def on_refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RefusedError)
+        return refused(error)
+
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(RefusedError, on_refused)
+    return Guard(
+        app,
+        limits=service.limits,
+        token=token,
+        local=local,
+        failed=lambda error: _tell_failure(error, service.tell),
+        count=lambda route, status: service.metrics.requests.labels(route, str(status)).inc(),
+    )
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", tags=["health"], summary="Whether the process lives")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["health"], summary="Whether requests can be answered", responses={503: _REFUSALS[503]})
+    async def readyz() -> dict[str, str]:
+        if (why := service.unready()) is not None:
+            raise RefusedError(503, why)
+        return {"status": "ready"}
+
+    @app.get("/metrics", tags=["health"], summary="Counters for Prometheus", response_class=Response)
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _add_prompts(app: FastAPI, service: Service) -> None:
+    refusals: dict[int | str, dict[str, Any]] = {status: _REFUSALS[status] for status in (401, 404)}
+
+    @app.get("/v1/prompts", tags=["prompts"], summary="All prompts of the banks", responses={401: _REFUSALS[401]})
+    async def prompts() -> dict[str, Any]:
+        return {"prompts": [summary(entry) for entry in service.registry.entries()]}
+
+    @app.get(
+        "/v1/prompts/{prompt_id}", tags=["prompts"], summary="One prompt: card, scores, ancestry", responses=refusals
+    )
+    async def prompt(prompt_id: str) -> dict[str, Any]:
+        entry = service.registry.entry(prompt_id)
+        card = None if entry.card is None else card_of(entry.card)
+        return {**summary(entry), "card": card, "ancestry": ancestry(entry, service.registry.entries())}
+
+
+def _add_predict(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/predict",
+        tags=["predict"],
+        summary="Predictions of one prompt for texts or rows",
+        response_model=Answered,
+        responses=_REFUSALS,
+        openapi_extra=_BODY,
+    )
+    async def predict(request: Request) -> Response:
+        body = await read_body(request, service.limits, "application/json")
+        asked = asked_of(object_of(body), service.limits)
+        entry = service.registry.find(asked.prompt)
+        found = await service.predict(
+            entry,
+            asked.texts,
+            asked.rows,
+            gone=lambda: gone(request),
+            probabilities=asked.probabilities,
+            top=asked.top,
+        )
+        return JSONResponse({"prompt": entry.id, "predictions": found})
+
+
+def _tell_failure(error: Exception, tell: Callable[[str], None]) -> None:
+    """Name the failure and where it was, without what was computed with: that may be somebody's text."""
+    if isinstance(error, ConnectionError):
+        return  # whoever asked is gone
+    frames = traceback.extract_tb(error.__traceback__)
+    last = frames[-1] if frames else None
+    place = "" if last is None else f" in {Path(last.filename).name}, line {last.lineno}"
+    tell(f"A request failed: {type(error).__name__}{place}.")

@@ -1,0 +1,81 @@
+"""Scores of a trained prompt on a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from promptpanda.backbone import Backbone
+from promptpanda.bank.bank import Bank, as_trained
+from promptpanda.bank.card import Card
+from promptpanda.bank.folder import TrainedPrompt
+from promptpanda.errors import PandaError
+from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.metrics import compute_metrics
+from promptpanda.tasks.task import Task
+from promptpanda.transfers.outputs import finite_outputs, objective_of
+
+
+def with_labels_of(card: Card, task: Task) -> Task:
+    """A task with the classes of a prompt, in the prompt's order. Raises PandaError if they are not the same."""
+    if task.kind != card.task.kind and not (task.kind.classifies and card.task.kind.classifies):
+        mend = (
+            f"say --kind {card.task.kind} if it is" if task.spec.files is not None else "evaluate it on one of its kind"
+        )
+        raise PandaError(f"Prompt {card.id} is for {card.task.kind}, task '{task.name}' is {task.kind}; {mend}.")
+    if len(task.spec.segments) != len(card.task.segments):
+        forms = {1: "single texts", 2: "pairs of texts (--text and --text2)"}
+        raise PandaError(
+            f"Prompt {card.id} reads {forms[len(card.task.segments)]}, task '{task.name}' has "
+            f"{forms[len(task.spec.segments)]}."
+        )
+    if task.name == card.task.name and task.spec.metrics == card.task.metrics:
+        # The same task is read as in training, also if that was by another template.
+        written = {"segments": card.task.segments, "marks": card.task.marks, "values": card.task.values}
+        task = Task(task.spec.model_copy(update=written), task.data_dir, task.classes)
+    if not card.labels:
+        return task
+    if not task.spec.labels and not task.spec.label_columns:
+        # Own files name their classes by the rows alone; metrics of the prompt's task apply.
+        return Task(task.spec, task.data_dir, card.labels)
+    if set(task.labels) != set(card.labels):
+        raise PandaError(
+            f"Prompt {card.id} predicts {', '.join(map(repr, card.labels[:8]))}, but task '{task.name}' has "
+            f"{', '.join(map(repr, task.labels[:8]))}; evaluate it on a task with the same labels."
+        )
+    return task
+
+
+def evaluate(
+    prompt: TrainedPrompt | Path | str,
+    backbone: Backbone,
+    task: Task,
+    split: Split | None = None,
+    *,
+    bank: Bank | Path | str | None = None,
+) -> dict[str, float]:
+    """All metrics of a trained prompt on examples of a task with the same classes, in whatever order.
+
+    Args:
+        prompt: a trained prompt, its folder, or, with a bank, its id or a task's name.
+        backbone: the frozen model that it was trained on.
+        task: whose labels and metrics count.
+        split: the examples; None takes the task's test data.
+        bank: the bank, or its folder, where names are looked up.
+
+    Raises:
+        PandaError: no such prompt, a task of another kind or with other classes, or one without test data.
+    """
+    trained = as_trained(prompt, backbone, bank)
+    task = with_labels_of(trained.card, task)
+    split = task.test() if split is None else split
+    if split is None:
+        raise PandaError(f"Task '{task.name}' has no labelled test data; give examples, or a task that has.")
+    encoded = encode(backbone, split.texts, trained.card.options.max_length)
+    outputs = finite_outputs(trained, backbone, encoded)
+    objective = objective_of(trained.card)
+    if trained.card.labels:
+        order = [trained.card.labels.index(name) for name in task.labels]
+        outputs, objective = outputs[..., order], objective.reordered(order)
+    predictions = objective.predictions(outputs, encoded, split.texts)
+    return compute_metrics(task.spec, task.labels, split, predictions, objective.probabilities(outputs))
