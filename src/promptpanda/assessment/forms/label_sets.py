@@ -38,9 +38,7 @@ class LabelSets(Form):
         return right
 
     def written(self, judged: Judged, example: int) -> Written:
-        gold, said = (
-            ", ".join(name for name, there in zip(judged.task.labels, side[example], strict=True) if there)
-            or "no label"
-            for side in (judged.split.labels, judged.predictions)
-        )
-        return Written(gold, said)
+        def named(labels: np.ndarray) -> str:
+            return ", ".join(judged.task.labels[place] for place in np.flatnonzero(labels)) or "no label"
+
+        return Written(named(judged.split.labels[example]), named(judged.predictions[example]))
