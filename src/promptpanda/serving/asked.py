@@ -41,7 +41,8 @@ class Answered(BaseModel):
 
     prompt: str = Field(description="Id of the prompt that answered.")
     predictions: list[dict[str, Any]] = Field(
-        description="One for every text or row, in order: label or labels and confidence, value, spans and tags, answer."
+        description="One for every text or row, in order: label (or labels) and confidence, value, spans and tags, or "
+        "answer."
     )
 
 
