@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import WORDS, sentiment_rows, write_jsonl
 from kinds import KINDS, kind_task
+from report_rows import made_answers
 from sklearn import metrics as sk
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.class_weight import compute_class_weight
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from promptpanda import PandaError, TrainingOptions, own_task, train
 from promptpanda.cli.main import app
+from promptpanda.report.resample import TestRows, scorer
 from promptpanda.sweep.plan import expand
 from promptpanda.sweep.recipe import SweepRecipe
 from promptpanda.tasks.catalog import catalog_names, catalog_spec
@@ -171,6 +173,16 @@ def test_metrics_are_scikit_learns(classes):
         every = np.eye(classes)[labels]
         assert found["average_precision"] == pytest.approx(sk.average_precision_score(every, scores))
     assert list(compute_metrics(spec, names, split, said)) == ["balanced_accuracy"], "a ranking needs probabilities"
+
+
+def test_balanced_accuracy_of_resampled_rows_is_that_of_the_rows_written_out():
+    rng = np.random.default_rng(0)
+    answers = made_answers("cb", 40)
+    said = [int(value) for value in rng.integers(0, 3, 40)]
+    counts = TestRows.of(answers).draw(20, rng)
+    labels, rows = np.asarray(answers.labels), [np.repeat(np.arange(40), drawn.astype(int)) for drawn in counts]
+    expected = [METRICS["balanced_accuracy"](labels[each], np.asarray(said)[each], 0) for each in rows]
+    np.testing.assert_allclose(scorer(answers, "balanced_accuracy", said)(counts), expected, atol=1e-9)
 
 
 def test_degenerate_rankings_and_recalls_are_numbers_without_warnings():

@@ -33,6 +33,7 @@ from promptpanda.training.distillation import Distillation, DistillationOptions
 from promptpanda.training.inference import predict_outputs
 from promptpanda.training.objectives.label_sets import MultiLabel
 from promptpanda.training.objectives.thresholds import EXPECTED, label_thresholds
+from promptpanda.transfers.calibrated import calibrated
 
 ONCE = TrainingOptions(epochs=1, prompt_length=4, max_length=16, readout="mean", lr=3e-2)
 CASE = Path(__file__).parents[2] / "shared" / "cases" / "many-labels.jsonl"
@@ -270,13 +271,17 @@ def test_labels_are_learnt_kept_and_predicted(tiny_backbone, tmp_path):
     scores = evaluate(loaded, tiny_backbone, task, task.test())
     floor = baseline(task.spec, task.labels, task.train(), task.test())["micro_f1"]
     assert scores["micro_f1"] > floor + 0.1
-    found = predict(loaded, tiny_backbone, task.test().texts)
+    with_texts = tiny_backbone, task.test().texts
+    found = predict(loaded, *with_texts)
     for one in found:
         reached = zip(one["probabilities"].items(), loaded.card.threshold, strict=True)
         assert one["labels"] == [name for (name, p), threshold in reached if p >= threshold]
         sure = [p if name in one["labels"] else 1 - p for name, p in one["probabilities"].items()]
         assert one["confidence"] == min(sure)
     assert {len(one["labels"]) for one in found} == {0, 1, 2}
+    scaled = predict(calibrated(replace(loaded, card=loaded.card.model_copy(update={"temperature": 2.0}))), *with_texts)
+    assert [one["labels"] for one in scaled] == [one["labels"] for one in found]
+    assert scaled[0]["probabilities"] != found[0]["probabilities"]
     # The thresholds of the card decide, one a label.
     never_up = loaded.card.model_copy(update={"threshold": (1.0, loaded.card.threshold[1])})
     changed = replace(loaded, card=never_up)
