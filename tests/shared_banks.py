@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from urllib.request import urlopen
 
 from typer.testing import CliRunner
 
@@ -57,6 +58,7 @@ def s3_server() -> Iterator[tuple[str, list[str]]]:
     server.start()
     try:
         host, port = server.get_host_and_port()
+        urlopen(f"http://{host}:{port}/moto-api/reset", data=b"").close()  # servers of one process share their state
         yield f"http://{host}:{port}", requests
     finally:
         server.stop()
@@ -113,6 +115,8 @@ class _HubHandler(BaseHTTPRequestHandler):
             self.server.files.setdefault(repository, {})
             self.server.private[repository] = bool(asked.get("private"))
             self._json({"url": f"{self.server.address}/{repository}", "name": repository})
+        elif parts[:2] == ["api", "validate-yaml"]:
+            self._json({"errors": [], "warnings": []})
         elif parts[:2] == ["api", "models"] and len(parts) >= 4:
             self._api(f"{parts[2]}/{parts[3]}", parts[4:], body)
         elif len(parts) > 4 and parts[2] == "resolve":

@@ -234,7 +234,7 @@ GOOD = "".join(f"w{number} w{number + 1},{'xy'[number % 2]}\n" for number in ran
         ("zero.jsonl.gz", gzip.compress(b""), ("zero.jsonl.gz is empty",)),
         ("plain.jsonl.gz", b'{"text": "a"}\n', ("plain.jsonl.gz is not a whole gzip file", "compress it again")),
         ("latin.jsonl", '{"text": "a"}\n{"text": "café"}\n'.encode("latin-1"), ("line 2", "0xe9", "save it as UTF-8")),
-        ("utf16.csv", "text,label\na,x\n".encode("utf-16-le"), ("no field 'text'",)),
+        ("utf16.csv", "text,label\na,x\n".encode("utf-16-le"), ("Line 1 of utf16.csv holds NUL",)),
         ("cut16.csv", "text,label\na,x\n".encode("utf-16")[:-1], ("is not whole UTF-16", "save it as UTF-8")),
         ("cut.parquet", table({"text": ["a"] * 9})[:-7], ("cut.parquet is not a readable Parquet file",)),
         ("twice.csv", b"text,text,label\na,b,x\n", ("twice.csv names a column twice: text, text, label",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,8 +144,9 @@ def test_calibrated_predictions_are_the_same_with_other_probabilities(kind, tiny
     more = {"no_answer": True} if kind == "extractive_qa" else {}
     task = kind_task(kind, tmp_path / "data", **more)
     trained = train(task, tiny_backbone, options=FAST.model_copy(update={"epochs": 4}))
-    trained = replace(trained, card=trained.card.model_copy(update={"temperature": 2.5}))
     texts = task.test().texts
+    threshold = _middle_margin(predict(trained, tiny_backbone, texts)) if more else None
+    trained = replace(trained, card=trained.card.model_copy(update={"temperature": 2.5, "threshold": threshold}))
     plain, scaled = (predict(one, tiny_backbone, texts) for one in (trained, calibrated(trained)))
     for one, other in zip(plain, scaled, strict=True):
         for what in ("label", "spans", "answer"):
@@ -157,6 +159,16 @@ def test_calibrated_predictions_are_the_same_with_other_probabilities(kind, tiny
             assert tempered == pytest.approx(logit / 2.5, rel=1e-3, abs=1e-5)
     if kind == "extractive_qa":
         assert {one["answer"] for one in plain} > {""}, "some have an answer, others none"
+
+
+def _middle_margin(predictions: list[dict[str, Any]]) -> float:
+    """By how much the best answer beats "no answer" in the middle of all questions, between two of them."""
+    margins = []
+    for one in predictions:
+        shares = {answer["start"]: answer["probability"] for answer in one["nbest"]}
+        none = shares.pop(-1)
+        margins.append(math.log(max(shares.values()) / none))
+    return float(np.median(margins))
 
 
 def test_a_prompt_without_a_temperature_cannot_be_calibrated(tiny_backbone, tmp_path):

@@ -23,7 +23,10 @@ finally:
 """
 
 COMMANDS = [
-    *([name] for name in ("demo", "train", "rank", "transfer", "evaluate", "predict", "sweep", "report", "doctor")),
+    *(
+        [name]
+        for name in ("demo", "train", "rank", "transfer", "evaluate", "predict", "serve", "sweep", "report", "doctor")
+    ),
     *(["tasks", name] for name in ("list", "show")),
     *(["recipes", name] for name in ("list", "show")),
     *(["bank", name] for name in ("list", "show", "verify", "rm")),
@@ -50,6 +53,8 @@ COMMANDS = [
         ("rank rtee", 2),
         ("evaluate nothing", 2),
         ("predict nothing", 2),
+        ("serve --no-starter", 2),
+        ("serve --bank nothing", 2),
         ("transfer newsgroups_sci --methods pott", 2),
         ("transfer newsgroups_sci --source nothing", 2),
         ("sweep --nope", 2),

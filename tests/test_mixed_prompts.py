@@ -9,9 +9,9 @@ import pandas
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, kind_task
+from kinds import KINDS, ROWS, kind_task
 
-from promptpanda import Bank, PandaError, TrainingOptions, predict, train
+from promptpanda import Bank, PandaError, TrainingOptions, evaluate, predict, train
 from promptpanda.backbone import Backbone
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.training import inference
@@ -151,3 +151,30 @@ def test_rows_come_as_dictionaries_frames_and_series(prompts, load_tiny):
 def test_bad_rows_of_frames_are_told_by_their_number(prompts, load_tiny, inputs, message):
     with pytest.raises(PandaError, match=message):
         predict(prompts[0], load_tiny("bert"), inputs)
+
+
+def test_rows_are_evaluated_as_frames_and_dictionaries(prompts, load_tiny, tmp_path):
+    backbone = load_tiny("bert")
+    for prompt in prompts[: len(KINDS)]:
+        kind = str(prompt.card.task.kind)
+        task = kind_task(kind, tmp_path, kind, train=4, test=12)
+        rows = ROWS[kind](12, 1000)
+        expected = evaluate(prompt, backbone, task)
+        assert evaluate(prompt, backbone, rows) == pytest.approx(expected)
+        assert evaluate(prompt, backbone, pandas.DataFrame(rows)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"text": None}, "Row 2 of .* has an empty text in 'text'"),
+        ({"text": float("nan")}, "Row 2 of .* has an empty text in 'text'"),
+        ({"label": "odd"}, "Row 2 of .* has the label 'odd'"),
+        ({"label": None}, "Row 2 of .* has no label"),
+    ],
+)
+def test_bad_rows_to_evaluate_on_are_told_by_their_number(prompts, load_tiny, change, message):
+    rows = ROWS["single_classification"](3, 1)
+    rows[1] |= change
+    with pytest.raises(PandaError, match=message):
+        evaluate(prompts[0], load_tiny("bert"), rows)

@@ -107,6 +107,7 @@ def test_many_labels_are_three_and_none_of_them_in_some_texts():
         ([{"a": 1, "b": 2}], {"label": ["a", "b"]}, "has 2 in the label's column 'b'; expected 0 or 1"),
         ([{"a": "x", "b": 0}], {"label": ["a", "b"]}, "has 'x' in the label's column 'a'"),
         ([{"a": None, "b": 0}], {"label": ["a", "b"]}, "has None in the label's column 'a'"),
+        ([{"label": None}, {"label": ["a"]}, {"label": []}], {"strict": True}, "Row 1 of train of task 'own' has no"),
         ([{"a": 1}], {"label": ["a", "b"]}, "has no field 'b'"),
     ],
 )
@@ -124,7 +125,6 @@ def test_labels_that_cannot_be_read_are_told_with_their_row(rows, options, fragm
         ({"label": ["a", "text"], "kind": "multi_label"}, "The column 'text' is given as text and as label"),
         ({"label": ["a", "a"], "kind": "multi_label"}, "a column is in label_columns twice"),
         ({"label_separator": ","}, "label_separator belongs to kind multi_label"),
-        ({"label": [], "kind": "multi_label"}, "0 label columns were given"),
         ({"kind": "multi_label", "label_separator": ""}, "label_separator"),
         ({"kind": "multi_label", "metric": "accuracy"}, "metric accuracy does not go with kind multi_label"),
         ({"kind": "multi_label", "metric": "roc_auc"}, "roc_auc ranks examples"),
@@ -135,6 +135,17 @@ def test_options_that_make_no_sense(options, fragment, tmp_path):
     with pytest.raises(PandaError) as refused:
         own_task(train=path, text="text", **options)
     assert fragment in str(refused.value)
+
+
+def test_rows_without_any_label_stay_and_rows_whose_labels_are_missing_are_left_out(tmp_path):
+    rows = [["w1", "a"], ["w2", ""], ["w3", "NaN"], ["", "a"], ["w5", "b|a"]]
+    task = own_task(train=table(tmp_path, ["text", "label"], rows), text="text", kind="multi_label")
+    assert [text for (text,) in task.train().texts] == ["w1", "w2", "w5"]
+    assert task.train().labels.tolist() == [[1, 0], [0, 0], [1, 1]]
+    assert ["no label" in note for note in task.notes[:2]] == [True, False]
+    cells = [["w1", 1, 0], ["w2", "", ""], ["w3", 0, 0]]
+    task = own_task(train=table(tmp_path, ["text", "a", "b"], cells), text="text", label=["a", "b"], kind="multi_label")
+    assert task.train().labels.tolist() == [[1, 0], [0, 0]]
 
 
 def test_a_file_with_lists_names_the_kind_that_reads_them(tmp_path):
@@ -276,8 +287,6 @@ def test_labels_are_learnt_kept_and_predicted(tiny_backbone, tmp_path):
     for one in found:
         reached = zip(one["probabilities"].items(), loaded.card.threshold, strict=True)
         assert one["labels"] == [name for (name, p), threshold in reached if p >= threshold]
-        sure = [p if name in one["labels"] else 1 - p for name, p in one["probabilities"].items()]
-        assert one["confidence"] == min(sure)
     assert {len(one["labels"]) for one in found} == {0, 1, 2}
     scaled = predict(calibrated(replace(loaded, card=loaded.card.model_copy(update={"temperature": 2.0}))), *with_texts)
     assert [one["labels"] for one in scaled] == [one["labels"] for one in found]

@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 from promptpanda import Bank, PandaError, TrainingOptions, predict, train
 from promptpanda.cli.main import app
 from promptpanda.progress import Silent
-from promptpanda.tasks.tables import Table
+from promptpanda.tasks.inputs import Words
+from promptpanda.tasks.tables import Read, Table
 from promptpanda.tasks.writing import Columns, writer_for
 from promptpanda.transfers import predict_table as module
 from promptpanda.transfers.cells import Cells, confidence_of
@@ -196,10 +197,10 @@ def test_the_likeliest_and_those_that_are_too_unsure(panda, texts, expected):
 
 
 def test_rows_that_cannot_be_read_are_left_empty_and_told(panda):
-    Path("rows.csv").write_text('text,note\n"good w1",a\n"",b\n"bad, w2",c\nbad,w3,d\n')
+    Path("rows.csv").write_text('text,note\n"good w1",a\n"",b\n"bad, w2",c\nbad,w3,d,e\n')
     _, told = panda("single_classification", "rows.csv", "--output", "o.csv")
     rows = table_of("o.csv")[1:]
-    assert [row[:2] for row in rows] == [["good w1", "a"], ["", "b"], ["bad, w2", "c"], ["bad", "w3"]]
+    assert [row[:2] for row in rows] == [["good w1", "a"], ["", "b"], ["bad, w2", "c"], ["bad", "w3,d,e"]]
     assert [bool(row[2]) for row in rows] == [True, False, True, False]
     assert "2 of 4 rows could not be read" in told
     assert "Row 2 of rows.csv has an empty text in 'text'" in told
@@ -442,3 +443,46 @@ def test_whatever_texts_there_are_they_come_back(tmp_path, rows, suffix):
             [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
         )  # fmt: skip
         assert [*zip(frame["a"], frame["b"], strict=True)] == rows
+
+
+def test_calibrated_probabilities_are_those_of_scaled_outputs(panda, bank, load_tiny, texts):
+    trained = Bank(bank).load("single_classification", load_tiny("bert"))
+    temperature = trained.card.temperature
+    if temperature is None:
+        panda("single_classification", "rows.csv", "--output", "o.csv", "--calibrated", code=2)
+        return
+    panda("single_classification", "rows.csv", "--output", "o.csv", "--calibrated", "--probabilities")
+    for row, one in zip(table_of("o.csv")[1:], predict(trained, load_tiny("bert"), texts), strict=True):
+        good, bad = (p ** (1 / temperature) for p in one["probabilities"].values())
+        assert float(row[-2]) == pytest.approx(good / (good + bad), abs=1e-5)
+
+
+def test_gaps_that_programs_write_are_no_texts(panda):
+    Path("rows.csv").write_text("text\ngood w1\nN/A\nnan\n")
+    _, told = panda("single_classification", "rows.csv", "--output", "o.csv")
+    assert [row[:2] for row in table_of("o.csv")[2:]] == [["N/A", ""], ["nan", ""]]
+    assert "Row 2 of rows.csv has 'N/A' for a text" in told
+
+
+def test_spans_of_a_text_have_places_in_it():
+    text, words = "the good, w1  bad phone", ("the", "good", ",", "w1", "bad", "phone")
+    spans = [
+        {"start": 1, "end": 2, "label": "UP", "text": "good"},
+        {"start": 3, "end": 5, "label": "X", "text": "w1 bad"},
+    ]
+    in_text = module._in_characters({"spans": spans}, Read({"n": 1, "tokens": text}, Words(words), None))["spans"]
+    assert [(text[span["start"] : span["end"]], span["text"], span["label"]) for span in in_text] == [
+        ("good", "good", "UP"),
+        ("w1  bad", "w1  bad", "DOWN"),
+    ]
+    of_words = {"spans": spans}
+    assert module._in_characters(of_words, Read({"tokens": list(words)}, Words(words), None)) == of_words
+
+
+def test_several_labels_are_joined_and_as_sure_as_the_least_sure_of_them(bank, load_tiny):
+    card = Bank(bank).load("single_classification", load_tiny("bert")).card
+    prediction = {"labels": ["a", "c"], "probabilities": {"a": 0.9, "b": 0.3, "c": 0.6}}
+    assert Cells().of(card, prediction) == ["a|c", pytest.approx(0.6)]
+    assert Cells(threshold=0.65).of(card, prediction) == [None, pytest.approx(0.6)]
+    nothing = {"labels": [], "probabilities": {"a": 0.1, "b": 0.3}}
+    assert Cells().of(card, nothing) == ["", pytest.approx(0.7)]

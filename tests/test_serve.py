@@ -19,7 +19,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import Card, SourceCard
 from promptpanda.serving.model import Model
-from promptpanda.serving.shown import ancestry
+from promptpanda.serving.shown import ancestry, card_of, summary
 from promptpanda.tasks.unlabeled import read_inputs
 from promptpanda.transfers.predict import predict
 from promptpanda.transfers.transfer import train
@@ -107,7 +107,8 @@ def test_what_is_asked_for_of_probabilities(server):
     plain = server.predict("single-classification", texts=["good"])[1]["predictions"][0]
     assert plain.keys() == {"label", "confidence"}
     full = server.predict("single-classification", texts=["good"], probabilities=True)[1]["predictions"][0]
-    assert full["confidence"] == full["probabilities"][full["label"]] == max(full["probabilities"].values())
+    assert full["probabilities"][full["label"]] == max(full["probabilities"].values())
+    assert full["confidence"] == pytest.approx(full["probabilities"][full["label"]], abs=1e-6)
     assert sum(full["probabilities"].values()) == pytest.approx(1)
     one = server.predict("single-classification", texts=["good"], top=1)[1]["predictions"][0]
     assert list(one["probabilities"]) == [one["label"]]
@@ -262,6 +263,14 @@ def test_a_prompt_trained_meanwhile_is_served(own, tiny_backbone, tmp_path):
         options=OPTIONS,
     )
     eventually(lambda: server.predict("fresh", texts=["good"])[0] == 200)
+
+
+def test_a_card_tells_no_paths(server):
+    entry = server.service.registry.entries()[0]
+    away = SourceCard(id="/home/eve/prompts/foreign", task="foreign", checksum="0" * 64)
+    card = entry.card.model_copy(update={"sources": (away,), "warnings": ("Nothing is in /home/eve/data.",)})
+    shown = card_of(card), summary(replace(entry, card=card)), ancestry(replace(entry, card=card), [])
+    assert "eve" not in json.dumps(shown)
 
 
 def test_ancestry_ends_where_cards_are_gone_or_come_again(server: Served, bank):

@@ -362,3 +362,21 @@ def test_nothing_of_a_bank_elsewhere_is_told(tmp_path, bank, tiny_backbone):
         answers = [server.ask("GET", "/v1/prompts")[1], server.ask("GET", "/")[1]]
         assert not any(one["served"] for one in answers[0]["prompts"])
         assert "secret-folder" not in json.dumps([*answers, server.said])
+
+
+def test_the_rest_of_a_refused_body_is_not_awaited_for_ever(server, monkeypatch):
+    monkeypatch.setattr(connection, "_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
+        client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        client.sendall(b"Content-Length: 100000000\r\n\r\n{")
+        assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
+        began = time.monotonic()
+        gone = False
+        while not gone and time.monotonic() - began < 20:
+            try:
+                client.sendall(b"x")
+            except OSError:
+                gone = True
+            time.sleep(0.05)
+        assert gone
+        assert time.monotonic() - began < 10

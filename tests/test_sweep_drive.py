@@ -24,7 +24,7 @@ from promptpanda.sweep.executors import workers_named, workers_of
 from promptpanda.sweep.filters import RunFilter, seconds_of
 from promptpanda.sweep.plan import expand
 from promptpanda.sweep.recipe import SweepRecipe
-from promptpanda.sweep.session import export, look_ahead
+from promptpanda.sweep.session import export, preview
 from promptpanda.sweep.store import STORE_NAME, Store
 from promptpanda.tasks.catalog import load_task
 from promptpanda.training.options import TrainingOptions
@@ -110,7 +110,7 @@ def test_auto_in_a_sweep_is_what_transfer_selects(study):
         assert rows[seed].test["accuracy"] == result.auto.scores[seed]
         unit = rows[seed].n_train * 1
         assert rows[seed].example_steps == round(said["cost"] * unit)
-    assert look_ahead(recipe, study.places()).to_json()["left"] == 0
+    assert preview(recipe, study.places()).to_json()["left"] == 0
 
 
 def test_a_changed_way_to_select_makes_another_run(study, monkeypatch):
@@ -194,7 +194,7 @@ def test_a_prompt_without_a_row_is_taken_up(swept):
 def test_what_cannot_be_measured_is_run_all_the_same(study):
     """A rate that diverges fails the runs, and not the forecast."""
     recipe = study.recipe(targets=study.content()["targets"] | {"options": {"epochs": 1, "lr": 1e30}})
-    assert look_ahead(recipe, study.places()).seconds is None
+    assert preview(recipe, study.places()).seconds is None
     outcome = study.run(recipe=recipe, run_filter=RunFilter(time_limit=600))
     assert outcome.left == 0
     assert {row.method for row in outcome.failed} >= {"prompt_tuning", "pot"}
@@ -209,14 +209,14 @@ def test_sentences_of_words_are_work_too(study):
     planned = identify(expand(recipe, study.folder), "clean", study.folder / "data")
     (tuned,) = [spec for spec in planned.plan.runs if spec.task == "tags" and spec.method == "prompt_tuning"]
     assert Work(planned).tokens(tuned) == 5, "three words, and what the model puts around them"
-    found = look_ahead(recipe, study.places())
+    found = preview(recipe, study.places())
     assert next(group.seconds for group in found.groups if group.method == "panda") > 0
 
 
 def test_a_dry_run_counts_what_imported_rows_leave_to_do(swept):
     export(swept.folder / "out", swept.folder / "rows.csv")
     recipe = swept.recipe(seeds=[0, 1])
-    found = look_ahead(recipe, swept.places("other"), imported=swept.folder / "rows.csv").to_json()
+    found = preview(recipe, swept.places("other"), imported=swept.folder / "rows.csv").to_json()
     # Of seed 1: prompt tuning, and from two sources PoT, PANDA, estimates; and the sources, whose prompts did not come.
     assert (found["finished"], found["left"]) == (ALL, 7 + 2)
     outcome = swept.run("other", recipe, imported=swept.folder / "rows.csv")
@@ -301,7 +301,7 @@ def test_a_second_driver_is_told_so(swept):
 
 
 def test_a_dry_run_counts_and_writes_nothing(study):
-    found = look_ahead(study.recipe(), study.places())
+    found = preview(study.recipe(), study.places())
     assert not (study.folder / "out").exists()
     content = found.to_json()
     assert (content["runs"], content["left"], content["finished"]) == (ALL, ALL, 0)
@@ -318,10 +318,10 @@ def test_a_dry_run_counts_and_writes_nothing(study):
     assert content["seconds"] == pytest.approx(taken, abs=0.4 + 3 * taken)
     written = sum(path.stat().st_size for path in (study.folder / "out").rglob("*") if path.is_file())
     assert written / 2 < content["bytes"] < 2 * written
-    assert outcome.left == look_ahead(study.recipe(), study.places()).to_json()["left"] == 0
+    assert outcome.left == preview(study.recipe(), study.places()).to_json()["left"] == 0
     shutil.rmtree(study.folder / "data")
     (study.folder / "data").mkdir()
-    blind = look_ahead(study.recipe(), study.places()).to_json()
+    blind = preview(study.recipe(), study.places()).to_json()
     assert (blind["runs"], blind["seconds"]) == (ALL, None)
     assert "was not found; give --data-dir" in blind["why_not"]
 

@@ -168,6 +168,17 @@ class Backbone:
         other.shape, other._layers, other.neurons = other._probe()
         return other
 
+    def padded(self) -> Backbone:
+        """The same model, which takes batches with their padding: a graph can be traced of that alone."""
+        other = copy.copy(self)
+        other._packs = False
+        return other
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether the checkpoint brought a trained pooler."""
+        return self._has_pooler
+
     @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device

@@ -103,12 +103,12 @@ def run_demo(plan: DemoPlan, backbone: Backbone, bank_folder: Path, progress: Pr
     ]
     options = TrainingOptions(epochs=plan.target_epochs, max_length=plan.max_length)
     part = partition(target, train_examples=plan.target_examples, seed=plan.seeds[0])
-    view = TargetFeatures.of(backbone, target, part, options)
+    features = TargetFeatures.of(backbone, target, part, options)
     # Others may have moved into the bank since; the demonstration is about its own sources.
     own = {source.card.id for source in trained}
     rows = TargetRows.of([part], target.test())
     ranking = [
-        entry for entry in rank(target, backbone, bank, view, rows=rows, progress=progress) if entry.prompt in own
+        entry for entry in rank(target, backbone, bank, features, rows=rows, progress=progress) if entry.prompt in own
     ]
     result = transfer(
         target,

@@ -109,11 +109,11 @@ def loaded(point: EntryPoint) -> object:
     except Exception as error:  # a stranger's module may raise anything
         raise PandaError(
             f"The entry point {point.name!r} ({point.group}) of {source_of(point)} cannot be used: "
-            f"{said(error)}; update or uninstall that package."
+            f"{one_line(error)}; update or uninstall that package."
         ) from error
 
 
-def said(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An exception of a stranger's code in one line."""
     text = " ".join(str(error).split())[:200].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

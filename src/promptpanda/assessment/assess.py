@@ -8,7 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from promptpanda.assessment.bootstrap import NO_INTERVAL, Measured, Scorer, centred, interval, resampled, whole
+from promptpanda.assessment.bootstrap import (
+    NO_INTERVAL,
+    Measured,
+    Scorer,
+    interval,
+    resampled,
+    share_interval,
+    whole,
+    widened,
+)
 from promptpanda.assessment.calibration import Bin, bins_of, chance_error, expected_calibration_error
 from promptpanda.assessment.classes import ClassRow
 from promptpanda.assessment.comparison import Comparison
@@ -129,18 +138,25 @@ def assess(
         examples=len(judged),
         units=len(np.unique(judged.units)),
         metrics={
-            name: Measured(value, interval(drawn[f"metric {name}"]) if name in own else NO_INTERVAL)
-            for name, value in values.items()
+            name: _measured(name, value, drawn.get(f"metric {name}"), judged.units) for name, value in values.items()
         },
-        by_class=() if by_class is None else tuple(by_class.table(drawn["classes"])),
+        by_class=() if by_class is None else tuple(by_class.table(drawn["classes"], judged.units)),
         confusion=form.confusion(judged),
         calibration=None if answers is None else _calibration(form, answers, scaled, temperature, drawn, len(judged)),
-        coverage=() if answers is None else tuple(selected(answers, len(judged), drawn["coverage"])),
+        coverage=() if answers is None else tuple(selected(answers, judged.units, drawn["coverage"])),
         mistakes=tuple(mistakes(judged, form, answers)),
         values=(judged.split.labels, judged.predictions) if judged.task.kind == Kind.REGRESSION else None,
         comparison=comparison,
         notes=(*notes, *_notes(judged, answers)),
     )
+
+
+def _measured(name: str, value: float, replicates: np.ndarray | None, units: np.ndarray) -> Measured:
+    if replicates is None:
+        return Measured(value, NO_INTERVAL)
+    if name == "accuracy":
+        return Measured(value, share_interval(value, replicates, len(np.unique(units))))
+    return Measured(value, interval(replicates))
 
 
 def metric_values(judged: Judged, form: Form) -> dict[str, float]:
@@ -179,7 +195,7 @@ def _calibration(
 ) -> Calibration:
     def error(given: Answers, name: str) -> Measured:
         value = float(whole(expected_calibration_error(given, examples), examples))
-        return Measured(value, centred(value, drawn[name]))
+        return Measured(value, widened(value, drawn[name]))
 
     return Calibration(
         len(answers),
@@ -204,12 +220,10 @@ def _notes(judged: Judged, answers: Answers | None) -> list[str]:
     if units < 2:
         found.append("All examples belong together, so that there are no intervals.")
     elif answers is not None and len(np.unique(answers.right)) == 1 and len(answers) < 1000:
-        # Clopper and Pearson's limit where none of n differs.
-        limit = 1 - 0.025 ** (1 / len(answers))
-        what, rest = ("right", "wrong") if answers.right[0] else ("wrong", "right")
+        what = "right" if answers.right[0] else "wrong"
         found.append(
-            f"All {len(answers)} are {what}, so that resampling shows no spread; in truth up to {100 * limit:.0f} % "
-            f"may be {rest} (95 %, exact binomial limit)."
+            f"All {len(answers)} are {what}, so that resampling shows no spread; accuracy, precision and recall have "
+            "exact binomial limits instead."
         )
     return found
 

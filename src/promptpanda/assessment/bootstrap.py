@@ -77,15 +77,30 @@ def interval(replicates: np.ndarray) -> Interval:
     return Interval(float(low), float(high))
 
 
-def centred(value: float, replicates: np.ndarray) -> Interval:
-    """The basic interval, 2 x value - percentiles, within 0..1: for a figure that resampling makes larger.
+def share_interval(value: float, replicates: np.ndarray, trials: int) -> Interval:
+    """The interval of a share of right ones: by resampling, or, where all are alike so that no resample differs, the
+    exact binomial limit (Clopper and Pearson 1934).
 
-    A sum of absolute gaps is such a one: resamples add noise to every gap.
+    Args:
+        trials: how many independent ones there are.
+    """
+    if 0 < value < 1 or trials < 1 or not len(replicates):
+        return interval(replicates)
+    limit = ((1 - LEVEL) / 2) ** (1 / trials)
+    return Interval(limit, 1.0) if value == 1 else Interval(0.0, 1 - limit)
+
+
+def widened(value: float, replicates: np.ndarray) -> Interval:
+    """Both the percentile interval and the basic one, 2 x value - percentiles, within 0..1.
+
+    For a sum of absolute gaps, to every one of which resampling adds noise: the percentile interval alone lies too
+    high where the gaps are small (with ten bins and a gap of 0.03 it held the truth in none of 200 simulations), the
+    basic one is too short where they are large.
     """
     low, high = interval(replicates)
     if low is None or high is None:
         return NO_INTERVAL
-    return Interval(float(np.clip(2 * value - high, 0, 1)), float(np.clip(2 * value - low, 0, 1)))
+    return Interval(float(max(0, min(low, 2 * value - high))), float(min(1, max(high, 2 * value - low))))
 
 
 def shares(right: np.ndarray) -> Scorer:

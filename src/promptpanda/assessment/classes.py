@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from promptpanda.assessment.bootstrap import Measured, Scorer, divided, interval, whole
+from promptpanda.assessment.bootstrap import Measured, Scorer, divided, interval, share_interval, whole
 
 FIGURES = ("precision", "recall", "f1")
 
@@ -59,22 +59,30 @@ class ByClass:
 
         return score
 
-    def table(self, replicates: np.ndarray) -> list[ClassRow]:
+    def table(self, replicates: np.ndarray, units: np.ndarray) -> list[ClassRow]:
         """One row a class, in their order.
 
         Args:
             replicates: what `scorer` gives for resamples.
+            units: which examples belong together. *Shape:* (examples,).
         """
         values = whole(self.scorer(), self.gold.shape[0])
         support = np.asarray(self.gold.sum(axis=0)).ravel()
         rows = []
         for place, name in enumerate(self.names):
             figures = {}
+            trials = {"precision": _units_with(self.said, place, units), "recall": _units_with(self.gold, place, units)}
             for number, figure in enumerate(FIGURES):
-                around = interval(replicates[:, number, place] if len(replicates) else replicates)
-                figures[figure] = Measured(float(np.nan_to_num(values[number, place])), around)
+                value, drawn = values[number, place], replicates[:, number, place] if len(replicates) else replicates
+                around = interval(drawn) if figure == "f1" else share_interval(value, drawn, trials[figure])
+                figures[figure] = Measured(float(np.nan_to_num(value)), around)
             rows.append(ClassRow(name, figures, int(support[place])))
         return rows
+
+
+def _units_with(matrix: sparse.csr_array, place: int, units: np.ndarray) -> int:
+    """How many independent examples have a class."""
+    return len(np.unique(units[matrix[:, [place]].nonzero()[0]]))
 
 
 @dataclass(frozen=True)

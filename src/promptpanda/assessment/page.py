@@ -19,7 +19,7 @@ from promptpanda.files import write_whole
 from promptpanda.report.answers import Answer
 from promptpanda.report.colours import gain_colour
 from promptpanda.report.page import Part, Report, Section, part
-from promptpanda.report.tables import NOTHING, Cell, Table
+from promptpanda.report.tables import Cell, Table
 from promptpanda.version import __version__
 
 _NAME, _TEXT = 40, 400  # letters of a class and of a text that are shown
@@ -167,14 +167,15 @@ def _mistakes(found: Assessment) -> Table:
             Cell(str(one.row), value=one.row),
             Cell(one_line(one.expected, 150)),
             Cell(one_line(one.predicted, 150)),
-            NOTHING if one.confidence is None else Cell(f"{one.confidence:.3f}", value=one.confidence),
+            *(() if one.confidence is None else (Cell(f"{one.confidence:.3f}", value=one.confidence),)),
             Cell(one_line(one.text, _TEXT)),
         )
         for one in found.mistakes
     )
     title = "Farthest off" if found.values is not None else "Wrong and most sure"
+    columns = ("row", "right", "said", *(("confidence",) if found.values is None else ()), "text")
     caption = "Rows count from 1, as in the file. Long texts are cut."
-    return Table("mistakes", title, "", caption, ("row", "right", "said", "confidence", "text"), rows, words=5)
+    return Table("mistakes", title, "", caption, columns, rows, words=len(columns))
 
 
 def _card(card: Card) -> Table:

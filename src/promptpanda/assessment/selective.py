@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promptpanda.assessment.bootstrap import Interval, Scorer, divided, interval, whole
+from promptpanda.assessment.bootstrap import Interval, Scorer, divided, share_interval, whole
 from promptpanda.assessment.judged import Answers
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
@@ -50,17 +50,20 @@ def accuracy_at(answers: Answers, coverages: Sequence[float] = COVERAGES) -> Sco
     return score
 
 
-def selected(answers: Answers, examples: int, replicates: np.ndarray) -> list[Selected]:
+def selected(answers: Answers, units: np.ndarray, replicates: np.ndarray) -> list[Selected]:
     """The table of risk and coverage.
 
     Args:
+        units: which examples belong together. *Shape:* (examples,).
         replicates: what `accuracy_at` gives for resamples.
     """
-    accuracies = whole(accuracy_at(answers), examples)
-    sorted_down = -np.sort(-answers.confidence)
+    accuracies = whole(accuracy_at(answers), len(units))
+    order = np.argsort(-answers.confidence, kind="stable")
     found = []
     for place, coverage in enumerate(COVERAGES):
         count = max(1, int(np.ceil(coverage * len(answers) - 1e-9)))
-        around = interval(replicates[:, place] if len(replicates) else replicates)
-        found.append(Selected(coverage, float(sorted_down[count - 1]), float(accuracies[place]), around))
+        drawn = replicates[:, place] if len(replicates) else replicates
+        trials = len(np.unique(units[answers.row[order[:count]]]))
+        around = share_interval(accuracies[place], drawn, trials)
+        found.append(Selected(coverage, float(answers.confidence[order[count - 1]]), float(accuracies[place]), around))
     return found

@@ -18,10 +18,10 @@ def judged_calibration(calibration: Calibration) -> str:
     )
     if calibration.scaled is None:
         return f"{text}; there is no temperature to scale it by, as no held-out validation data is at hand."
-    change = "lower" if calibration.scaled.value < calibration.ece.value else "no lower"
+    better = calibration.scaled.value < calibration.ece.value
     return (
         f"{text}; with temperature {calibration.temperature:.2f}, fitted on validation data, by "
-        f"{calibration.scaled.value:.3f}, which is {change}."
+        f"{calibration.scaled.value:.3f}: {'panda predict --calibrated gives these' if better else 'no better'}."
     )
 
 

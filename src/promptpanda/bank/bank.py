@@ -196,16 +196,16 @@ class Bank:
             self.check_there()
             raise
 
-    def sibling(self, card: Card, seed: int, among: Sequence[str] | None = None) -> str:
+    def sibling(self, card: Card, seed: int, candidates: Sequence[str] | None = None) -> str:
         """The id of the prompt of the same series with this seed, else with the lowest.
 
         Args:
-            among: the ids that may be taken; None: all.
+            candidates: the ids that may be taken; None: all.
         """
         series = [
             other
             for other in self.cards_in_force()[0]
-            if other.series == card.series and other.diverged is None and (among is None or other.id in among)
+            if other.series == card.series and other.diverged is None and (candidates is None or other.id in candidates)
         ]
         return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
 

@@ -16,7 +16,7 @@ from types import ModuleType
 
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name
-from promptpanda.plugins import loaded, said, source_of
+from promptpanda.plugins import loaded, one_line, source_of
 
 GROUP = "promptpanda.banks"
 
@@ -46,7 +46,9 @@ def _folder(point: EntryPoint) -> Path:
         elif callable(value):
             value = value()
     except Exception as error:  # a stranger's code may raise anything
-        raise PandaError(f"The bank {point.name!r} of {source_of(point)} cannot be found: {said(error)}.") from error
+        raise PandaError(
+            f"The bank {point.name!r} of {source_of(point)} cannot be found: {one_line(error)}."
+        ) from error
     if not isinstance(value, (str, Path)) or not Path(value).is_dir():
         raise PandaError(f"The bank {point.name!r} of {source_of(point)} is no folder: found {str(value)[:200]!r}.")
     return Path(value)

@@ -83,8 +83,12 @@ def _print_mistakes(found: Assessment) -> None:
         ]
         for one in found.mistakes[:_MISTAKES]
     ]
-    title = "\nFarthest off" if found.values is not None else "\nWrong and most sure"
-    print_table(title, ["row", "right", "said", "confidence", "text"], rows, numeric=(0, 3))
+    columns = ["row", "right", "said", "confidence", "text"]
+    if found.values is None:
+        print_table("\nWrong and most sure", columns, rows, numeric=(0, 3))
+        return
+    del columns[3]
+    print_table("\nFarthest off", columns, [[*row[:3], row[4]] for row in rows], numeric=(0,))
 
 
 def _measured(one: Measured) -> str:

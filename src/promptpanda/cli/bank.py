@@ -170,7 +170,8 @@ def remove_prompts(
     ids = own_ids(store, prompts)  # all must exist before the first is deleted
     if not yes and sys.stdin is not None and sys.stdin.isatty():
         shown = ", ".join(ids[:8]) + (f" and {len(ids) - 8} more" if len(ids) > 8 else "")
-        if not typer.confirm(f"Delete {shown} from {bank}?", err=True):
+        typer.echo(f"Delete {shown} from {bank}? [y/N] ", nl=False, err=True)  # typer.confirm writes to stdout too
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise PandaError("Nothing was deleted.")
     for name in ids:
         store.remove(name)

@@ -112,30 +112,35 @@ def _given(rows: LabelledRows, card: Card) -> Task:
 def _as_in(card: Card, rows: LabelledRows, file: Path) -> Task:
     """A file with the columns of the card, but for those that are named."""
     from promptpanda.tasks.columns import ColumnData
-    from promptpanda.tasks.reading import COLUMN_SUFFIXES
+    from promptpanda.tasks.files.reader import is_column_file
     from promptpanda.tasks.spec import FileData, Kind
     from promptpanda.tasks.task import Task
 
     spec = card.task
-    changes: dict[str, object] = {"files": FileData(test=str(file)), "benchmark": None, "sizes": {}}
-    in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and file.name.lower().endswith(COLUMN_SUFFIXES)
+    changes: dict[str, object] = {
+        "files": FileData(test=str(file), delimiter=rows.delimiter, sheet=rows.sheet),
+        "benchmark": None,
+        "sizes": {},
+    }
+    in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and is_column_file(file)
     if in_columns and spec.columns is None:
         changes |= {"columns": ColumnData(), "segments": ("{tokens}",), "label": "tags"}
     if rows.text is not None:
         changes["segments"] = tuple(f"{{{name}}}" for name in (rows.text, rows.text2) if name is not None)
     if rows.label:
         changes |= {"label": rows.label[0], "label_columns": tuple(rows.label) if len(rows.label) > 1 else ()}
-    return Task(spec.model_copy(update=changes), None, card.labels)
+    return rows.told(Task(spec.model_copy(update=changes), None, card.labels, strict=rows.strict))
 
 
 def _names_file(name: str) -> bool:
     """Whether an argument means a file with rows, and no task."""
-    from promptpanda.tasks.reading import SUFFIXES
+    from promptpanda.tasks.files.arrow import is_saved
+    from promptpanda.tasks.files.reader import ENDINGS
 
     lower = name.lower()
     if lower.endswith((".yaml", ".yml")):
         return False
-    return lower.endswith(SUFFIXES) or Path(name).is_file()
+    return lower.endswith(ENDINGS) or Path(name).is_file() or is_saved(Path(name))
 
 
 def _labelled(card: Card, given: Task, limit: int | None) -> Split:

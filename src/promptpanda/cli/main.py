@@ -13,6 +13,7 @@ from promptpanda.cli import (
     doctor,
     estimators,
     evaluate,
+    export,
     predict,
     recipes,
     report,
@@ -40,6 +41,7 @@ train.register(app)
 evaluate.register(app)
 predict.register(app)
 serve.register(app)
+export.register(app)
 sweep.register(app)
 report.register(app)
 app.add_typer(estimators.app, name="estimators")

@@ -49,6 +49,23 @@ PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id,
 NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
 
 
+_FOR_OWN_FILES = [
+    "text",
+    "text2",
+    "choices",
+    "label",
+    "label_separator",
+    "kind",
+    "metric",
+    "name",
+    "text_column",
+    "tag_column",
+    "delimiter",
+    "sheet",
+    "strict",
+]
+
+
 @dataclass(frozen=True)
 class TaskChoice:
     """A catalog task, a YAML spec, or own files."""
@@ -61,7 +78,9 @@ class TaskChoice:
     ] = None
     train: Annotated[
         Path | None,
-        typer.Option(help="Own training file: .jsonl, .jsonl.gz, .csv, .parquet; tags also .conll."),
+        typer.Option(
+            help="Own training file: .csv, .tsv, .xlsx, .json, .jsonl, .parquet and others; tags also .conll."
+        ),
     ] = None
     validation: Annotated[Path | None, typer.Option(help="Own validation file.")] = None
     test: Annotated[Path | None, typer.Option(help="Own test file.")] = None
@@ -106,6 +125,20 @@ class TaskChoice:
         ),
     ] = None
     name: Annotated[str | None, typer.Option(help="Own files: name of the task; by default the file's.")] = None
+    text_column: Annotated[
+        int | None,
+        typer.Option(help="Column files (.conll, .conllu): column of the words, counted from 0; -1 is the last."),
+    ] = None
+    tag_column: Annotated[int | None, typer.Option(help="Column files: column of the tags.")] = None
+    delimiter: Annotated[
+        str | None,
+        typer.Option(help="Own .csv and .tsv: comma, semicolon, tab, bar, or a character; by default found out."),
+    ] = None
+    sheet: Annotated[str | None, typer.Option(help="Own .xlsx: the sheet, by name or number.")] = None
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Own files: refuse rows without label or text instead of leaving them out."),
+    ] = False
     template: Annotated[
         str | None,
         typer.Option(help="Another way to write the task's text (`panda tasks show`)."),
@@ -120,8 +153,8 @@ class TaskChoice:
         if self.task is not None:
             if self.own:
                 raise PandaError(f"Both the task '{self.task}' and own files were given; give one of them.")
-            for option in ("text", "text2", "choices", "label", "label_separator", "kind", "metric", "name"):
-                if getattr(self, option):
+            for option in _FOR_OWN_FILES:
+                if getattr(self, option) not in (None, False, []):
                     given = option.replace("_", "-")
                     raise PandaError(
                         f"--{given} is for own files, and the task '{self.task}' was given; leave one out."
@@ -131,32 +164,31 @@ class TaskChoice:
             raise PandaError("No task was given: name one of `panda tasks list`, a YAML spec, or --train FILE.")
         if self.template is not None:
             raise PandaError("--template is for tasks of the catalog and YAML specs, and own files were given.")
-        text, label = self.text, self.label
-        if self.kind == "token_classification" and self._in_columns:
-            text, label = text or "tokens", label or ["tags"]
-        if text is None or not label:
-            raise PandaError("Own files need --text COLUMN and --label COLUMN.")
         task = own_task(
             train=self.train,
             validation=self.validation,
             test=self.test,
-            text=text,
+            text=self.text,
             text2=self.text2,
             choices=() if self.choices is None else tuple(self.choices.split(",")),
-            label=label,
+            label=self.label or None,
             label_separator=self.label_separator,
             metric=self.metric,
             kind=None if self.kind is None else Kind(self.kind),
             name=self.name,
+            text_column=self.text_column,
+            tag_column=self.tag_column,
+            delimiter=self.delimiter,
+            sheet=self.sheet,
+            strict=self.strict,
         )
+        return self.told(task)
+
+    @staticmethod
+    def told(task: Task) -> Task:
+        """A task whose notes about the data go to the terminal."""
         task.tell = functools.partial(typer.echo, err=True)
         return task
-
-    @property
-    def _in_columns(self) -> bool:
-        """Whether the own files are column files of CoNLL."""
-        files = [path for path in (self.train, self.validation, self.test) if path is not None]
-        return all(path.name.lower().endswith((".conll", ".conll.gz", ".txt", ".txt.gz")) for path in files)
 
     @property
     def own(self) -> bool:

@@ -24,6 +24,7 @@ Format = Literal["csv", "jsonl", "text"]
 # What a row gets that cannot be read, by kind of task; the other kinds have labels.
 _EMPTY: dict[str, dict[str, Any]] = {
     "regression": {"value": None},
+    "multi_label": {"labels": None, "probabilities": {}},
     "token_classification": {"spans": None, "tags": None, "confidence": None},
     "extractive_qa": {"answer": None, "start": None, "score": None, "nbest": []},
 }
@@ -89,6 +90,9 @@ class OutputChoice:
         float | None,
         typer.Option(min=0.0, max=1.0, help="--output: leave predictions of less confidence empty."),
     ] = None
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Probabilities scaled by the temperature in the prompt's card.")
+    ] = False
     force: Annotated[bool, typer.Option("--force", help="--output: replace a file that exists.")] = False
 
     def cells(self, card: Card) -> Cells:
@@ -122,7 +126,7 @@ def predict_command(
     card = Card.read(path)
     cells = out.cells(card)
     if out.output is not None:
-        from promptpanda.transfers.predict_table import check_output
+        from promptpanda.tasks.writing import check_output
 
         check_output(out.output, rows.path, force=out.force)
     table = rows.table(card)
@@ -132,6 +136,10 @@ def predict_command(
         typer.echo(note, err=True)
     backbone = model.load(card.backbone.name)
     trained = bank.load(str(path), backbone)
+    if out.calibrated:
+        from promptpanda.transfers.calibrated import calibrated
+
+        trained = calibrated(trained)
     if out.output is None or survey is None:
         _print_lines(trained, backbone, table)
     else:

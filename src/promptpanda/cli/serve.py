@@ -47,7 +47,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve_command(
-    limits: LimitChoice,
+    *,
     bank: Annotated[
         list[Path] | None,
         typer.Option(
@@ -84,6 +84,7 @@ def serve_command(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads that compute; by default all cores.", rich_help_panel=_HOW)
     ] = None,
+    limits: LimitChoice,
 ) -> None:
     """Answer for all prompts of the bank over HTTP, with one model; a page for people is at its address.
 

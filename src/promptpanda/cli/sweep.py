@@ -98,7 +98,7 @@ def sweep_command(
     from promptpanda.sweep.executors import workers_named
     from promptpanda.sweep.filters import RunFilter, seconds_of
     from promptpanda.sweep.recipe import SweepRecipe
-    from promptpanda.sweep.session import Places, export, look_ahead, sweep, take_in
+    from promptpanda.sweep.session import Places, export, import_rows_of, preview, sweep
 
     quiet_libraries()
     read = SweepRecipe.parse(content, str(recipe))
@@ -106,11 +106,11 @@ def sweep_command(
     seconds = None if time_limit is None else seconds_of(time_limit)
     run_filter = RunFilter(" ".join(only) if only else None, limit, seconds, retry_failed, began)
     if dry_run:
-        found = look_ahead(read, places, workers=workers_named(executor), run_filter=run_filter, imported=import_rows)
+        found = preview(read, places, workers=workers_named(executor), run_filter=run_filter, imported=import_rows)
         _show_forecast(read.name, found, json)
         return
     if export_rows is not None:
-        taken = None if import_rows is None else take_in(places.store, import_rows)
+        taken = None if import_rows is None else import_rows_of(places.store, import_rows)
         _show_export(places, export(places.store, export_rows), export_rows, taken, json)
         return
     with output.TerminalProgress() as progress:

@@ -118,10 +118,10 @@ def rank_command(
     backbone = model.load()
     seen = settled(options, loaded.kind, part.train, backbone)
     cosine = metric.cosine()
-    view = TargetFeatures.of(backbone, loaded, part, seen, examples=max(EXAMPLES, cosine.examples))
+    features = TargetFeatures.of(backbone, loaded, part, seen, examples=max(EXAMPLES, cosine.examples))
     with output.TerminalProgress() as progress:
         if with_target_prompt:
-            view.own = train(
+            features.own = train(
                 loaded,
                 backbone,
                 bank=bank,
@@ -132,8 +132,8 @@ def rank_command(
                 progress=progress,
             ).signature
         rows = TargetRows.of([part], loaded.test())
-        ranking = rank(loaded, backbone, bank, view, cosine=cosine, rows=rows, progress=progress)
-        without = estimates(None, view, cosine)
+        ranking = rank(loaded, backbone, bank, features, cosine=cosine, rows=rows, progress=progress)
+        without = estimates(None, features, cosine)
     if json:
         ranked = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in ranking]
         left_out = [one.to_json() for one in ranking.left_out]

@@ -76,7 +76,12 @@ def _add_health(app: FastAPI, service: Service) -> None:
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["health"], summary="Whether requests can be answered", responses={503: _REFUSALS[503]})
+    @app.get(
+        "/readyz",
+        tags=["health"],
+        summary="Whether requests can be answered",
+        responses={503: {"model": Refusal, "description": "The server is being stopped, or the bank is gone."}},
+    )
     async def readyz() -> dict[str, str]:
         if (why := service.unready()) is not None:
             raise RefusedError(503, why)

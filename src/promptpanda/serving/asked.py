@@ -13,6 +13,7 @@ from promptpanda.json_input import read_json
 from promptpanda.serving.limits import Limits, RefusedError, outward
 from promptpanda.tasks.inputs import Input
 from promptpanda.tasks.unlabeled import read_inputs
+from promptpanda.transfers.cells import confidence_of
 from promptpanda.transfers.given import checked
 
 
@@ -41,8 +42,7 @@ class Answered(BaseModel):
 
     prompt: str = Field(description="Id of the prompt that answered.")
     predictions: list[dict[str, Any]] = Field(
-        description="One for every text or row, in order: label (or labels) and confidence, value, spans and tags, or "
-        "answer."
+        description="One for every text or row, in order: label or labels, confidence, value, spans and tags, answer."
     )
 
 
@@ -109,10 +109,10 @@ def inputs_of(card: Card, texts: Sequence[Any] | None, rows: Sequence[dict[str, 
 def shaped(prediction: dict[str, Any], *, probabilities: bool, top: int | None) -> dict[str, Any]:
     """A prediction as it goes back: probabilities and further answers only where they were asked for."""
     found = dict(prediction)
+    if (confidence := confidence_of(prediction)) is not None:
+        found["confidence"] = confidence
     if "label" in found or "labels" in found:
         shares = found.pop("probabilities")
-        if "label" in found:
-            found["confidence"] = shares[found["label"]]
         if top is not None:
             best = sorted(shares, key=lambda name: (-shares[name], name))[:top]
             found["probabilities"] = {name: shares[name] for name in best}

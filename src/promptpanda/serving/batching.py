@@ -138,14 +138,17 @@ class Batcher:
     def _await_work(self) -> bool:
         """Sleep until there is something to do. False: there never will be."""
         idle_after = self._idle_after
-        with self._changed:
-            while not self._works and not self._jobs:
+        while True:
+            with self._changed:
+                if not self._works and not self._jobs and not self._closing:
+                    woken = self._changed.wait(idle_after)
+                if self._works or self._jobs:
+                    return True
                 if self._closing:
                     return False
-                if not self._changed.wait(idle_after) and not self._works and not self._jobs:
-                    self._runner.idle()
-                    idle_after = None
-        return True
+            if not woken:
+                self._runner.idle()
+                idle_after = None
 
     def _gather(self) -> None:
         """Give a batch that is not full a moment to fill. Called with the lock, which is free while it waits."""

@@ -89,8 +89,6 @@ class Guard:
                 await self._app(scope, receive, sending)
             except RefusedError as error:
                 await refused(error)(scope, receive, sending)
-                if not await self._drained(scope, receive):
-                    return
         except Exception as error:
             self._failed(error)
             if status:
@@ -112,16 +110,6 @@ class Guard:
             raise RefusedError(
                 413, f"The body has {int(length):,} bytes, {self._limits.body:,} are the most; send it in parts."
             )
-
-    async def _drained(self, scope: Scope, receive: Receive) -> bool:
-        """Read what is left of a body, so that its sender gets to the answer instead of a broken connection."""
-        try:
-            async with asyncio.timeout(self._limits.seconds):
-                while (message := await receive())["type"] == "http.request" and message.get("more_body"):
-                    pass
-        except TimeoutError:
-            return False
-        return True
 
 
 async def read_body(request: Request, limits: Limits, kind: str) -> bytes:

@@ -31,7 +31,7 @@ def summary(entry: Entry) -> dict[str, Any]:
         "labels": list(card.labels),
         "fields": fields_of(card),
         "method": card.method,
-        "sources": [{"id": source.id, "task": source.task} for source in card.sources],
+        "sources": [{"id": outward(source.id), "task": source.task} for source in card.sources],
         "score": score_of(card),
         "n_train": card.n_train,
         "n_val": card.n_val,
@@ -66,9 +66,16 @@ def score_of(card: Card) -> dict[str, Any]:
 def card_of(card: Card) -> dict[str, Any]:
     """A card without what tells of the machine that it was made on."""
     shown = card.model_dump(mode="json", exclude={"task": {"files", "package"}, "files": True})
-    shown["backbone"]["name"] = outward(card.backbone.name)
-    shown["warnings"] = [outward(warning) for warning in card.warnings]
-    return shown
+    return {name: value if name in ("task", "labels") else _outward(value) for name, value in shown.items()}
+
+
+def _outward(value: Any) -> Any:
+    """All strings of a value without paths: models and foreign prompts are named by their folders."""
+    if isinstance(value, str):
+        return outward(value)
+    if isinstance(value, dict):
+        return {name: _outward(one) for name, one in value.items()}
+    return [_outward(one) for one in value] if isinstance(value, list) else value
 
 
 def ancestry(entry: Entry, known: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -62,7 +62,7 @@ class Outcome:
 
 
 @contextmanager
-def alone(store: Path) -> Iterator[None]:
+def exclusive(store: Path) -> Iterator[None]:
     """Be the only driver of a store. Raises PandaError at once if there is another; a killed one leaves no trace."""
     lock = FileLock(store.with_name(f"{store.name}.lock"))
     try:
@@ -93,7 +93,7 @@ def drive(
     run_filter: RunFilter | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Carry out the runs of a plan that the store has not finished. The caller is `alone` with the store.
+    """Carry out the runs of a plan that the store has not finished. The caller holds `exclusive` on the store.
 
     Raises:
         PandaError: the store cannot be written, or the workers are gone.
@@ -120,16 +120,18 @@ class _Driver:
         progress: Progress,
     ) -> None:
         self._planned, self._store, self._bank, self._workers = planned, store, bank, workers
-        self._clock, self._wishes, self._progress = clock, run_filter, progress
+        self._clock, self._run_filter, self._progress = clock, run_filter, progress
         self._rows = {row.key: row for row in store.rows()}
         self._attempts: dict[RunSpec, int] = {}
         self._under_way: dict[Future[Result], RunSpec] = {}
-        self._spoilt: dict[RunSpec, Row] = {}  # finished before, but their prompt could not be made again
+        self._failed_again: dict[RunSpec, Row] = {}  # finished before, but their prompt could not be made again
         self._suspects: list[RunSpec] = []  # were under way when a pool broke; one by one they tell which did it
         self._begun: set[RunSpec] = set()
         self._stopped: Stopped | None = None
         sweep_staging(bank.folder)
-        self._nameless = set(bank.ids()) - store.prompts()  # a driver may have been killed before it wrote their rows
+        self._unreferenced = (
+            set(bank.ids()) - store.prompts()
+        )  # a driver may have been killed before it wrote their rows
         self._concerned = list(
             dict.fromkeys(one for spec in chosen(planned.plan.runs, run_filter.only) for one in spec.closure())
         )
@@ -138,10 +140,10 @@ class _Driver:
     def run(self) -> Outcome:
         """Work until nothing is left, or a wish stops it."""
         self._clock.learn_all(self._planned.plan.runs, self._rows)
-        if self._wishes.time_limit is not None:
+        if self._run_filter.time_limit is not None:
             self._clock.measure(self._todo)
         self._progress.begin("sweep", len(self._todo))
-        self._fail_the_hopeless()
+        self._fail_dependents()
         while True:
             self._begin_runs()
             if not self._under_way:
@@ -150,7 +152,7 @@ class _Driver:
             if not done:
                 self._workers.count()  # raises if they are gone for good
             for future in done:
-                self._take(self._under_way.pop(future), future)
+                self._collect(self._under_way.pop(future), future)
         rows = [row for row in map(self._row, self._concerned) if row is not None]
         failed = tuple(row for row in rows if row.status == "failed")
         return Outcome(
@@ -160,7 +162,7 @@ class _Driver:
             len(self._todo),
             len(self._begun),
             self._stopped if self._todo else None,
-            time.monotonic() - self._wishes.began,
+            time.monotonic() - self._run_filter.began,
             self._seconds_left(),
         )
 
@@ -179,7 +181,7 @@ class _Driver:
             order = self._order(spec)
             if isinstance(order, Row):
                 self._settle(spec, order)
-                self._fail_the_hopeless()
+                self._fail_dependents()
                 continue
             self._attempts[spec] = self._attempts.get(spec, 0) + 1
             self._begun.add(spec)
@@ -194,7 +196,11 @@ class _Driver:
             if spec not in busy and all(need not in self._todo for need in spec.needs.values())
         )
         for spec in ready:
-            if self._wishes.limit is not None and spec not in self._begun and len(self._begun) >= self._wishes.limit:
+            if (
+                self._run_filter.limit is not None
+                and spec not in self._begun
+                and len(self._begun) >= self._run_filter.limit
+            ):
                 self._stopped = "limit"
                 return None
             if self._in_time(spec):
@@ -203,16 +209,16 @@ class _Driver:
         return None
 
     def _in_time(self, spec: RunSpec) -> bool:
-        if self._wishes.time_limit is None:
+        if self._run_filter.time_limit is None:
             return True
         needed = self._clock.seconds(spec) or 0.0
-        return time.monotonic() - self._wishes.began + needed <= self._wishes.time_limit
+        return time.monotonic() - self._run_filter.began + needed <= self._run_filter.time_limit
 
-    def _fail_the_hopeless(self) -> None:
+    def _fail_dependents(self) -> None:
         """Runs that start from a failed one fail because of it, and so do those that start from them."""
         for spec in list(self._todo):  # in topological order, so that one pass suffices
             for need in spec.needs.values():
-                row = self._spoilt.get(need) or self._row(need)
+                row = self._failed_again.get(need) or self._row(need)
                 if need not in self._todo and row is not None and row.status == "failed":
                     reason = row.reason or ""
                     if not reason.startswith(_BECAUSE):
@@ -233,7 +239,7 @@ class _Driver:
         if spec.method is None:
             return order
         own = self._store.trained_alike(self._planned.keys[spec].training)
-        own += [name for name in sorted(self._nameless) if name.startswith(f"{spec.task}-s{spec.seed}-")]
+        own += [name for name in sorted(self._unreferenced) if name.startswith(f"{spec.task}-s{spec.seed}-")]
         found = [self._bank.folder / name for name in own if (self._bank.folder / name).is_dir()]
         return replace(order, candidates=tuple(PromptFiles.of(folder) for folder in found))
 
@@ -250,7 +256,7 @@ class _Driver:
             prompts={},
         )
 
-    def _take(self, spec: RunSpec, future: Future[Result]) -> None:
+    def _collect(self, spec: RunSpec, future: Future[Result]) -> None:
         """Write what came of a run; one whose worker was lost is begun again."""
         try:
             result = future.result()
@@ -262,7 +268,7 @@ class _Driver:
             elif self._attempts[spec] >= _ATTEMPTS:
                 reason = f"Its worker was lost {_ATTEMPTS} times ({type(error).__name__}); it may need too much memory."
                 self._settle(spec, failed_row(self._bare(spec), reason))
-                self._fail_the_hopeless()
+                self._fail_dependents()
             return
         row = result.row
         if result.prompt is not None:
@@ -274,7 +280,7 @@ class _Driver:
             _record_test(row, self._bank)
         self._settle(spec, row, result)
         if row.status == "failed":
-            self._fail_the_hopeless()
+            self._fail_dependents()
 
     def _settle(self, spec: RunSpec, row: Row, result: Result | None = None) -> None:
         before = self._row(spec)
@@ -282,11 +288,11 @@ class _Driver:
         row = row.model_copy(update={"attempts": attempts})
         answers = None if result is None else result.answers
         if before is not None and before.status == "finished" and row.status == "failed":
-            self._spoilt[spec] = row  # what was earned stands; what needs the prompt learns why it is not there
+            self._failed_again[spec] = row  # what was earned stands; what needs the prompt learns why it is not there
         else:
             self._store.write(row, answers, self._planned.keys[spec].training)
             self._rows[row.key] = row
-        self._nameless.discard(row.prompt or "")
+        self._unreferenced.discard(row.prompt or "")
         self._todo.pop(spec)
         if spec in self._suspects:
             self._suspects.remove(spec)

@@ -209,7 +209,7 @@ class SweepRecipe(_Strict):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise PandaError(f"{where}: {_told(error)}") from error
+            raise PandaError(f"{where}: {_sentence(error)}") from error
         except PandaError as error:
             raise PandaError(f"{where}: {error}") from error
 
@@ -335,7 +335,7 @@ class SweepRecipe(_Strict):
             try:
                 self.distillation_options(name)
             except ValidationError as error:
-                raise ValueError(f"variants: {name}: distillation: {_told(error)}") from error
+                raise ValueError(f"variants: {name}: distillation: {_sentence(error)}") from error
         if self.sources is not None and self.targets is not None:
             shared, asked = TrainingOptions(**self.sources.options), TrainingOptions(**self.targets.options)
             for field in _SHAPE:
@@ -351,7 +351,7 @@ def _check_training(options: Options, where: str) -> None:
     try:
         made = TrainingOptions(**options)
     except ValidationError as error:
-        raise ValueError(f"{where}: {_told(error)}") from error
+        raise ValueError(f"{where}: {_sentence(error)}") from error
     if made.lr == "auto":
         raise ValueError(f"{where}: lr auto would train three times a run; name a rate")
 
@@ -363,7 +363,7 @@ def _check_fields(given: dict[str, Any], model: type[BaseModel], where: str) -> 
             raise ValueError(f"{where}: no field '{name}'; known are {known}.{suggest(str(name), model.model_fields)}")
 
 
-def _told(error: ValidationError) -> str:
+def _sentence(error: ValidationError) -> str:
     """The first thing that is wrong, as a sentence."""
     first = error.errors()[0]
     where = ": ".join(str(part) for part in first["loc"])

@@ -10,7 +10,7 @@ from promptpanda.bank.bank import Bank
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 from promptpanda.sweep.cache import CACHE, identify
-from promptpanda.sweep.drive import Outcome, alone, drive
+from promptpanda.sweep.drive import Outcome, drive, exclusive
 from promptpanda.sweep.estimate import Clock, Forecast, Work, forecast
 from promptpanda.sweep.exchange import export_rows, import_rows
 from promptpanda.sweep.executors import IN_PROCESS, Workers, workers_of
@@ -75,7 +75,7 @@ def sweep(
     run_filter, progress = run_filter or RunFilter(), progress or Silent()
     plan = expand(recipe, places.base)
     chosen(plan.runs, run_filter.only)
-    with alone(places.store):
+    with exclusive(places.store):
         CACHE.forget()
         if isinstance(workers, str):
             workers = workers_of(workers, places.out / "slurm", threads=recipe.threads)
@@ -90,7 +90,7 @@ def sweep(
             return drive(planned, store, places.open_bank(), workers, clock, run_filter=run_filter, progress=progress)
 
 
-def look_ahead(
+def preview(
     recipe: SweepRecipe,
     places: Places,
     *,
@@ -133,9 +133,9 @@ def export(store: Path, path: Path) -> int:
     return len(rows)
 
 
-def take_in(store: Path, path: Path) -> int:
+def import_rows_of(store: Path, path: Path) -> int:
     """Take rows that `export` wrote into a store, as they are; returns how many were new."""
-    with alone(store), Store.create(store) as opened:
+    with exclusive(store), Store.create(store) as opened:
         return _import(opened, path)
 
 

@@ -135,7 +135,7 @@ def _execute(order: Order, scratch: Path) -> Result:
     began = time.perf_counter()
     part = partition(task, protocol=spec.protocol, train_examples=spec.budget, seed=spec.seed)
     prompts = {role: _read(files, scratch, backbone) for role, files in order.prompts.items()}
-    prompts, left_out = _unspoilt(prompts, spec, task, part)
+    prompts, left_out = _without_overlap(prompts, spec, task, part)
     trial = _trial(spec, backbone, task, part, prompts)
     if spec.method is None:
         return _estimate(order, trial, prompts.get("own"), began)
@@ -165,7 +165,7 @@ def _execute(order: Order, scratch: Path) -> Result:
     return Result(row, None if test is None else answers_of(task, test), PromptFiles.of(folder) if fresh else None)
 
 
-def _unspoilt(
+def _without_overlap(
     prompts: dict[str, TrainedPrompt], spec: RunSpec, task: Task, part: Partition
 ) -> tuple[dict[str, TrainedPrompt], list[dict[str, str | int | None]]]:
     """The prompts of a fusion or a selection without the sources that saw the target's rows, and which those are.
@@ -176,14 +176,14 @@ def _unspoilt(
     if not spec.sources:
         return prompts, []
     rows = TargetRows.of([part], None if spec.protocol == "paper" else task.test())
-    spoilt = {}
+    overlapping = {}
     for role, one in prompts.items():
         if role.startswith("source") and one.seen is not None and rows.overlap(one.seen).rows:
-            spoilt[role] = LeftOut(one.card.id, rows.overlap(one.seen).rows).to_json()
-    left = {role: one for role, one in prompts.items() if role.replace("teacher", "source") not in spoilt}
+            overlapping[role] = LeftOut(one.card.id, rows.overlap(one.seen).rows).to_json()
+    left = {role: one for role, one in prompts.items() if role.replace("teacher", "source") not in overlapping}
     if spec.method != AUTO and not any(role.startswith("source") for role in left):
         raise PandaError(f"Every source of this fusion saw rows of '{task.name}', so that nothing is left to fuse.")
-    return left, list(spoilt.values())
+    return left, list(overlapping.values())
 
 
 def _trial(

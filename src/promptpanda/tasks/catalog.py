@@ -10,14 +10,15 @@ from typing import Any
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
-from promptpanda.tasks.columns import ColumnData
-from promptpanda.tasks.reading import COLUMN_SUFFIXES
+from promptpanda.tasks.annotations import answered
+from promptpanda.tasks.columns import ColumnData, is_universal
+from promptpanda.tasks.files.reader import check_data, is_column_file, open_rows
+from promptpanda.tasks.files.records import Layout
+from promptpanda.tasks.own_rows import OwnRows
 from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
-from promptpanda.tasks.task import Task, data_root
-from promptpanda.tasks.text import check_file
+from promptpanda.tasks.task import SPLITS, Task, data_root
 
 _OWN_METRICS = {
-    Kind.MULTI_LABEL: ["micro_f1", "macro_f1"],
     Kind.REGRESSION: ["pearson_spearman"],
     Kind.MULTIPLE_CHOICE: ["accuracy"],
     Kind.TOKEN_CLASSIFICATION: ["span_f1", "span_precision", "span_recall"],
@@ -67,89 +68,148 @@ def load_task(name: str | Path, *, data_dir: Path | str | None = None, template:
 
 def own_task(
     *,
-    train: Path | str | None = None,
-    validation: Path | str | None = None,
-    test: Path | str | None = None,
-    text: str,
+    train: Path | str | Any | None = None,
+    validation: Path | str | Any | None = None,
+    test: Path | str | Any | None = None,
+    text: str | None = None,
     text2: str | None = None,
     choices: Sequence[str] = (),
-    label: str | Sequence[str] = "label",
+    label: str | Sequence[str] | None = None,
     label_separator: str | None = None,
     kind: Kind | None = None,
     metric: str | None = None,
     name: str | None = None,
+    text_column: int | None = None,
+    tag_column: int | None = None,
+    delimiter: str | None = None,
+    sheet: str | None = None,
+    strict: bool = False,
 ) -> Task:
-    """A task from the user's own files (.jsonl, .jsonl.gz, .csv or .parquet).
+    """A task from the user's own data: files, or rows in memory.
 
     Args:
-        train, validation, test: .jsonl, .jsonl.gz, .csv or .parquet; for token classification also column files
-            (.conll), whose rows have the fields `tokens` and `tags`.
-        text, text2: the columns with the text, and with the second text of a pair. Token classification: the words.
-            Extractive QA: question and context. Multiple choice: what the choices are about.
+        train, validation, test: paths of files in any format of docs/own-data.md; or rows: a pandas frame, a
+            `datasets.Dataset`, or a list of dictionaries. Of column files (.conll, .conllu) rows have the fields
+            `tokens` and `tags`.
+        text, text2: the columns with the text, and with the second text of a pair. Token classification: the words, or
+            a text that is annotated by spans. Extractive QA: question and context. Multiple choice: what the choices
+            are about. SQuAD's own files and column files need none to be named.
         choices: multiple choice: the columns of the choices, or the one column that lists them.
-        label: the column with the label, the labels, the tags or the answers; of several labels also columns of 0 and
-            1, one a label.
+        label: the column with the label, the labels, the tags or spans, or the answers; by default `label`. Of several
+            labels also columns of 0 and 1, one a label.
         label_separator: between several labels in one cell; by default "|".
-        kind: by default multiple choice if there are `choices`, pair classification if `text2` is given, else
-            single-sentence classification.
+        kind: by default multiple choice if there are `choices`, pair classification if `text2` is given, token
+            classification if a column of a column file is given, else single-sentence classification.
         metric: what prompts are chosen by; by default that of the kind, and macro F1 where a class is rare
             (tasks/imbalance.py).
         name: by default the name of the first file, without its ending.
+        text_column, tag_column: of column files, counted from 0 (-1 is the last).
+        delimiter, sheet: of .csv and .tsv, and of workbooks, where it is not to be found out.
+        strict: refuse rows without a label or a text, instead of leaving them out with a note (`Task.notes`).
 
     Raises:
-        PandaError: a file that is not there, or columns and kind that do not go together.
+        PandaError: a file that is not there, rows that are no rows, or columns and kind that do not go together.
     """
     given = {"train": train, "validation": validation, "test": test}
-    files = {split: Path(path) for split, path in given.items() if path is not None}
-    if not files:
+    files = {split: Path(one) for split, one in given.items() if isinstance(one, (str, Path))}
+    rows = {split: OwnRows.of(one, split) for split, one in given.items() if one is not None and split not in files}
+    if not files and not rows:
         raise PandaError("Own data needs at least one file; give --train FILE (or --test FILE to evaluate).")
+    if files and rows:
+        raise PandaError("Own data comes from files or from rows in memory; give all splits in one of the two ways.")
     for path in files.values():
-        check_file(path)
-    first = next(iter(files.values()))
+        check_data(path)
+    first = next(iter(files.values()), None)
+    layout = Layout(delimiter=delimiter, sheet=sheet)
     if kind is None:
-        kind = Kind.SINGLE_CLASSIFICATION if text2 is None else Kind.PAIR_CLASSIFICATION
-        kind = Kind.MULTIPLE_CHOICE if choices else kind
-    columns = (label,) if isinstance(label, str) else tuple(label)
-    _check_columns(kind, text, text2, choices, columns)
-    segments = [f"{{{column}}}" for column in (text, text2) if column is not None]
-    own: dict[str, Any] = {}
-    if kind == Kind.TOKEN_CLASSIFICATION and first.name.lower().endswith(COLUMN_SUFFIXES):
-        own = {"columns": ColumnData()}  # as CoNLL-2003 has them: the word first, its tag last
-    if kind == Kind.MULTIPLE_CHOICE:
-        segments = [" ".join(segments), f"{{{CHOICE}}}"]
-        own = {"choice_list": choices[0]} if len(choices) == 1 else {"choices": tuple(choices)}
+        kind = _kind(text2, choices, text_column, tag_column)
+    columns = (label,) if isinstance(label, str) else tuple(label or ())
+    kind, text, text2, label = _recognised(first, layout, kind, text, text2, columns[0] if columns else None)
+    _check_columns(kind, text, text2, choices, columns or (label,))
+    own = _of_kind(kind, [one for one in (text, text2) if one is not None], choices)
+    if kind == Kind.TOKEN_CLASSIFICATION and first is not None and is_column_file(first):
+        own["columns"] = _columns(first, text_column, tag_column)
+    elif text_column is not None or tag_column is not None:
+        raise PandaError("--text-column and --tag-column are for column files (.conll); name --text and --label.")
+    if kind == Kind.EXTRACTIVE_QA:
+        reader = open_rows(first, layout, needed=[label]) if first is not None else next(iter(rows.values())).reader()
+        own["no_answer"] = any(_unanswered(record.values.get(label)) for record in reader)
     if len(columns) > 1:
-        own |= {"label_columns": columns}
+        own["label_columns"] = columns
     if label_separator is not None:
-        own |= {"label_separator": label_separator}
+        own["label_separator"] = label_separator
     metrics = _OWN_METRICS.get(kind, ["accuracy", "macro_f1"])
     if metric is not None:
         metrics = [metric, *(other for other in metrics if other != metric)]
+    paths = {split: str(path) for split, path in files.items()}
     spec = TaskSpec.parse(
         {
             "name": _own_name(name, first),
             "kind": kind,
-            "segments": segments,
-            "label": columns[0],
+            "label": label,
             "metrics": metrics,
             **own,
-            "files": FileData(**{split: str(path) for split, path in files.items()}),
+            "files": FileData(**paths, delimiter=layout.delimiter, sheet=sheet) if files else None,
         },
         "the options",
     )
-    return Task(spec, metric_open=metric is None)
+    return Task(spec, metric_open=metric is None, rows=rows, strict=strict)  # type: ignore[arg-type]
 
 
-def _own_name(name: str | None, first: Path) -> str:
-    name = name if name is not None else first.name.split(".")[0]
+def _kind(text2: str | None, choices: Sequence[str], text_column: int | None, tag_column: int | None) -> Kind | None:
+    if text_column is not None or tag_column is not None:
+        return Kind.TOKEN_CLASSIFICATION
+    if choices:
+        return Kind.MULTIPLE_CHOICE
+    return None if text2 is None else Kind.PAIR_CLASSIFICATION
+
+
+def _recognised(
+    first: Path | None, layout: Layout, kind: Kind | None, text: str | None, text2: str | None, label: str | None
+) -> tuple[Kind, str, str | None, str]:
+    """Kind and columns, as far as the file itself tells them. Raises PandaError if it does not."""
+    if first is not None and (text is None or label is None):
+        if kind == Kind.TOKEN_CLASSIFICATION and is_column_file(first):
+            return kind, text or "tokens", text2, label or "tags"
+        may_be_squad = kind in (None, Kind.EXTRACTIVE_QA) and ".json" in first.suffixes
+        if may_be_squad and open_rows(first, layout).form == "squad":
+            return Kind.EXTRACTIVE_QA, text or "question", text2 or "context", label or "answers"
+    if text is None:
+        raise PandaError("Own data needs the column of the text and that of the label; name --text and --label.")
+    return kind or Kind.SINGLE_CLASSIFICATION, text, text2, label or "label"
+
+
+def _of_kind(kind: Kind, fields: Sequence[str], choices: Sequence[str]) -> dict[str, Any]:
+    """What a spec says of the fields."""
+    segments = [f"{{{column}}}" for column in fields]
+    if kind != Kind.MULTIPLE_CHOICE:
+        return {"segments": segments}
+    own: dict[str, Any] = {"choice_list": choices[0]} if len(choices) == 1 else {"choices": tuple(choices)}
+    return own | {"segments": [" ".join(segments), f"{{{CHOICE}}}"]}
+
+
+def _columns(path: Path, text_column: int | None, tag_column: int | None) -> ColumnData:
+    """By default as CoNLL-2003 has them, the word first, its tag last; of CoNLL-U the words and the parts of speech."""
+    word, tag = (1, 3) if is_universal(path) else (0, -1)
+    return ColumnData(word=word if text_column is None else text_column, tag=tag if tag_column is None else tag_column)
+
+
+def _unanswered(value: Any) -> bool:
+    answers = answered(value)
+    return isinstance(answers, dict) and answers.get("text") == []
+
+
+def _own_name(name: str | None, first: Path | None) -> str:
+    if name is None:
+        name = "own" if first is None else first.name.split(".")[0]
     try:
         return check_name(name, "Task name")
     except PandaError as error:
         raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
 
 
-def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[str], labels: tuple[str, ...]) -> None:
-    if not labels or (len(labels) > 1 and kind != Kind.MULTI_LABEL):
+def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[str], labels: Sequence[str]) -> None:
+    if len(labels) > 1 and kind != Kind.MULTI_LABEL:
         raise PandaError(
             f"{len(labels)} label columns were given; several, of 0 and 1, are for --kind multi_label, and else one is "
             "needed."
@@ -169,5 +229,6 @@ def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[s
 
 
 def _beside(given: FileData, folder: Path) -> FileData:
-    paths = {split: None if value is None else str(folder / value) for split, value in given.model_dump().items()}
-    return FileData(**paths)
+    paths: dict[str, str | None] = {split: getattr(given, split) for split in SPLITS}
+    beside = {split: None if path is None else str(folder / path) for split, path in paths.items()}
+    return given.model_copy(update=beside)

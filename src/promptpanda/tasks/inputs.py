@@ -55,11 +55,14 @@ class Split:
             for each (int64), *shape:* (examples, labels); else an object array with a tuple an example: positions of
             the right choices, tag indices of the words, or `Answer`s.
         groups: which examples belong together (the answers to one question of MultiRC), or None. *Shape:* (examples,).
+        strangers: of own test data, the classes that the task has not: their indices follow on its own, and no model
+            is right there.
     """
 
     texts: tuple[Input, ...]
     labels: np.ndarray
     groups: np.ndarray | None = None
+    strangers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -73,7 +76,7 @@ class Split:
     def take(self, indices: np.ndarray) -> Split:
         """The examples at these positions, in this order."""
         groups = None if self.groups is None else self.groups[indices]
-        return Split(tuple(self.texts[int(index)] for index in indices), self.labels[indices], groups)
+        return Split(tuple(self.texts[int(index)] for index in indices), self.labels[indices], groups, self.strangers)
 
     def joined(self, other: Split) -> Split:
         """The examples of both, these first."""

@@ -12,11 +12,11 @@ from promptpanda.errors import PandaError, suggest
 from promptpanda.tasks.columns import ColumnData
 from promptpanda.tasks.files.arrow import open_parquet
 from promptpanda.tasks.files.json_records import records_of_lines
-from promptpanda.tasks.files.reader import COLUMN_SUFFIXES, ENDINGS, SUFFIXES, open_rows
+from promptpanda.tasks.files.reader import ENDINGS, SUFFIXES, open_rows
 from promptpanda.tasks.files.records import Row
 from promptpanda.tasks.text import check_file, read_bytes, read_text
 
-__all__ = ["COLUMN_SUFFIXES", "ENDINGS", "SUFFIXES", "NumberedRows", "Row", "column", "count_rows", "read_rows"]
+__all__ = ["ENDINGS", "SUFFIXES", "NumberedRows", "Row", "column", "count_rows", "read_rows"]
 
 NumberedRows = list[tuple[int, Row]]  # rows with their number in the file, from 1
 

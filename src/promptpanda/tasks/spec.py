@@ -69,11 +69,19 @@ class PackageData(_Strict):
 
 
 class FileData(_Strict):
-    """The user's own files."""
+    """The user's own files.
+
+    Attributes:
+        train, validation, test: paths.
+        delimiter: of .csv and .tsv, where it is not to be found out.
+        sheet: of workbooks, by name or number.
+    """
 
     train: str | None = None
     validation: str | None = None
     test: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
 
 
 class TaskSpec(_Strict):
@@ -300,7 +308,7 @@ class TaskSpec(_Strict):
                 f"{where} holds a {'list' if isinstance(value, list) else 'mapping'} in '{field}', where a text is "
                 "expected; say --kind token_classification for lists of words, or name another field."
             )
-        text = "" if value is None else str(value)
+        text = "" if value is None or value != value else str(value)  # NaN is how pandas writes a gap
         if field not in self.values:
             return text
         if text not in self.values[field]:

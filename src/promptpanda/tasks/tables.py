@@ -15,6 +15,7 @@ from promptpanda.tasks.files.reader import open_rows
 from promptpanda.tasks.files.records import Layout, Record, Row, RowReader
 from promptpanda.tasks.files.source import Source
 from promptpanda.tasks.inputs import Input
+from promptpanda.tasks.missing import is_missing, lacks_text
 from promptpanda.tasks.reading import column
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.tasks.unlabeled import read_input
@@ -143,6 +144,10 @@ class Table:
             found = read_input(self.spec, record.values, f"Row {record.number} of {self.origin}")
         except PandaError as error:
             return Read(record.values, None, str(error))
+        if lacks_text(self.spec, record.values):
+            gap = next(str(value) for value in map(record.values.get, self.spec.fields) if is_missing(value))
+            problem = f"Row {record.number} of {self.origin} has {gap!r} for a text, which is written for a gap."
+            return Read(record.values, None, problem)
         return Read(record.values, found, None)
 
 

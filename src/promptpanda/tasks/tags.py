@@ -52,6 +52,40 @@ def to_bio(tags: Sequence[Any], where: str, scheme: Scheme | None = None) -> tup
     return tuple(bio)
 
 
+def find_scheme(sentences: Sequence[Sequence[str]]) -> Literal["iob1", "bioes", "io", "plain"] | None:
+    """The scheme of tags that are not BIO: IOB1, BIOES (or BILOU), and tags without prefixes.
+
+    Returns:
+        `io` for tags without prefixes beside O, where equal neighbours are one span; `plain` where every word has such
+        a tag (parts of speech). None for BIO, and for what is of no scheme.
+    """
+    seen = {tag for tags in sentences for tag in tags}
+    entities = seen - {"O"}
+    prefixed = {tag for tag in entities if tag[1:2] == "-" and tag[0] in "BIESLU" and len(tag) > 2}
+    if not entities or (prefixed and prefixed != entities):
+        return None
+    if not prefixed:
+        return "io" if "O" in seen else "plain"
+    prefixes = {tag[0] for tag in prefixed}
+    if prefixes & set("ESLU"):
+        return "bioes"
+    begins = follows = False  # whether an I- begins a span, and whether a B- follows anything but a span of its type
+    for tags in sentences:
+        for before, tag in zip(("O", *tags), tags, strict=False):
+            same = before[1:] == tag[1:] and before != "O"
+            begins |= tag[0] == "I" and not same
+            follows |= tag[0] == "B" and not same
+    return "iob1" if begins and not follows else None
+
+
+def as_bio(tags: Sequence[str], scheme: Literal["io", "plain"]) -> list[str]:
+    """Tags without prefixes as BIO: every word a span of its own (`plain`), or equal neighbours one span (`io`)."""
+    return [
+        "O" if tag == "O" else f"{'I' if scheme == 'io' and tag == before else 'B'}-{tag}"
+        for before, tag in zip(("O", *tags), tags, strict=False)
+    ]
+
+
 def spans_of(tags: Sequence[str]) -> list[Span]:
     """(start, end, type) of each span of BIO tags, end exclusive, in order.
 

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from promptpanda.errors import PandaError
+from promptpanda.tasks.cleaning import Cleaner, told_of_classes
+from promptpanda.tasks.files.reader import open_rows
+from promptpanda.tasks.files.records import Layout, Record, RowReader, numbered
 from promptpanda.tasks.forms import choice, label_sets, sequence, spans, tokens
 from promptpanda.tasks.imbalance import with_rare_classes
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.labels import LabelSpace, as_name, as_number, is_given
+from promptpanda.tasks.own_rows import OwnRows
 from promptpanda.tasks.reading import (
     ENDINGS,
     SUFFIXES,
@@ -50,16 +54,21 @@ class Task:
         data_dir: data root whose folder `spec.name` is looked at first.
         classes: the classes of a prompt that is used on the task, where the spec names none.
         metric_open: nobody named a metric: where a class is rare, `train` puts macro F1 first (tasks/imbalance.py).
+        rows: the user's own rows by split, where they are in memory instead of in files.
+        strict: own rows without a label or a text are refused; else they are left out, with a note.
         tell: is given each note about the data once, when it arises.
-        notes: what was told so far.
+        notes: what was told so far: how files were read, rows left out, labels joined, and the like.
     """
 
     spec: TaskSpec
     data_dir: Path | None = None
     classes: tuple[str, ...] = ()
     metric_open: bool = False
+    rows: dict[SplitName, OwnRows] = field(default_factory=dict, repr=False)
+    strict: bool = False
     tell: Callable[[str], None] | None = field(default=None, repr=False)
     notes: list[str] = field(default_factory=list, repr=False)
+    _records: dict[SplitName, list[Record] | None] = field(default_factory=dict, repr=False)
     _splits: dict[SplitName, Split | None] = field(default_factory=dict, repr=False)
     _labels: tuple[str, ...] | None = field(default=None, repr=False)
 
@@ -93,9 +102,14 @@ class Task:
     def split(self, name: SplitName) -> Split | None:
         """One split, or None if the task has no such split or its labels are not public."""
         if name not in self._splits:
-            rows = self._rows(name)
-            self._splits[name] = None if rows is None else self._examples(rows, name)
+            records = self._records_of(name)
+            self._splits[name] = None if records is None else self._examples(records, name)
+            self._records.pop(name, None)
         return self._splits[name]
+
+    def changed(self, spec: TaskSpec, classes: tuple[str, ...] = ()) -> Task:
+        """The same data under another spec, or with the classes of a prompt."""
+        return Task(spec, self.data_dir, classes, rows=self.rows, strict=self.strict, tell=self.tell)
 
     def note(self, sentence: str) -> None:
         """Keep a sentence about the data, and tell it, once."""
@@ -103,6 +117,11 @@ class Task:
             self.notes.append(sentence)
             if self.tell is not None:
                 self.tell(sentence)
+
+    @property
+    def own(self) -> bool:
+        """Whether the data is the user's own: files that were named, or rows in memory."""
+        return self._locate()[0] in ("files", "rows")
 
     def train(self) -> Split:
         """The train split. Raises PandaError if there is none, or if it holds fewer than two classes."""
@@ -145,12 +164,16 @@ class Task:
     def available(self) -> bool:
         """Whether the data is on this machine (hub datasets do not count: asking would use the network)."""
         folder = self._folder()
-        return folder is not None or self.spec.files is not None or self._package_folder() is not None
+        return bool(
+            folder is not None or self.rows or self.spec.files is not None or self._package_folder() is not None
+        )
 
     def sizes(self) -> dict[SplitName, int]:
         """Rows of every split that is on this machine, counted without reading them as examples."""
         if self.spec.sizes:
             return dict(self.spec.sizes) if self.available() else {}
+        if self.rows:
+            return {name: len(given.rows) for name, given in self.rows.items()}
         counts: dict[SplitName, int] = {}
         for name in SPLITS:
             path = self._path(name) if self.available() else None
@@ -159,6 +182,8 @@ class Task:
         return counts
 
     def _locate(self) -> tuple[str, str]:
+        if self.rows:
+            return "rows", "own rows"
         folder = self._folder()
         if folder is not None:
             return "folder", str(folder)
@@ -194,6 +219,48 @@ class Task:
         if found is None or not found.submodule_search_locations:
             return None
         return Path(next(iter(found.submodule_search_locations)))
+
+    def _records_of(self, split: SplitName) -> list[Record] | None:
+        """The rows of a split, own ones made fit for the task, or None if there is no such split."""
+        if split not in self._records:
+            if self.own:
+                self._records[split] = self._own_records(split)
+            else:
+                rows = self._rows(split)
+                self._records[split] = None if rows is None else numbered(rows)
+        return self._records[split]
+
+    def _own_records(self, split: SplitName) -> list[Record] | None:
+        reader = self._reader(split)
+        if reader is None:
+            return None
+        records = list(reader)
+        origin = str(reader.path)
+        if not records:
+            raise PandaError(f"{origin} is empty: expected at least one row.")
+        known = self.spec.labels or self.classes
+        if not known and split != "train" and self.kind.classifies:
+            known = self.labels
+        where = f"{split} of task '{self.name}'"
+        cleaner = Cleaner(self.spec, origin, where, reader.unit, known=known, strict=self.strict)
+        cleaned = cleaner.clean(records)
+        told = told_of_classes(cleaned, cleaner) if split == "train" else []
+        for sentence in (*reader.notes, *cleaned.notes, *told):
+            self.note(sentence)
+        if not cleaned.records:
+            raise PandaError(f"No row of {where} has a text in {' and '.join(map(repr, self.spec.fields))}; fill some.")
+        return cleaned.records
+
+    def _reader(self, split: SplitName) -> RowReader | None:
+        """The user's own rows of a split, or None if there is no such split."""
+        if self.rows:
+            return self.rows[split].reader(class_names=not self.spec.labels) if split in self.rows else None
+        path, files = self._path(split), self.spec.files
+        if path is None or files is None:
+            return None
+        layout = Layout(delimiter=files.delimiter, sheet=files.sheet, class_names=not self.spec.labels)
+        needed = [*self.spec.fields, *self.spec.label_fields, *self.spec.group]
+        return open_rows(path, layout, columns=self.spec.columns, needed=needed, only_needed=True)
 
     def _rows(self, split: SplitName) -> list[Row] | None:
         """Rows of a split, or None if there is no such split."""
@@ -251,18 +318,18 @@ class Task:
             rows = [row | {self.spec.label: [names[tag] for tag in row[self.spec.label]]} for row in rows]
         return rows
 
-    def _rows_with_labels(self) -> list[Row]:
+    def _rows_with_labels(self) -> NumberedRows:
         """The train rows, where they are to tell the labels."""
-        rows = self._rows("train")
-        if rows is None:
+        records = self._records_of("train")
+        if records is None:
             raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
         for name in self.spec.label_fields:
-            column(rows, name, f"train of task '{self.name}'")
-        return rows
+            column([record.values for record in records], name, f"train of task '{self.name}'")
+        return [(record.number, record.values) for record in records]
 
     def _labels_of_train(self) -> tuple[str, ...]:
         rows = self._rows_with_labels()
-        values = [row[self.spec.label] for row in rows]
+        values = [row[self.spec.label] for _, row in rows]
         if any(isinstance(value, (list, dict)) for value in values):
             raise PandaError(
                 f"The label '{self.spec.label}' of task '{self.name}' holds lists, where one class is expected; say "
@@ -279,26 +346,28 @@ class Task:
     def _label_sets_of_train(self) -> tuple[str, ...]:
         found = {
             self.spec.aliases.get(name, name)
-            for number, row in enumerate(self._rows_with_labels(), 1)
+            for number, row in self._rows_with_labels()
             for name in label_sets.labels_of(self.spec, row, f"Row {number} of train of task '{self.name}'")
         }
         if not found:
             raise PandaError(
-                f"No row of train of task '{self.name}' has a label in '{self.spec.label}'; name its column."
+                f"No row of train of task '{self.name}' has a label in '{self.spec.label}'; name the column that has "
+                "them."
             )
         return tuple(sorted(found))
 
     def _types_of_train(self) -> tuple[str, ...]:
         found = {
             tag[2:]
-            for number, row in enumerate(self._rows_with_labels(), 1)
+            for number, row in self._rows_with_labels()
             for tag in tokens.tags_of(self.spec, row, f"Row {number} of train of task '{self.name}'")
             if tag != "O"
         }
         return tuple(sorted(found))
 
-    def _examples(self, rows: list[Row], split: SplitName) -> Split | None:
+    def _examples(self, records: list[Record], split: SplitName) -> Split | None:
         origin = f"{split} of task '{self.name}'"
+        rows = [record.values for record in records]
         for name in [*self.spec.fields, *self.spec.label_fields, *self.spec.group]:
             column(rows, name, origin)
         if all(self._hidden(row[name]) for row in rows for name in self.spec.label_fields):
@@ -307,14 +376,34 @@ class Task:
                     f"No row of {origin} has a label in '{self.spec.label}'; name the column that has them."
                 )
             return None
+        strangers: tuple[str, ...] = ()
         source = "the spec names" if self.spec.labels else "the prompt knows" if self.classes else "train has"
         space = LabelSpace(self.spec, self.labels, source)
-        examples = _FORMS[self.kind](self.spec, space, list(enumerate(rows, 1)), origin)
+        if split == "test" and self.own and not self.spec.labels and self.kind.classifies:
+            strangers = self._strangers(space, records)
+            space = LabelSpace(self.spec, (*self.labels, *strangers), source)
+        examples = _FORMS[self.kind](self.spec, space, [(record.number, record.values) for record in records], origin)
+        examples = replace(examples, strangers=strangers)
         if not self.spec.group:
             return examples
         names = [tuple(str(row[name]) for name in self.spec.group) for row in rows]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-        return Split(examples.texts, examples.labels, np.asarray([numbers[name] for name in names]))
+        return replace(examples, groups=np.asarray([numbers[name] for name in names]))
+
+    def _strangers(self, space: LabelSpace, records: list[Record]) -> tuple[str, ...]:
+        """Classes of test data that training has not: every such row is an error of any model, and told."""
+        values = [record.values[self.spec.label] for record in records]
+        unknown = [one for one in values if not isinstance(one, (list, dict)) and space.index(one) is None]
+        if len(unknown) == len(values):
+            return ()  # another column, or another task: refused with the first row
+        strangers = tuple(sorted({as_name(one) for one in unknown}))
+        if unknown:
+            names = ", ".join(map(repr, strangers[:5])) + (", ..." if len(strangers) > 5 else "")
+            self.note(
+                f"{len(unknown)} of {len(values)} test rows have a class that {space.origin} not: {names}; they count "
+                "as errors."
+            )
+        return strangers
 
     def _hidden(self, value: object) -> bool:
         """The hub marks labels that are not public with -1, and answers with none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from promptpanda.tasks.text import check_file, read_text
 
 
 def read_input(spec: TaskSpec, row: Row, where: str) -> Input:
-    """What a model reads of a row, whatever its label. NaN, which pandas writes for a gap, is one.
+    """What a model reads of a row, whatever its label.
 
     Raises:
         PandaError: a field is missing or cannot be read; the sentence begins with `where`.
@@ -27,7 +26,6 @@ def read_input(spec: TaskSpec, row: Row, where: str) -> Input:
     for name in spec.fields:
         if name not in row:
             raise PandaError(f"{where} has no field '{name}'; add it, or leave the row out.")
-    row = row | {name: None for name in spec.fields if isinstance(row[name], float) and math.isnan(row[name])}
     if spec.kind == Kind.MULTIPLE_CHOICE:
         return choice.choices_of(spec, row, where)
     if spec.kind == Kind.TOKEN_CLASSIFICATION:

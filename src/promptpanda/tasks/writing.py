@@ -6,6 +6,8 @@ import csv
 import datetime
 import importlib.util
 import json
+import shutil
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,7 +195,11 @@ class _Workbook(Writer):
         return cell
 
     def close(self) -> None:
-        self._book.save(self.path)
+        # What fills the disk would leave an archive that complains once more when it is thrown away.
+        with tempfile.TemporaryFile() as whole, self.path.open("wb") as file:
+            self._book.save(whole)
+            whole.seek(0)
+            shutil.copyfileobj(whole, file)
 
 
 _WRITERS: dict[str, type[Writer]] = {
@@ -218,6 +224,23 @@ def writer_for(path: Path) -> type[Writer]:
             "--output that ends in .csv."
         )
     return _WRITERS[suffix]
+
+
+def check_output(output: Path, table: Path | None, *, force: bool) -> None:
+    """Raises PandaError unless a file may be written there; better found out before the work than behind it."""
+    writer_for(output)
+    if output.is_dir():
+        raise PandaError(f"The output {output} is a folder; name a file in it.")
+    if not output.parent.is_dir():
+        raise PandaError(f"No folder {output.parent}; make it, or choose another place (--output).")
+    if not output.exists():
+        return
+    if table is not None and table.exists() and output.samefile(table):
+        raise PandaError(f"The output {output} is the input itself; choose another name.")
+    if not output.is_file():
+        raise PandaError(f"The output {output} is no ordinary file; choose another name.")
+    if not force:
+        raise PandaError(f"The output {output} exists; say --force to replace it, or choose another name.")
 
 
 def _text(value: Any) -> str:

@@ -158,7 +158,7 @@ class Learner:
         """Whether the whole model learns: it alone has dropout of its own, and another learning rate."""
         return any(p.requires_grad for p in self.backbone.model.parameters())
 
-    def look(self, train: Data) -> None:
+    def read_once(self, train: Data) -> None:
         """Read every training row once: nothing in front of the head learns."""
 
         def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:

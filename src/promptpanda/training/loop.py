@@ -139,7 +139,7 @@ class Training:
             if trained == "head":
                 vectors = sum(map(len, train.encoded.units or ()))
                 if is_read_once(self._learner.readout, vectors, backbone.hidden_size):
-                    self._learner.look(train)
+                    self._learner.read_once(train)
             self._steps = Steps(self._learner, train, objective, options, distillation, unlabeled, self._streams)
         self._train, self._validation, self._objective, self._options = train, validation, objective, options
         self._distillation, self._trained, self._threshold = distillation, trained, threshold

@@ -8,7 +8,9 @@ from typing import Any
 
 from promptpanda.bank.card import Card
 from promptpanda.errors import PandaError
-from promptpanda.tasks.spec import SEPARATOR, Kind
+from promptpanda.tasks.spec import Kind
+
+_SEPARATOR = "|"  # between several labels of one row
 
 Cell = str | float | list[dict[str, Any]] | None
 
@@ -35,9 +37,9 @@ class Cells:
                 f"--probabilities gives a column for every class, and {card.id} ({kind.words}) has no fixed classes; "
                 "leave it out."
             )
-        if self.top > 1 and kind in (Kind.REGRESSION, Kind.TOKEN_CLASSIFICATION, Kind.MULTI_LABEL):
+        if self.top > 1 and not (kind.classifies or kind in (Kind.MULTIPLE_CHOICE, Kind.EXTRACTIVE_QA)):
             raise PandaError(f"--top is for classes, choices and answers, and {card.id} is for {kind.words}.")
-        if _classes(card) and self.top > len(_classes(card)):
+        if self.top > 1 and _classes(card) and self.top > len(_classes(card)):
             raise PandaError(f"--top {self.top} is more than the {len(_classes(card))} classes of {card.id}.")
         if self.threshold is not None and kind == Kind.REGRESSION:
             raise PandaError(f"--threshold needs a confidence, and {card.id} predicts values, which have none.")
@@ -59,8 +61,6 @@ class Cells:
         if self.threshold is not None and confidence is not None and confidence < self.threshold:
             ranked[0] = (None, confidence)
         cells: list[Cell] = [cell for pair in ranked for cell in pair]
-        if "labels" in prediction and cells[0] is not None:
-            cells[0] = card.task.label_separator.join(prediction["labels"])
         return [*cells, *(_short(prediction["probabilities"][name]) for name in self._listed(card))]
 
     def settings(self) -> dict[str, Any]:
@@ -72,17 +72,16 @@ class Cells:
 
 
 def confidence_of(prediction: Mapping[str, Any]) -> float | None:
-    """How sure a model is of a prediction: its probability; of tags that of the least sure word, of several labels that
-    of the least sure of them; None for values."""
+    """How sure a model is of a prediction: its probability; of tags that of the least sure word; None for values."""
     return _ranked(prediction)[0][1]
 
 
 def _classes(card: Card) -> Sequence[str]:
-    """The classes that every row has; choices that a row lists differ from row to row."""
-    if card.task.kind.classifies or card.task.kind == Kind.MULTI_LABEL:
-        return card.labels
-    fixed = card.task.kind == Kind.MULTIPLE_CHOICE and card.task.choice_list is None
-    return (card.task.labels or card.task.choices) if fixed else ()
+    """The classes or labels that every row has; choices that a row lists differ from row to row."""
+    kind = card.task.kind
+    if kind == Kind.MULTIPLE_CHOICE:
+        return (card.task.labels or card.task.choices) if card.task.choice_list is None else ()
+    return () if kind == Kind.TOKEN_CLASSIFICATION else card.labels
 
 
 def _ranked(prediction: Mapping[str, Any]) -> list[tuple[Cell, float | None]]:
@@ -95,14 +94,16 @@ def _ranked(prediction: Mapping[str, Any]) -> list[tuple[Cell, float | None]]:
             for span in prediction["spans"]
         ]
         return [(spans, _short(prediction["confidence"]))]
-    if "labels" in prediction:
-        return [(SEPARATOR.join(prediction["labels"]), _short(prediction["confidence"]))]
     if "answer" in prediction:
         shares = {(one["answer"], one["start"]): one["probability"] for one in prediction["nbest"]}
         chosen = prediction["answer"], prediction["start"]
         order = [chosen, *(one for one in shares if one != chosen)]
         return [(one[0], _short(shares.get(one, 0.0))) for one in order]
     shares = prediction["probabilities"]
+    if "labels" in prediction:  # several, each given or not: as sure as the least sure of these decisions
+        given = prediction["labels"]
+        sure = min(share if name in given else 1 - share for name, share in shares.items())
+        return [(_SEPARATOR.join(given), _short(sure))]
     return [(name, _short(shares[name])) for name in sorted(shares, key=lambda name: -shares[name])]
 
 

@@ -171,15 +171,15 @@ class Resamples:
         lifted: np.ndarray = (vectors * np.maximum(values, self.least_variance / 2)) @ vectors.T
         return lifted
 
-    def gain(self, one: Contestant, other: Contestant, among: Sequence[Contestant] = ()) -> Gain:
+    def gain(self, one: Contestant, other: Contestant, rivals: Sequence[Contestant] = ()) -> Gain:
         """How much better one contestant is than another.
 
         Args:
-            among: those that `one` was chosen among. The interval is then one of those that hold for all of them at
+            rivals: those that `one` was chosen among. The interval is then one of those that hold for all of them at
                 once, so that having chosen does not flatter.
         """
         base = self.scores(other.predictions)
-        differences = np.stack([self.scores(each.predictions) - base for each in (one, *among)])
+        differences = np.stack([self.scores(each.predictions) - base for each in (one, *rivals)])
         mean, reach = one.score - other.score, float(reaches(differences)[0])
         return Gain(mean, mean - reach, mean + reach)
 

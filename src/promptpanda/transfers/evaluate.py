@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank, as_trained
@@ -12,8 +14,12 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.metrics import compute_metrics
+from promptpanda.tasks.own_rows import OwnRows
 from promptpanda.tasks.task import Task
 from promptpanda.transfers.outputs import finite_outputs, objective_of
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def with_labels_of(card: Card, task: Task) -> Task:
@@ -32,12 +38,12 @@ def with_labels_of(card: Card, task: Task) -> Task:
     if task.name == card.task.name and task.spec.metrics == card.task.metrics:
         # The same task is read as in training, also if that was by another template.
         written = {"segments": card.task.segments, "marks": card.task.marks, "values": card.task.values}
-        task = Task(task.spec.model_copy(update=written), task.data_dir, task.classes)
+        task = task.changed(task.spec.model_copy(update=written), task.classes)
     if not card.labels:
         return task
     if not task.spec.labels and not task.spec.label_columns:
         # Own files name their classes by the rows alone; metrics of the prompt's task apply.
-        return Task(task.spec, task.data_dir, card.labels)
+        return task.changed(task.spec, card.labels)
     if set(task.labels) != set(card.labels):
         raise PandaError(
             f"Prompt {card.id} predicts {', '.join(map(repr, card.labels[:8]))}, but task '{task.name}' has "
@@ -49,7 +55,7 @@ def with_labels_of(card: Card, task: Task) -> Task:
 def evaluate(
     prompt: TrainedPrompt | Path | str,
     backbone: Backbone,
-    task: Task,
+    task: Task | Sequence[Mapping[str, Any]] | pandas.DataFrame,
     split: Split | None = None,
     *,
     bank: Bank | Path | str | None = None,
@@ -59,14 +65,20 @@ def evaluate(
     Args:
         prompt: a trained prompt, its folder, or, with a bank, its id or a task's name.
         backbone: the frozen model that it was trained on.
-        task: whose labels and metrics count.
+        task: whose labels and metrics count; or rows of the prompt's own task with its label: a pandas frame, or a
+            dictionary each.
         split: the examples; None takes the task's test data.
         bank: the bank, or its folder, where names are looked up.
 
     Raises:
-        PandaError: no such prompt, a task of another kind or with other classes, or one without test data.
+        PandaError: no such prompt, a task of another kind or with other classes, or one without test data; a row that
+            cannot be read, by its number.
     """
     trained = as_trained(prompt, backbone, bank)
+    if not isinstance(task, Task):
+        rows = OwnRows.of(task, "test")
+        task = Task(trained.card.task, classes=trained.card.labels, rows={"test": rows}, strict=True)
+        split = task.split("test") if split is None else split
     task = with_labels_of(trained.card, task)
     split = task.test() if split is None else split
     if split is None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from promptpanda.errors import PandaError
-from promptpanda.plugins import Registry, said
+from promptpanda.plugins import Registry, one_line
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.loop import Fitted, TrainingDivergedError
 from promptpanda.transfers.method import Method, MethodContext
@@ -247,7 +247,7 @@ def _plugin(entry: object, name: str, source: str) -> Method:
         except (PandaError, KeyboardInterrupt):
             raise
         except Exception as error:  # a stranger's code may raise anything
-            raise PandaError(f"The method {name} of {source} failed: {said(error)}; leave it out.") from error
+            raise PandaError(f"The method {name} of {source} failed: {one_line(error)}; leave it out.") from error
 
     return replace(entry, run=run, version=entry.version or source)
 

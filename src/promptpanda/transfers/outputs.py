@@ -93,7 +93,6 @@ def _with_labels(
     return [
         {
             "labels": [name for name, taken in zip(card.labels, row, strict=True) if taken],
-            "confidence": float(np.where(row > 0, each, 1 - each).min()),  # of the least sure label
             "probabilities": dict(zip(card.labels, map(float, each), strict=True)),
         }
         for row, each in zip(given, probabilities, strict=True)

@@ -85,7 +85,7 @@ class Fitting:
     left_out: tuple[LeftOut, ...] = ()
 
 
-def apart(
+def without_overlap(
     cards: Sequence[Card], known: Sequence[Card], bank: Bank, target: str, rows: TargetRows, progress: Progress
 ) -> Fitting:
     """The prompts that have not seen the target's rows; the others are told, with how many rows they saw.
@@ -120,7 +120,7 @@ def apart(
     return Fitting(tuple(kept), tuple(left_out))
 
 
-def warn(source: SourcePrompt, target: str, rows: TargetRows, progress: Progress) -> None:
+def warn_of_overlap(source: SourcePrompt, target: str, rows: TargetRows, progress: Progress) -> None:
     """Say what a source that the user named has seen of the target; it is taken all the same."""
     overlap = None if source.seen is None else rows.overlap(source.seen)
     if overlap is not None and overlap.rows:

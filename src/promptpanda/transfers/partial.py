@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,11 +54,10 @@ class Partial:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        with suppress(OSError):  # of a full disk, which `append` told
             self._file.close()
-        finally:
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
+        self._lock.release()
+        Path(self._lock.lock_file).unlink(missing_ok=True)
 
     def append(self, lines: Sequence[list[Any] | str]) -> None:
         """Add rows: their cells, or why one cannot be read. Raises PandaError where they cannot be written."""

@@ -15,8 +15,9 @@ from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
 from promptpanda.files import digest, sync
 from promptpanda.progress import Progress
-from promptpanda.tasks.inputs import Passage
+from promptpanda.tasks.inputs import Passage, Words
 from promptpanda.tasks.tables import Read, Survey, Table
+from promptpanda.tasks.words import Word, words_in
 from promptpanda.tasks.writing import Columns, writer_for
 from promptpanda.transfers.cells import Cells
 from promptpanda.transfers.partial import Partial, saying_where
@@ -65,7 +66,24 @@ def _answers(trained: TrainedPrompt, backbone: Backbone, rows: list[Read]) -> It
         yield from _answers(trained, backbone, rows[:middle])
         yield from _answers(trained, backbone, rows[middle:])
         return
-    yield from (str(row.problem) if row.input is None else next(found) for row in rows)
+    for row in rows:
+        yield str(row.problem) if row.input is None else _in_characters(next(found), row)
+
+
+def _in_characters(prediction: dict[str, Any], row: Read) -> dict[str, Any]:
+    """Spans with their places in the text, where a row has a text that was cut into words for the model."""
+    if not isinstance(row.input, Words):
+        return prediction
+    for text in row.values.values():
+        words = words_in(text) if isinstance(text, str) else []
+        if [word.text for word in words] == list(row.input.words):
+            return {**prediction, "spans": [_placed(span, text, words) for span in prediction["spans"]]}
+    return prediction
+
+
+def _placed(span: dict[str, Any], text: str, words: list[Word]) -> dict[str, Any]:
+    start, end = words[span["start"]].start, words[span["end"] - 1].end
+    return {**span, "start": start, "end": end, "text": text[start:end]}
 
 
 def predict_table(
@@ -86,7 +104,8 @@ def predict_table(
         PandaError: the output cannot be written; what was computed is kept.
     """
     card = trained.card
-    key = digest(["1", __version__, table.digest(), card.run, card.files, backbone.fingerprint, cells.settings()])
+    model = [card.run, card.files, card.temperature, backbone.fingerprint]
+    key = digest([__version__, table.digest(), *model, cells.settings()])
     with Partial(output, key, progress) as partial:
         if partial.rows:
             progress.note(f"{partial.rows:,} of {survey.rows:,} rows were predicted before; going on behind them.")
@@ -98,23 +117,6 @@ def predict_table(
         _write(table, survey, card, output, cells, partial)
         partial.remove()
         return Told(partial.rows, partial.unreadable, partial.below, partial.problem)
-
-
-def check_output(output: Path, table: Path | None, *, force: bool) -> None:
-    """Raises PandaError unless a file may be written there; better found out before the work than behind it."""
-    writer_for(output)
-    if output.is_dir():
-        raise PandaError(f"The output {output} is a folder; name a file in it.")
-    if not output.parent.is_dir():
-        raise PandaError(f"No folder {output.parent}; make it, or choose another place (--output).")
-    if not output.exists():
-        return
-    if table is not None and table.exists() and output.samefile(table):
-        raise PandaError(f"The output {output} is the input itself; choose another name.")
-    if not output.is_file():
-        raise PandaError(f"The output {output} is no ordinary file; choose another name.")
-    if not force:
-        raise PandaError(f"The output {output} exists; say --force to replace it, or choose another name.")
 
 
 def _write(table: Table, survey: Survey, card: Card, output: Path, cells: Cells, partial: Partial) -> None:

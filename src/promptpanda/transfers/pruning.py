@@ -101,21 +101,23 @@ class Entrants:
             series.setdefault(card.series, []).append(card)
         return [min(alike, key=lambda card: (card.seed != seed, card.seed)) for alike in series.values()]
 
-    def pruned(self, views: Sequence[TargetFeatures], seeds: Sequence[int], cosine: Cosine, count: int) -> list[Pruned]:
+    def pruned(
+        self, targets: Sequence[TargetFeatures], seeds: Sequence[int], cosine: Cosine, count: int
+    ) -> list[Pruned]:
         """What forward passes leave of them for each seed; all prompts of the shape of the first seed's best."""
         found: list[Pruned] = []
-        for view, seed in zip(views, seeds, strict=True):
+        for target, seed in zip(targets, seeds, strict=True):
             cards = self.of_seed(seed)
             if found and found[0].survivors:
                 shape = _shape(found[0].survivors[0])
                 cards = [card for card in cards if (card.prompt_kind, card.prompt_length) == shape]
             sources = [] if self.bank is None else sound_sources(cards, self.backbone, self.bank, self.progress)
-            found.append(prune(sources, view, cosine, count, self.progress))
+            found.append(prune(sources, target, cosine, count, self.progress))
         return found
 
 
 def prune(
-    sources: Sequence[SourcePrompt], view: TargetFeatures, cosine: Cosine, count: int, progress: Progress
+    sources: Sequence[SourcePrompt], target: TargetFeatures, cosine: Cosine, count: int, progress: Progress
 ) -> Pruned:
     """Score prompts by the first estimator that can compare all of them, and keep the best of each of the best tasks.
 
@@ -125,21 +127,21 @@ def prune(
         return Pruned()
     progress.begin(f"{len(sources)} prompts, one forward pass each", len(sources))
     passes = len(sources)
-    sources = seen_sources(sources, view, progress)
+    sources = seen_sources(sources, target, progress)
     if not sources:
-        return Pruned(work=passes * len(view.texts) / 3)
+        return Pruned(work=passes * len(target.texts) / 3)
     known = estimators(cosine)
     for name in preferred():
         if known[name].needs_target_prompt:
             continue
         with suppress(IncomparableError):
-            scores = {source.id: known[name].score(source, view) for source in sources}
+            scores = {source.id: known[name].score(source, target) for source in sources}
             break
     else:
         raise AssertionError("one estimator looks at the bank alone, so that it can always compare")
     no_transfer = None
     with suppress(IncomparableError):
-        no_transfer = known[name].score(None, view)
+        no_transfer = known[name].score(None, target)
         passes += 1
     ranked = sorted(sources, key=lambda source: (-scores[source.id], source.id))
     best: dict[str, SourcePrompt] = {}
@@ -153,7 +155,7 @@ def prune(
             f"{others} of {len(sources)} prompts are no {first.kind} of {first.length} as the best is, and left out."
         )
     survivors = tuple(best.values())[:count]
-    return Pruned(survivors, name, scores, no_transfer, passes * len(view.texts) / 3)
+    return Pruned(survivors, name, scores, no_transfer, passes * len(target.texts) / 3)
 
 
 def _shape(source: SourcePrompt) -> tuple[str, int]:

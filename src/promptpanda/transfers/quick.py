@@ -25,14 +25,14 @@ def favourite(pruned: Sequence[Pruned]) -> Method:
     return POT if lead > 0 and all(one.survivors for one in pruned) else PROMPT_TUNING
 
 
-def planned(view: TargetFeatures, part: Partition, epochs: int, prompts: int) -> float:
+def planned(target: TargetFeatures, part: Partition, epochs: int, prompts: int) -> float:
     """What it will take for one seed, in trainings (contract: cost).
 
     Args:
         prompts: that fit the target.
     """
     labelled, unit = len(part.train) + len(part.validation), epochs * len(part.train)
-    passes = (prompts + 1) * len(view.texts) if prompts else 0
+    passes = (prompts + 1) * len(target.texts) if prompts else 0
     return labelled / len(part.train) + passes / 3 / unit
 
 

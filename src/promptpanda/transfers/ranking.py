@@ -20,7 +20,7 @@ from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetFeatures, estimates, preferred
-from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows, apart
+from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows, without_overlap
 
 if TYPE_CHECKING:
     import pandas
@@ -135,7 +135,7 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
         and card.backbone.fingerprint == backbone.fingerprint
         and card.diverged is None
     ]
-    return apart(fitting, cards, bank, task.name, rows, progress)
+    return without_overlap(fitting, cards, bank, task.name, rows, progress)
 
 
 def _tell_old(cards: Sequence[Card], backbone: Backbone, progress: Progress) -> None:

@@ -145,7 +145,7 @@ class Selection:
 def planned(
     methods: Sequence[Method],
     options: TrainingOptions,
-    view: TargetFeatures,
+    target: TargetFeatures,
     part: Partition,
     selection: SelectionOptions,
     sources: Sequence[str],
@@ -167,13 +167,13 @@ def planned(
     racing = min(len(set(sources)), selection.survivors)
     work = 0.0
     if racing:
-        work += (len(sources) + 1) * len(view.texts) / 3
+        work += (len(sources) + 1) * len(target.texts) / 3
         work += whole * planned_cost(racing, options, n_train, n_val, finalists=selection.finalists, tracked=tracked)
     else:
         work += one
     for method in methods:
         vectors = n_train * options.max_length  # one a token, at most
-        if method.trained == "head" and is_read_once(view.readout, vectors, view.backbone.hidden_size):
+        if method.trained == "head" and is_read_once(target.readout, vectors, target.backbone.hidden_size):
             work += (n_train + passes * n_val) / 3
         elif method not in (PROMPT_TUNING, POT):
             work += method.trainings * one
@@ -188,7 +188,7 @@ def planned(
     return work / whole
 
 
-def raced(trial: Trial, pruned: Pruned, selection: SelectionOptions) -> tuple[Trial, RaceResult | None]:
+def run_race(trial: Trial, pruned: Pruned, selection: SelectionOptions) -> tuple[Trial, RaceResult | None]:
     """The trial with the race's finalists as its sources, best first; what they were trained to is known to it."""
     if not trial.sources:
         return trial, None
@@ -209,11 +209,11 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     tasks = [source.task for source in trial.sources]
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
-    after, result = raced(trial.with_sources(pruned.survivors, {}), pruned, selection)
-    return select(after, pruned, result, sound([after], methods), plan)
+    after, result = run_race(trial.with_sources(pruned.survivors, {}), pruned, selection)
+    return select(after, pruned, result, trainable([after], methods), plan)
 
 
-def sound(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Method, ...]:
+def trainable(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Method, ...]:
     """The methods that can train on all trials: with sources where they need them, and without diverging.
 
     What diverges is told, and out of the contest.

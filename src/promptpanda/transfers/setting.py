@@ -33,7 +33,7 @@ class Setting:
         test: the examples that the final figure is taken on, or None.
         unlabeled: texts without labels, without those that scores are taken on; None where none were given.
         options: settled ones, before the source is known.
-        views: what estimators see of the target; of the first seed alone where no source is selected.
+        targets: what estimators see of the target; of the first seed alone where no source is selected.
         rows: of all seeds and the whole test data, which no source should have seen.
     """
 
@@ -45,7 +45,7 @@ class Setting:
     test: Split | None
     unlabeled: tuple[tuple[Input, ...], ...] | None
     options: TrainingOptions
-    views: tuple[TargetFeatures, ...]
+    targets: tuple[TargetFeatures, ...]
     rows: TargetRows
 
     @classmethod
@@ -69,13 +69,13 @@ class Setting:
         if request.unlabeled is not None:
             unlabeled = tuple(_unlabeled(request, partitions, test, progress))
         options = settled(request.options, task.kind, partitions[0].train, backbone)
-        views = tuple(
+        targets = tuple(
             TargetFeatures.of(backbone, task, part, options, examples=max(EXAMPLES, cosine.examples))
             for part in (partitions if request.selects else partitions[:1])
         )
         capped_test = None if test is None else capped(test, request.test_examples)
         rows = TargetRows.of(partitions, test)
-        return cls(request, backbone, bank, progress, partitions, capped_test, unlabeled, options, views, rows)
+        return cls(request, backbone, bank, progress, partitions, capped_test, unlabeled, options, targets, rows)
 
     def options_for(self, sources: Sequence[SourcePrompt]) -> TrainingOptions:
         """The settled options of a transfer from these sources, whose prompts' shape it takes."""
@@ -104,7 +104,7 @@ class Setting:
             unlabeled=None if self.unlabeled is None else self.unlabeled[place],
         )
         if self.request.selects and options.max_length == self.options.max_length:
-            trial.target = self.views[place]  # which has seen the sources already
+            trial.target = self.targets[place]  # which has seen the sources already
         return trial
 
 

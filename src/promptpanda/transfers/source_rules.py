@@ -14,7 +14,7 @@ from promptpanda.transfers.method import Method
 from promptpanda.transfers.names import BEST
 from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.pruning import Entrants, Pruned
-from promptpanda.transfers.selection import planned, raced, select, sound
+from promptpanda.transfers.selection import planned, run_race, select, trainable
 from promptpanda.transfers.setting import Setting
 from promptpanda.transfers.sources import best_source, find_sources, named
 from promptpanda.transfers.trial import Trial
@@ -68,7 +68,7 @@ class NamedSource(NoSource):
         known = (seeds, request.task, setting.backbone, setting.bank)
         if name != BEST:
             return find_sources(name, *known, setting.rows, setting.progress)
-        found, self.left_out = best_source(*known, setting.views[0], setting.rows, request.cosine, setting.progress)
+        found, self.left_out = best_source(*known, setting.targets[0], setting.rows, request.cosine, setting.progress)
         return found
 
 
@@ -92,7 +92,7 @@ class SelectedSource:
         setting.progress.note(
             f"--source auto will take about {self._plan:.1f} trainings a seed; one is {summary(setting.options)}."
         )
-        self._pruned = entrants.pruned(setting.views, request.seeds, request.cosine, options.survivors)
+        self._pruned = entrants.pruned(setting.targets, request.seeds, request.cosine, options.survivors)
         return [one.survivors for one in self._pruned]
 
     def _planned(self, setting: Setting, tasks: Sequence[str]) -> float:
@@ -100,7 +100,7 @@ class SelectedSource:
         return planned(
             request.contestants if tasks else _without_source(request.contestants),
             setting.options,
-            setting.views[0],
+            setting.targets[0],
             setting.partitions[0],
             request.selection_options,
             tasks,
@@ -114,9 +114,9 @@ class SelectedSource:
 
     def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
         options = setting.request.selection_options
-        runs = [raced(trial, one, options) for trial, one in zip(trials, self._pruned, strict=True)]
+        runs = [run_race(trial, one, options) for trial, one in zip(trials, self._pruned, strict=True)]
         after = [trial for trial, _ in runs]
-        finishing = sound(after, methods)
+        finishing = trainable(after, methods)
         selections = tuple(
             select(trial, one, result, finishing, self._plan)
             for (trial, result), one in zip(runs, self._pruned, strict=True)
@@ -135,7 +135,7 @@ class QuickSource(SelectedSource):
         return Contest.held([one.trial for one in selections], [method], setting.test, selections)
 
     def _planned(self, setting: Setting, tasks: Sequence[str]) -> float:
-        return quick.planned(setting.views[0], setting.partitions[0], setting.options.epochs, len(tasks))
+        return quick.planned(setting.targets[0], setting.partitions[0], setting.options.epochs, len(tasks))
 
 
 def source_rule(setting: Setting) -> SourceRule:

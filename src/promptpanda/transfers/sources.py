@@ -14,7 +14,7 @@ from promptpanda.tasks.task import Task
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetFeatures
 from promptpanda.transfers.names import BEST, source_names
-from promptpanda.transfers.overlap import LeftOut, TargetRows, warn
+from promptpanda.transfers.overlap import LeftOut, TargetRows, warn_of_overlap
 from promptpanda.transfers.ranking import rank
 
 
@@ -62,7 +62,7 @@ def find_sources(
     """
     found = _named(source, seeds, backbone, bank)
     for one in {prompt.checksum: prompt for prompt in found}.values():
-        warn(one, task.name, rows, progress)
+        warn_of_overlap(one, task.name, rows, progress)
     return found
 
 
@@ -86,10 +86,10 @@ def _named(
 
 
 def _of_series(
-    card: Card, seeds: tuple[int, ...], backbone: Backbone, bank: Bank, among: tuple[str, ...] | None = None
+    card: Card, seeds: tuple[int, ...], backbone: Backbone, bank: Bank, candidates: tuple[str, ...] | None = None
 ) -> list[SourcePrompt]:
-    """For every seed the prompt of a card's series; of those `among` which are allowed, None: of all."""
-    names = [bank.sibling(card, seed, among) for seed in seeds]
+    """For every seed the prompt of a card's series; of those `candidates` which are allowed, None: of all."""
+    names = [bank.sibling(card, seed, candidates) for seed in seeds]
     prompts = {name: read_source(bank.folder_of(name), backbone) for name in set(names)}
     return [prompts[name] for name in names]
 

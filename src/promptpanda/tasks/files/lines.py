@@ -34,6 +34,11 @@ def lines_of(source: Source, *, universal: bool = False) -> Iterator[str]:
                     raise PandaError(
                         f"Line {number} of {source.path} has more than {MAX_LINE:,} characters; put one row on a line."
                     )
+                if number == 1 and "\0" in line:
+                    raise PandaError(
+                        f"Line 1 of {source.path} holds NUL characters, as UTF-16 without a byte order mark does; save "
+                        "it as UTF-8."
+                    )
                 yield line
         except UnicodeError as error:
             if wide:

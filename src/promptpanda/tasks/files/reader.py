@@ -13,6 +13,7 @@ from promptpanda.tasks.files.records import Layout, Record, RowReader
 from promptpanda.tasks.files.source import Source
 from promptpanda.tasks.files.table import read_table
 from promptpanda.tasks.files.workbook import read_workbook
+from promptpanda.tasks.text import check_file
 
 COLUMN_SUFFIXES = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".txt")
 SUFFIXES = (".jsonl", ".csv", ".parquet", ".json", ".tsv", ".xlsx", ".arrow", ".feather", *COLUMN_SUFFIXES)
@@ -75,9 +76,15 @@ def open_rows(
     raise _unknown(source)
 
 
+def check_data(path: Path) -> None:
+    """Raises PandaError unless the path is one of a file, or of a folder that `datasets` saved to disk."""
+    if not is_saved(path):
+        check_file(path)
+
+
 def is_column_file(path: Path) -> bool:
     """Whether a file's name says that it has a word on each line, and tags in columns."""
-    return Source.of(path).name.endswith(COLUMN_SUFFIXES)
+    return not is_saved(path) and Source.of(path).name.endswith(COLUMN_SUFFIXES)
 
 
 def _column_rows(source: Source, columns: ColumnData) -> RowReader:

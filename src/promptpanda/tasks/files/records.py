@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -57,6 +57,11 @@ class Record(NamedTuple):
     line: int
     values: Row
     problem: str | None = None
+
+
+def numbered(rows: Iterable[Row]) -> list[Record]:
+    """Rows in memory as records, numbered from 1."""
+    return [Record(number, number, row) for number, row in enumerate(rows, 1)]
 
 
 @dataclass

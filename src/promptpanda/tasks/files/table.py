@@ -137,6 +137,8 @@ def _records(
             )
         if problem is not None and not lenient:
             raise problem
+        if len(cells) > len(keys):  # nothing of a row is lost where rows are written again
+            cells = [*cells[: len(keys) - 1], delimiter.join(cells[len(keys) - 1 :])]
         values = dict(zip(keys, cells, strict=False))
         yield Record(number, line, values, None if problem is None else str(problem))
 

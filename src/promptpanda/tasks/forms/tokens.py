@@ -11,6 +11,7 @@ from promptpanda.tasks.labels import LabelSpace, as_name
 from promptpanda.tasks.reading import NumberedRows, Row
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.tasks.tags import tag_names, to_bio
+from promptpanda.tasks.words import words_in
 
 
 def examples(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: str) -> Split:
@@ -41,6 +42,8 @@ def words_of(spec: TaskSpec, row: Row, where: str) -> Words:
     """What a model reads of one row. Raises PandaError if there are no words."""
     (field,) = spec.segment_fields(spec.segments[0])
     words = _listed(row[field])
+    if words is None and isinstance(row[field], str):
+        words = [word.text for word in words_in(row[field])]
     if not words:
         raise PandaError(
             f"{where} has no list of words in '{field}', found {str(row[field])[:40]!r}; expected a list of strings "

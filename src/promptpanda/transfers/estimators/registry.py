@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.errors import PandaError
-from promptpanda.plugins import Registry, said
+from promptpanda.plugins import Registry, one_line
 from promptpanda.transfers.estimators.base import COSTS, Estimator, IncomparableError, Needs
 from promptpanda.transfers.estimators.formats import SameFormat
 from promptpanda.transfers.estimators.h_score import HScore
@@ -26,7 +26,9 @@ def _plugin(entry: object, name: str, source: str) -> Estimator:
     try:
         made = entry() if isinstance(entry, type) else entry
     except Exception as error:  # a stranger's code may raise anything
-        raise PandaError(f"The estimator {name} of {source} cannot be made: {said(error)}; leave it out.") from error
+        raise PandaError(
+            f"The estimator {name} of {source} cannot be made: {one_line(error)}; leave it out."
+        ) from error
     if not isinstance(made, Estimator):
         raise PandaError(f"{name!r} of {source} is a {type(made).__name__}; an estimator is a promptpanda.Estimator.")
     if made.needs not in COSTS:
@@ -56,7 +58,7 @@ class PluginEstimator(Estimator):
         except PandaError:
             raise
         except Exception as error:  # a stranger's code may raise anything
-            problem = f"The estimator {self.name} of {self.source} failed: {said(error)}; it is left out."
+            problem = f"The estimator {self.name} of {self.source} failed: {one_line(error)}; it is left out."
             ESTIMATORS.report(problem)
             raise IncomparableError(problem) from error
         if not math.isfinite(found):

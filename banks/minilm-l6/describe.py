@@ -1,0 +1,58 @@
+"""Write README.md: which prompts the bank holds, how large their data was and how good they are.
+
+    panda sweep recipes/starter-bank.yaml --bank banks/minilm-l6/src/promptpanda_minilm_l6/bank
+    python banks/minilm-l6/describe.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from promptpanda.bank.bank import Bank
+from promptpanda.bank.card import Card
+
+HERE = Path(__file__).parent
+FOLDER = HERE / "src" / "promptpanda_minilm_l6" / "bank"
+
+HEAD = """# Prompts for all-MiniLM-L6-v2
+
+{count} prompts for the 6-layer BERT of all-MiniLM-L6-v2, one for each public task below, to start new tasks from.
+[promptpanda](../../README.md) finds them by the model's fingerprint once this package is installed, beside your own bank;
+`--no-starter` leaves them out, `panda bank list` shows them. They are read and never written to.
+
+    pip install ./banks/minilm-l6
+
+Each was trained by prompt tuning (20 virtual tokens a layer, AdamW, learning rate .01) on every training row there is, a
+part of which was kept back for validation; nothing was chosen by test data, which was read once. A prompt of 20,000 or
+fewer rows of a set that is larger stands for a part of it. The prompts hold no text: beside the tensors there are hashes of
+the texts that were seen, so that a task is never told that its own rows help it. Licences are those of the data as far as
+we know; whether a prompt is a work derived from its data is for you to judge.
+
+`recipes/starter-bank.yaml` is the recipe; {seconds:.1f} hours of one core of an AMD EPYC so far.
+
+| task | kind | training rows | validation rows | epochs | validation | test | test rows | metric | data | licence |
+|---|---|---:|---:|---:|---:|---:|---:|---|---|---|
+"""
+
+
+def row(card: Card) -> str:
+    """A prompt's line of the table."""
+    metric = card.task.metric
+    test = f"{100 * card.test.scores[metric]:.1f}" if card.test is not None else "-"
+    rows = f"{card.test.n_test:,}" if card.test is not None else "-"
+    kind = card.task.kind.value.replace("_", " ")
+    cells = (
+        card.task.name, kind, f"{card.n_train:,}", f"{card.n_val:,}", str(card.options.epochs),
+        f"{100 * card.score:.1f}", test, rows, metric, card.task.origin, card.task.licence,
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    cards = sorted(Bank(FOLDER, others={}).cards(), key=lambda card: card.task.name)
+    text = HEAD.format(count=len(cards), seconds=sum(card.seconds for card in cards) / 3600)
+    (HERE / "README.md").write_text(text + "\n".join(map(row, cards)) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

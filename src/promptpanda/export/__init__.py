@@ -1,0 +1,1 @@
+"""Prompts for other runtimes: ONNX graphs, and the embeddings that vLLM takes."""
