@@ -149,7 +149,7 @@ def test_rows_without_any_label_stay_and_rows_whose_labels_are_missing_are_left_
 
 
 def test_a_file_with_lists_names_the_kind_that_reads_them(tmp_path):
-    path = write_jsonl(tmp_path / "own.jsonl", [{"text": "a phone", "label": ["a"]}])
+    path = write_jsonl(tmp_path / "own.jsonl", [{"text": "a phone", "label": ["a", "b"]}])
     with pytest.raises(PandaError, match="--kind multi_label for several labels a text"):
         own_task(train=path, text="text").train()
 

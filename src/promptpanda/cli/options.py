@@ -49,21 +49,9 @@ PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id,
 NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
 
 
-_FOR_OWN_FILES = [
-    "text",
-    "text2",
-    "choices",
-    "label",
-    "label_separator",
-    "kind",
-    "metric",
-    "name",
-    "text_column",
-    "tag_column",
-    "delimiter",
-    "sheet",
-    "strict",
-]
+_FOR_OWN_FILES = (
+    "text text2 choices label label_separator kind metric name text_column tag_column delimiter sheet strict"
+).split()
 
 
 @dataclass(frozen=True)
@@ -93,13 +81,8 @@ class TaskChoice:
         str | None,
         typer.Option(help="Own files: columns of the choices, with commas, or one that lists them."),
     ] = None
-    label: Annotated[
-        list[str] | None,
-        typer.Option(help="Own files: column with the label; given several times: columns of 0 and 1, one a label."),
-    ] = None
-    label_separator: Annotated[
-        str | None, typer.Option(help="Own files: what stands between several labels in one cell; by default |.")
-    ] = None
+    label: Annotated[list[str] | None, typer.Option(help="Own files: label column; several: of 0 and 1.")] = None
+    label_separator: Annotated[str | None, typer.Option(help="Own files: between labels in a cell; else |.")] = None
     kind: Annotated[
         Literal[
             "single_classification",
@@ -117,13 +100,7 @@ class TaskChoice:
             "multi_label, regression, multiple_choice, token_classification, extractive_qa.",
         ),
     ] = None
-    metric: Annotated[
-        str | None,
-        typer.Option(
-            help="Own files: what prompts are chosen by, such as accuracy, macro_f1, balanced_accuracy; by default the "
-            "kind's, and macro_f1 where a class is rare."
-        ),
-    ] = None
+    metric: Annotated[str | None, typer.Option(help="Own files: what to choose by; else by kind and data.")] = None
     name: Annotated[str | None, typer.Option(help="Own files: name of the task; by default the file's.")] = None
     text_column: Annotated[
         int | None,
@@ -314,10 +291,7 @@ class TrainingChoice:
         typer.Option("--gradient-checkpointing", help="Save memory by computing layers twice."),
     ] = False
     precision: Annotated[Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision.")] = None
-    class_weights: Annotated[
-        Literal["balanced"] | None,
-        typer.Option(help="balanced: rare classes count as much as frequent ones (scikit-learn's formula)."),
-    ] = None
+    class_weights: Annotated[Literal["balanced"] | None, typer.Option(help="Rare classes count as much.")] = None
 
     def options(self) -> TrainingOptions:
         """Validated options. Raises PandaError that names the one out of range."""

@@ -19,6 +19,7 @@ from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
 from promptpanda.tasks.task import SPLITS, Task, data_root
 
 _OWN_METRICS = {
+    Kind.MULTI_LABEL: ["micro_f1", "macro_f1"],
     Kind.REGRESSION: ["pearson_spearman"],
     Kind.MULTIPLE_CHOICE: ["accuracy"],
     Kind.TOKEN_CLASSIFICATION: ["span_f1", "span_precision", "span_recall"],

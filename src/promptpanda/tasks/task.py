@@ -17,7 +17,8 @@ from promptpanda.tasks.files.records import Layout, Record, RowReader, numbered
 from promptpanda.tasks.forms import choice, label_sets, sequence, spans, tokens
 from promptpanda.tasks.imbalance import with_rare_classes
 from promptpanda.tasks.inputs import Split
-from promptpanda.tasks.labels import LabelSpace, as_name, as_number, is_given
+from promptpanda.tasks.labels import LabelSpace, as_name
+from promptpanda.tasks.naming import names_of_classes, names_of_labels, names_of_types
 from promptpanda.tasks.own_rows import OwnRows
 from promptpanda.tasks.reading import (
     ENDINGS,
@@ -90,13 +91,13 @@ class Task:
     def _named(self) -> tuple[str, ...]:
         spec, classes = self.spec, self.classes
         if self.kind.classifies:
-            names = spec.labels or classes or self._labels_of_train()
+            names = spec.labels or classes or names_of_classes(spec, self._rows_with_labels())
             spec.check_positive(names)
             return names
         if self.kind == Kind.MULTI_LABEL:
-            return spec.labels or classes or spec.label_columns or self._label_sets_of_train()
+            return spec.labels or classes or spec.label_columns or names_of_labels(spec, self._rows_with_labels())
         if self.kind == Kind.TOKEN_CLASSIFICATION:
-            return classes or tag_names(spec.labels or self._types_of_train())
+            return classes or tag_names(spec.labels or names_of_types(spec, self._rows_with_labels()))
         return classes
 
     def split(self, name: SplitName) -> Split | None:
@@ -326,44 +327,6 @@ class Task:
         for name in self.spec.label_fields:
             column([record.values for record in records], name, f"train of task '{self.name}'")
         return [(record.number, record.values) for record in records]
-
-    def _labels_of_train(self) -> tuple[str, ...]:
-        rows = self._rows_with_labels()
-        values = [row[self.spec.label] for _, row in rows]
-        if any(isinstance(value, (list, dict)) for value in values):
-            raise PandaError(
-                f"The label '{self.spec.label}' of task '{self.name}' holds lists, where one class is expected; say "
-                "--kind multi_label for several labels a text, or --kind token_classification for tags."
-            )
-        found = {as_name(value) for value in values if is_given(value)}
-        if len(found) > 50 and len(found) > len(rows) / 2 and all(as_number(value) is not None for value in found):
-            raise PandaError(
-                f"The label '{self.spec.label}' of task '{self.name}' has {len(found)} different numbers in "
-                f"{len(rows)} rows, which looks like a regression; say --kind regression."
-            )
-        return tuple(sorted(found))
-
-    def _label_sets_of_train(self) -> tuple[str, ...]:
-        found = {
-            self.spec.aliases.get(name, name)
-            for number, row in self._rows_with_labels()
-            for name in label_sets.labels_of(self.spec, row, f"Row {number} of train of task '{self.name}'")
-        }
-        if not found:
-            raise PandaError(
-                f"No row of train of task '{self.name}' has a label in '{self.spec.label}'; name the column that has "
-                "them."
-            )
-        return tuple(sorted(found))
-
-    def _types_of_train(self) -> tuple[str, ...]:
-        found = {
-            tag[2:]
-            for number, row in self._rows_with_labels()
-            for tag in tokens.tags_of(self.spec, row, f"Row {number} of train of task '{self.name}'")
-            if tag != "O"
-        }
-        return tuple(sorted(found))
 
     def _examples(self, records: list[Record], split: SplitName) -> Split | None:
         origin = f"{split} of task '{self.name}'"
