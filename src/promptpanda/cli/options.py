@@ -49,9 +49,8 @@ PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id,
 NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
 
 
-_FOR_OWN_FILES = (
-    "text text2 choices label label_separator kind metric name text_column tag_column delimiter sheet strict"
-).split()
+_FOR_OWN_FILES = ["text", "text2", "choices", "label", "label_separator", "kind", "metric", "name"]
+_FOR_OWN_FILES += ["text_column", "tag_column", "delimiter", "sheet", "strict"]
 
 
 @dataclass(frozen=True)
