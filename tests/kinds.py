@@ -38,6 +38,18 @@ def value_rows(count: int, seed: int = 0) -> Rows:
     return rows
 
 
+def label_set_rows(count: int, seed: int = 0) -> Rows:
+    """`up` for a good word, `down` for a bad one: both, one or none of them."""
+    draws = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        up, down = divmod(number % 4, 2)
+        words = [*draws.choice(GOOD, up), *draws.choice(BAD, down), *draws.choice(FILLERS, 4)]
+        labels = [name for name, there in (("up", up), ("down", down)) if there]
+        rows.append({"text": " ".join(map(str, draws.permutation(words))), "label": labels})
+    return [rows[index] for index in draws.permutation(count)]
+
+
 def choice_rows(count: int, seed: int = 0, most: int = 4) -> Rows:
     """Two to `most` choices, of which the one with a good word is right."""
     draws = np.random.default_rng(seed)
@@ -94,6 +106,7 @@ def question_rows(count: int, seed: int = 0, unanswerable: float = 0.0, length: 
 ROWS = {
     "single_classification": sentiment_rows,
     "pair_classification": pair_rows,
+    "multi_label": label_set_rows,
     "regression": value_rows,
     "multiple_choice": choice_rows,
     "token_classification": word_rows,
@@ -102,6 +115,7 @@ ROWS = {
 SPECS: dict[str, dict[str, Any]] = {
     "single_classification": {"segments": ["{text}"], "labels": ["good", "bad"], "metrics": ["accuracy"]},
     "pair_classification": {"segments": ["{first}", "{second}"], "labels": ["good", "bad"], "metrics": ["accuracy"]},
+    "multi_label": {"segments": ["{text}"], "labels": ["up", "down"], "metrics": ["micro_f1", "macro_f1"]},
     "regression": {"segments": ["{text}"], "metrics": ["pearson_spearman"]},
     "multiple_choice": {"segments": ["{premise}", "{choice}"], "choice_list": "choices", "metrics": ["accuracy"]},
     "token_classification": {

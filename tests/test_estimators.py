@@ -172,8 +172,9 @@ def test_every_kind_of_task_is_scored_by_every_estimator(kind, tiny_backbone, tm
     assert set(estimates(None, view)) == set(LABEL_AWARE), "no transfer can be compared where labels decide"
     assert view.vectors(own).shape == (len(view.readings.labels), tiny_backbone.hidden_size)
     readings = view.readings
-    told = (readings.labels[:, None] == np.unique(readings.labels)).astype(float)
-    told = told if readings.classifies else readings.labels[:, None]
+    told = readings.labels.reshape(len(readings.labels), -1).astype(float)
+    if readings.classifies and not readings.several:
+        told = (told == np.unique(told)).astype(float)
     noise = np.random.default_rng(0).normal(size=(len(told), 8))
     view._vectors[own.checksum] = noise
     useless = estimates(own, view)

@@ -7,14 +7,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from kinds import NEW, data_of, kind_task
+from kinds import NEW, SPECS, data_of, kind_task
 from transformers import BertForMultipleChoice, BertForQuestionAnswering, BertForTokenClassification
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.catalog import catalog_names, catalog_spec
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Answer, Choices, Passage, Words, ragged
-from promptpanda.tasks.spec import Kind
+from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.training.distillation import Distillation, check_distance
 from promptpanda.training.heads import Head, features
 from promptpanda.training.inference import predict_outputs, scores_of
@@ -318,6 +317,6 @@ def test_the_validation_loss_is_that_of_the_training_loop(kind, tiny_backbone, t
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_a_kind_knows_its_head_as_its_objective_does(kind):
-    spec = next(spec for spec in map(catalog_spec, catalog_names()) if spec.kind == kind)
+    spec = TaskSpec.parse({"name": "x", "kind": kind} | SPECS[kind], "a test")
     objective = objective_for(spec, 5)
     assert (kind.reads_tokens, kind.outputs(5)) == (objective.reads_tokens, objective.outputs)

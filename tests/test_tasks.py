@@ -263,7 +263,7 @@ def test_own_words_and_tags_in_columns_and_in_csv(tmp_path):
 def test_lists_are_no_texts_and_no_classes(text, label, tmp_path):
     rows = [{"w": ["a", "b"], "t": ["O", "O"], "s": "a b", "c": "xy"[n % 2]} for n in range(4)]
     write_jsonl(tmp_path / "own.jsonl", rows)
-    with pytest.raises(PandaError, match="say --kind token_classification"):
+    with pytest.raises(PandaError, match="--kind token_classification"):
         own_task(train=tmp_path / "own.jsonl", text=text, label=label).train()
 
 

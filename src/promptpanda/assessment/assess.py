@@ -164,7 +164,8 @@ def metric_values(judged: Judged, form: Form) -> dict[str, float]:
     spec = judged.task.spec
     names = tuple(dict.fromkeys((*spec.metrics, *form.more)))
     told = spec.model_copy(update={"metrics": names})
-    values = compute_metrics(told, judged.task.labels, judged.split, judged.predictions)
+    probabilities = judged.objective.probabilities(judged.outputs)
+    values = compute_metrics(told, judged.task.labels, judged.split, judged.predictions, probabilities)
     more = {name: float(whole(score, len(judged))) for name, score in form.metrics(judged).items()}
     return values | {name: value for name, value in more.items() if name not in values}
 

@@ -59,9 +59,10 @@ class Judged:
             raise PandaError(f"Task '{task.name}' has no example to evaluate on; give at least one labelled row.")
         encoded = encode(backbone, split.texts, trained.card.options.max_length)
         outputs = finite_outputs(trained, backbone, encoded)
-        if trained.card.labels:
-            outputs = outputs[..., [trained.card.labels.index(name) for name in task.labels]]
         objective = objective_of(trained.card)
+        if trained.card.labels:
+            order = [trained.card.labels.index(name) for name in task.labels]
+            outputs, objective = outputs[..., order], objective.reordered(order)
         predictions = objective.predictions(outputs, encoded, split.texts)
         return cls(trained.card.id, task, split, encoded, outputs, objective, predictions, blocks_of(split))
 

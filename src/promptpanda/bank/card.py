@@ -149,10 +149,11 @@ class Card(_Frozen):
         id: `TASK-sSEED-HASH8`.
         run: hash of everything that determines the training; equal runs are not trained twice.
         series: the same without the seed: prompts of one series differ in their seed alone.
-        labels: names of classes or tags in the order of the head's outputs; empty for the other kinds.
+        labels: names of classes, labels or tags in the order of the head's outputs; empty for the other kinds.
         prompt_kind, prompt_length: None and 0 for baselines, which train no prompt.
         weights_kept: whether what was trained is in the folder; a tuned model is not.
-        threshold: of "no answer", chosen on the validation part; None where every question has an answer.
+        threshold: chosen on the validation part: of "no answer", or of several labels the probability from which on
+            each is given, in their order; None where there is nothing to choose.
         temperature: what outputs are divided by for calibrated probabilities, fitted on the validation part; None in
             older cards, and where there is nothing to fit or to fit it on.
         validation: metrics on the validation part, and the mean task `loss`.
@@ -180,7 +181,7 @@ class Card(_Frozen):
     prompt_length: int = Field(ge=0)
     readout: HeadReadout
     weights_kept: bool = True
-    threshold: float | None = None
+    threshold: float | tuple[float, ...] | None = None
     temperature: float | None = Field(default=None, ge=1e-3, le=1e3)
     options: TrainingOptions
     protocol: Protocol
@@ -231,10 +232,16 @@ class Card(_Frozen):
         kind = self.task.kind
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("a label is there twice")
-        if (kind.classifies or kind == Kind.TOKEN_CLASSIFICATION) and not self.labels:
+        if kind.names_labels and not self.labels:
             raise ValueError(f"a task of kind {kind} needs labels")
         if kind.classifies and self.task.positive is not None and self.task.positive not in self.labels:
             raise ValueError(f"the positive class {self.task.positive[:80]!r} is not among the labels")
+        if (kind == Kind.MULTI_LABEL) != isinstance(self.threshold, tuple):
+            raise ValueError(f"a task of kind {kind} with the threshold {str(self.threshold)[:80]}")
+        if isinstance(self.threshold, tuple) and len(self.threshold) != len(self.labels):
+            raise ValueError(f"{len(self.threshold)} thresholds for {len(self.labels)} labels")
+        if isinstance(self.threshold, tuple) and not all(0 <= value <= 1 for value in self.threshold):
+            raise ValueError("a threshold that is no probability")
         if kind.reads_tokens != (self.readout == "token"):
             raise ValueError(f"readout {self.readout} does not go with kind {kind}")
 

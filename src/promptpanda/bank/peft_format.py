@@ -36,7 +36,7 @@ def peft_form(backbone: Backbone, prompt: Prompt | None, head: Head, kind: Kind)
     """Which of PEFT's model classes expresses this prompt and head exactly."""
     if prompt is None or (prompt.kind == "prefix" and backbone.family in _NO_PREFIX_TUNING):
         return "unsupported"
-    if prompt.kind == "prefix" and (kind.classifies or kind == Kind.REGRESSION):
+    if prompt.kind == "prefix" and (kind.classifies or kind in (Kind.MULTI_LABEL, Kind.REGRESSION)):
         if backbone.family == "bert" and head.readout == "pooler":
             return "SEQ_CLS"
         if backbone.family in _DECODERS and head.readout == "last" and head.bias is None:

@@ -36,8 +36,9 @@ def spec_as_in(card: Card, choice: TaskChoice, **files: Path | None) -> TaskSpec
         changes |= {"columns": ColumnData(), "segments": ("{tokens}",), "label": "tags"}
     if choice.text is not None:
         changes["segments"] = tuple(f"{{{name}}}" for name in (choice.text, choice.text2) if name is not None)
-    if choice.label is not None:
-        changes["label"] = choice.label
+    if choice.label:
+        label_columns = tuple(choice.label) if len(choice.label) > 1 else ()
+        changes |= {"label": choice.label[0], "label_columns": label_columns}
     return spec.model_copy(update=changes)
 
 
@@ -47,7 +48,7 @@ def task_to_go_on_with(card: Card, choice: TaskChoice) -> Task:
     from promptpanda.tasks.task import Task
 
     others = (choice.task, choice.kind, choice.choices, choice.template)
-    complete = choice.text is not None and choice.label is not None
+    complete = choice.text is not None and bool(choice.label)
     if choice.train is None or complete or any(other is not None for other in others):
         return choice.load()
     spec = spec_as_in(card, choice, train=choice.train, validation=choice.validation, test=choice.test)

@@ -102,7 +102,7 @@ def _given(rows: LabelledRows, card: Card) -> Task:
         rows = replace(rows, task=None, test=Path(rows.task))
     if rows.task is None and not rows.own:
         return Task(card.task, data_root(rows.data_dir))
-    complete = rows.text is not None and rows.label is not None
+    complete = rows.text is not None and bool(rows.label)
     others = (rows.train, rows.validation, rows.task, rows.kind, rows.choices, rows.name, rows.template)
     if rows.test is None or complete or any(other is not None for other in others):
         return rows.load()

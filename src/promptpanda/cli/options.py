@@ -49,19 +49,8 @@ PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id,
 NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
 
 
-_FOR_OWN_FILES = [
-    "text",
-    "text2",
-    "choices",
-    "label",
-    "kind",
-    "name",
-    "text_column",
-    "tag_column",
-    "delimiter",
-    "sheet",
-    "strict",
-]
+_FOR_OWN_FILES = ["text", "text2", "choices", "label", "label_separator", "kind", "metric", "name"]
+_FOR_OWN_FILES += ["text_column", "tag_column", "delimiter", "sheet", "strict"]
 
 
 @dataclass(frozen=True)
@@ -91,11 +80,13 @@ class TaskChoice:
         str | None,
         typer.Option(help="Own files: columns of the choices, with commas, or one that lists them."),
     ] = None
-    label: Annotated[str | None, typer.Option(help="Own files: column with the label.")] = None
+    label: Annotated[list[str] | None, typer.Option(help="Own files: label column; several: of 0 and 1.")] = None
+    label_separator: Annotated[str | None, typer.Option(help="Own files: between labels in a cell; else |.")] = None
     kind: Annotated[
         Literal[
             "single_classification",
             "pair_classification",
+            "multi_label",
             "regression",
             "multiple_choice",
             "token_classification",
@@ -105,9 +96,10 @@ class TaskChoice:
         typer.Option(
             metavar="KIND",
             help="Own files: kind of the task: single_classification or pair_classification (the defaults), "
-            "regression, multiple_choice, token_classification, extractive_qa.",
+            "multi_label, regression, multiple_choice, token_classification, extractive_qa.",
         ),
     ] = None
+    metric: Annotated[str | None, typer.Option(help="Own files: what to choose by; else by kind and data.")] = None
     name: Annotated[str | None, typer.Option(help="Own files: name of the task; by default the file's.")] = None
     text_column: Annotated[
         int | None,
@@ -138,7 +130,7 @@ class TaskChoice:
             if self.own:
                 raise PandaError(f"Both the task '{self.task}' and own files were given; give one of them.")
             for option in _FOR_OWN_FILES:
-                if getattr(self, option) not in (None, False):
+                if getattr(self, option) not in (None, False, []):
                     given = option.replace("_", "-")
                     raise PandaError(
                         f"--{given} is for own files, and the task '{self.task}' was given; leave one out."
@@ -155,7 +147,9 @@ class TaskChoice:
             text=self.text,
             text2=self.text2,
             choices=() if self.choices is None else tuple(self.choices.split(",")),
-            label=self.label,
+            label=self.label or None,
+            label_separator=self.label_separator,
+            metric=self.metric,
             kind=None if self.kind is None else Kind(self.kind),
             name=self.name,
             text_column=self.text_column,
@@ -296,6 +290,7 @@ class TrainingChoice:
         typer.Option("--gradient-checkpointing", help="Save memory by computing layers twice."),
     ] = False
     precision: Annotated[Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision.")] = None
+    class_weights: Annotated[Literal["balanced"] | None, typer.Option(help="Rare classes count as much.")] = None
 
     def options(self) -> TrainingOptions:
         """Validated options. Raises PandaError that names the one out of range."""

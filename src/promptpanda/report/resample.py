@@ -68,6 +68,9 @@ def scorer(answers: Answers, metric: str, predictions: Sequence[Any]) -> Scorer 
         return _share([taken in right for taken, right in zip(predictions, answers.labels, strict=True)])
     if spec.kind == Kind.TOKEN_CLASSIFICATION:
         return _spans(metric, answers.class_names, answers.labels, predictions)
+    if spec.kind == Kind.MULTI_LABEL:
+        sides = (_matrix(side, len(answers.class_names)) for side in (answers.labels, predictions))
+        return _label_sets(metric, *sides)
     if spec.kind == Kind.REGRESSION:
         return _correlation(metric, np.asarray(answers.labels, float), np.asarray(predictions, float))
     if spec.kind == Kind.EXTRACTIVE_QA:
@@ -85,6 +88,7 @@ def scorer(answers: Answers, metric: str, predictions: Sequence[Any]) -> Scorer 
 
 
 _FITTING: dict[Kind, tuple[TypeAdapter[Any], TypeAdapter[Any]]] = {
+    Kind.MULTI_LABEL: (TypeAdapter(list[list[NonNegativeInt]]), TypeAdapter(list[list[NonNegativeInt]])),
     Kind.REGRESSION: (TypeAdapter(list[FiniteFloat]), TypeAdapter(list[FiniteFloat])),
     Kind.MULTIPLE_CHOICE: (TypeAdapter(list[list[int]]), TypeAdapter(list[int])),
     Kind.TOKEN_CLASSIFICATION: (TypeAdapter(list[list[NonNegativeInt]]), TypeAdapter(list[list[NonNegativeInt]])),
@@ -108,10 +112,11 @@ def _check_values(spec: TaskSpec, answers: Answers, predictions: Sequence[Any]) 
         classes = len(answers.class_names)
         if not answers.labels or len(answers.labels) != len(answers.groups or answers.labels):
             why = f"{len(answers.labels)} labels and {len(answers.groups or ())} groups"
-        elif spec.kind == Kind.TOKEN_CLASSIFICATION and any(
+        elif spec.kind in (Kind.TOKEN_CLASSIFICATION, Kind.MULTI_LABEL) and any(
             tag >= classes for tags in (*answers.labels, *predictions) for tag in tags
         ):
-            why = f"a tag beyond the {classes} that there are"
+            what = "tag" if spec.kind == Kind.TOKEN_CLASSIFICATION else "label"
+            why = f"a {what} beyond the {classes} that there are"
         elif spec.positive and spec.kind.classifies and spec.positive not in answers.class_names:
             why = f"no class {spec.positive!r}"
     if why is not None:
@@ -137,6 +142,8 @@ def _classes(metric: str, labels: np.ndarray, found: np.ndarray, positive: int, 
     gold, said = labels[:, None] == classes, found[:, None] == classes
     if metric == "macro_f1":
         return _macro_f1(gold, said)
+    if metric == "balanced_accuracy":
+        return _mean_recall(gold, gold & said)
     if metric == "matthews":
         return _matthews(gold, said)
     return None
@@ -175,6 +182,32 @@ def _macro_f1(gold: np.ndarray, said: np.ndarray) -> Scorer:
         return _divided(_divided(2 * right, both).sum(axis=1), (both > 0).sum(axis=1))
 
     return score
+
+
+def _mean_recall(gold: np.ndarray, right: np.ndarray) -> Scorer:
+    """Mean over the classes that occur in a replicate's labels."""
+
+    def score(counts: np.ndarray) -> np.ndarray:
+        found, there = counts @ right.astype(np.float64), counts @ gold.astype(np.float64)
+        return _divided(_divided(found, there).sum(axis=1), (there > 0).sum(axis=1))
+
+    return score
+
+
+def _matrix(chosen: Sequence[Sequence[int]], labels: int) -> np.ndarray:
+    """Whether each example has each label. *Shape:* (examples, labels), bool."""
+    found = np.zeros((len(chosen), labels), dtype=bool)
+    for row, places in enumerate(chosen):
+        found[row, list(places)] = True
+    return found
+
+
+def _label_sets(metric: str, gold: np.ndarray, said: np.ndarray) -> Scorer | None:
+    if metric == "macro_f1":
+        return _macro_f1(gold, said)
+    if metric == "micro_f1":
+        return _f1(np.stack([(gold & said).sum(1), gold.sum(1), said.sum(1)], axis=1))
+    return None
 
 
 def _matthews(gold: np.ndarray, said: np.ndarray) -> Scorer:

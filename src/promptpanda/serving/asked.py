@@ -42,7 +42,7 @@ class Answered(BaseModel):
 
     prompt: str = Field(description="Id of the prompt that answered.")
     predictions: list[dict[str, Any]] = Field(
-        description="One for every text or row, in order: label and confidence, value, spans and tags, or answer."
+        description="One for every text or row, in order: label or labels, confidence, value, spans and tags, answer."
     )
 
 
@@ -111,7 +111,7 @@ def shaped(prediction: dict[str, Any], *, probabilities: bool, top: int | None) 
     found = dict(prediction)
     if (confidence := confidence_of(prediction)) is not None:
         found["confidence"] = confidence
-    if "label" in found:
+    if "label" in found or "labels" in found:
         shares = found.pop("probabilities")
         if top is not None:
             best = sorted(shares, key=lambda name: (-shares[name], name))[:top]

@@ -15,7 +15,6 @@ from promptpanda.sweep.spec import RunSpec
 from promptpanda.tasks.catalog import load_task
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import Protocol
-from promptpanda.tasks.spec import NOT_IN_EXAMPLES
 from promptpanda.tasks.task import Task, data_root
 
 _TASKS_KEPT = 6  # the large ones take hundreds of megabytes
@@ -113,7 +112,7 @@ def facts_of(task: Task, protocol: Protocol) -> TaskFacts:
     validation = task.split("validation") if protocol == "paper" else None
     test = validation if protocol == "paper" else task.test()
     return TaskFacts(
-        identity=digest([task.spec.model_dump(mode="json", exclude=NOT_IN_EXAMPLES), task.labels]),
+        identity=digest([task.spec.content, task.labels]),
         train=digest([_fingerprint(train), _fingerprint(validation)]),
         test=_fingerprint(test),
         n_train=len(train),

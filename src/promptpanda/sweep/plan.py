@@ -44,7 +44,7 @@ def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
         base: the folder that the recipe's paths start from (those that begin with a dot, and specs in YAML).
 
     Raises:
-        PandaError: an unknown task, or two settings that are the same.
+        PandaError: an unknown task, options that its kind has not, or two settings that are the same.
     """
     locations: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -57,6 +57,7 @@ def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
             raise PandaError(f"Two specs of the recipe call their task '{name}'; rename one.")
         names[given] = name
         kinds[name] = loaded.kind
+    _check_options(recipe, names, kinds)
     asked: list[RunSpec] = []
     for model in recipe.models:
         asked += _sources(recipe, model, names)
@@ -68,6 +69,20 @@ def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
             for spec in _target(recipe, model, names, kinds, task, budget, seed)
         ]
     return Plan(_joined(asked), {model: _beside(model, base) for model in recipe.models}, locations)
+
+
+def _check_options(recipe: SweepRecipe, names: dict[str, str], kinds: dict[str, Kind]) -> None:
+    """Raises PandaError if a task gets options that its kind has not."""
+    given = [(task, recipe.source_options(task)) for task in (recipe.sources.tasks if recipe.sources else ())]
+    for variant in (DEFAULT, *recipe.variants):
+        given += [
+            (task, recipe.target_options(task, variant)) for task in (recipe.targets.tasks if recipe.targets else ())
+        ]
+    for task, options in given:
+        try:
+            options.check(kinds[names[task]])
+        except PandaError as error:
+            raise PandaError(f"The recipe's options of {names[task]} do not go with it: {error}") from error
 
 
 def _joined(asked: list[RunSpec]) -> tuple[RunSpec, ...]:

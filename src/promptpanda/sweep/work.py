@@ -353,7 +353,7 @@ def _with_card(trained: TrainedPrompt, card: Card) -> TrainedPrompt:
 
 def answers_of(task: Task, split: Split) -> Answers:
     """The right answers of a split, as the store keeps them."""
-    labels = split.labels.tolist()
+    labels = _plain_array(split.labels)
     if task.kind == Kind.EXTRACTIVE_QA:
         labels = [[answer.text for answer in answers] for answers in split.labels]
     return Answers(
@@ -367,9 +367,16 @@ def answers_of(task: Task, split: Split) -> Answers:
 
 
 def plain(predictions: Any) -> list[Any]:
-    """Predictions as the store keeps them: class index, value, place of a choice, list of tags, text of an answer."""
-    values = predictions.tolist() if isinstance(predictions, np.ndarray) else list(predictions)
+    """Predictions as the store keeps them: class index, value, list of the labels that are given, place of a choice,
+    list of tags, text of an answer."""
+    values = _plain_array(predictions) if isinstance(predictions, np.ndarray) else list(predictions)
     return [list(value) if isinstance(value, tuple) else value for value in values]
+
+
+def _plain_array(values: np.ndarray) -> list[Any]:
+    """One entry an example; of 0 and 1 for every label, the places of the ones."""
+    found: list[Any] = [np.flatnonzero(row).tolist() for row in values] if values.ndim == 2 else values.tolist()
+    return found
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from promptpanda.tasks.spec import CHOICE, FileData, Kind, TaskSpec
 from promptpanda.tasks.task import SPLITS, Task, data_root
 
 _OWN_METRICS = {
+    Kind.MULTI_LABEL: ["micro_f1", "macro_f1"],
     Kind.REGRESSION: ["pearson_spearman"],
     Kind.MULTIPLE_CHOICE: ["accuracy"],
     Kind.TOKEN_CLASSIFICATION: ["span_f1", "span_precision", "span_recall"],
@@ -74,8 +75,10 @@ def own_task(
     text: str | None = None,
     text2: str | None = None,
     choices: Sequence[str] = (),
-    label: str | None = None,
+    label: str | Sequence[str] | None = None,
+    label_separator: str | None = None,
     kind: Kind | None = None,
+    metric: str | None = None,
     name: str | None = None,
     text_column: int | None = None,
     tag_column: int | None = None,
@@ -93,9 +96,13 @@ def own_task(
             a text that is annotated by spans. Extractive QA: question and context. Multiple choice: what the choices
             are about. SQuAD's own files and column files need none to be named.
         choices: multiple choice: the columns of the choices, or the one column that lists them.
-        label: the column with the label, the tags or spans, or the answers; by default `label`.
+        label: the column with the label, the labels, the tags or spans, or the answers; by default `label`. Of several
+            labels also columns of 0 and 1, one a label.
+        label_separator: between several labels in one cell; by default "|".
         kind: by default multiple choice if there are `choices`, pair classification if `text2` is given, token
             classification if a column of a column file is given, else single-sentence classification.
+        metric: what prompts are chosen by; by default that of the kind, and macro F1 where a class is rare
+            (tasks/imbalance.py).
         name: by default the name of the first file, without its ending.
         text_column, tag_column: of column files, counted from 0 (-1 is the last).
         delimiter, sheet: of .csv and .tsv, and of workbooks, where it is not to be found out.
@@ -117,8 +124,9 @@ def own_task(
     layout = Layout(delimiter=delimiter, sheet=sheet)
     if kind is None:
         kind = _kind(text2, choices, text_column, tag_column)
-    kind, text, text2, label = _recognised(first, layout, kind, text, text2, label)
-    _check_columns(kind, text, text2, choices, label)
+    columns = (label,) if isinstance(label, str) else tuple(label or ())
+    kind, text, text2, label = _recognised(first, layout, kind, text, text2, columns[0] if columns else None)
+    _check_columns(kind, text, text2, choices, columns or (label,))
     own = _of_kind(kind, [one for one in (text, text2) if one is not None], choices)
     if kind == Kind.TOKEN_CLASSIFICATION and first is not None and is_column_file(first):
         own["columns"] = _columns(first, text_column, tag_column)
@@ -127,19 +135,26 @@ def own_task(
     if kind == Kind.EXTRACTIVE_QA:
         reader = open_rows(first, layout, needed=[label]) if first is not None else next(iter(rows.values())).reader()
         own["no_answer"] = any(_unanswered(record.values.get(label)) for record in reader)
+    if len(columns) > 1:
+        own["label_columns"] = columns
+    if label_separator is not None:
+        own["label_separator"] = label_separator
+    metrics = _OWN_METRICS.get(kind, ["accuracy", "macro_f1"])
+    if metric is not None:
+        metrics = [metric, *(other for other in metrics if other != metric)]
     paths = {split: str(path) for split, path in files.items()}
     spec = TaskSpec.parse(
         {
             "name": _own_name(name, first),
             "kind": kind,
             "label": label,
-            "metrics": _OWN_METRICS.get(kind, ["accuracy", "macro_f1"]),
+            "metrics": metrics,
             **own,
             "files": FileData(**paths, delimiter=layout.delimiter, sheet=sheet) if files else None,
         },
         "the options",
     )
-    return Task(spec, rows=rows, strict=strict)  # type: ignore[arg-type]
+    return Task(spec, metric_open=metric is None, rows=rows, strict=strict)  # type: ignore[arg-type]
 
 
 def _kind(text2: str | None, choices: Sequence[str], text_column: int | None, tag_column: int | None) -> Kind | None:
@@ -194,16 +209,22 @@ def _own_name(name: str | None, first: Path | None) -> str:
         raise PandaError(f"{str(error)[:-1]}; give one with --name.") from error
 
 
-def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[str], label: str) -> None:
+def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[str], labels: Sequence[str]) -> None:
+    if len(labels) > 1 and kind != Kind.MULTI_LABEL:
+        raise PandaError(
+            f"{len(labels)} label columns were given; several, of 0 and 1, are for --kind multi_label, and else one is "
+            "needed."
+        )
     if kind == Kind.EXTRACTIVE_QA and text2 is None:
         raise PandaError("Extractive QA needs the column of the context beside that of the question (--text2).")
-    for column in (text, text2, label, *choices):
+    for column in (text, text2, *labels, *choices):
         if column == "":
             raise PandaError("A column was given without a name; name the columns as the file's first row does.")
-        if column is not None and column != label and ("{" in column or "}" in column):
+        if column is not None and column not in labels and ("{" in column or "}" in column):
             raise PandaError(f"Column {column!r} has braces in its name, which mark fields in templates; rename it.")
-    if label in (text, text2, *choices):
-        raise PandaError(f"The column '{label}' is given as text and as label; a model would read the answer.")
+    both = next((label for label in labels if label in (text, text2, *choices)), None)
+    if both is not None:
+        raise PandaError(f"The column '{both}' is given as text and as label; a model would read the answer.")
     if kind == Kind.MULTIPLE_CHOICE and not choices:
         raise PandaError("Multiple choice needs --choices: the columns of the choices, or one that lists them.")
 

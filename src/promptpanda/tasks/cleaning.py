@@ -84,7 +84,7 @@ class Cleaner:
 
     def _filled(self, records: Sequence[Record]) -> list[Record]:
         """A field that other rows have is empty where a row lacks it, as in JSON that leaves out nulls."""
-        names = [*self.spec.fields, self.spec.label]
+        names = [*self.spec.fields, *self.spec.label_fields]
         there = {name for name in names if any(name in record.values for record in records)}
         if len(there) < len(set(names)):
             return list(records)  # a field that no row has: whoever reads it says so, with the names that there are
@@ -114,7 +114,11 @@ class Cleaner:
         cleaned.records = [record for record in cleaned.records if record.number not in left_out]
 
     def _lacks_label(self, row: Row) -> bool:
+        if self.spec.label_columns:
+            return all(name in row and is_missing(row[name]) for name in self.spec.label_columns)
         value = row.get(self.spec.label, "")
+        if self.spec.kind == Kind.MULTI_LABEL and isinstance(value, str) and not value.strip():
+            return False  # a text without any label
         if self.spec.label not in row or as_name(value) in self.spec.labels:
             return False
         if isinstance(value, list) and not value:
@@ -128,9 +132,9 @@ class Cleaner:
     def _refuse(self, records: list[Record]) -> None:
         for record in records:
             if self._lacks_label(record.values):
-                found = record.values[self.spec.label]
+                name = self.spec.label_fields[0]
                 raise PandaError(
-                    f"Row {record.number} of {self.where} has no label: {found!r} in '{self.spec.label}'; fill it, "
+                    f"Row {record.number} of {self.where} has no label: {record.values[name]!r} in '{name}'; fill it, "
                     "leave the row out, or leave --strict out."
                 )
 
@@ -248,7 +252,7 @@ def _told_of_repeated(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
     again: list[Record] = []
     for record in cleaned.records:
         text = repr([record.values.get(name) for name in fields])
-        label = repr(record.values.get(spec.label))
+        label = repr([record.values.get(name) for name in spec.label_fields])
         if text in first and label in labels[text]:
             again.append(record)
         first.setdefault(text, record)

@@ -11,7 +11,7 @@ import numpy as np
 from promptpanda.errors import PandaError
 from promptpanda.files import digest
 
-Text = tuple[str, ...]  # classification and regression: one or two segments
+Text = tuple[str, ...]  # whole texts: one or two segments
 
 
 class Choices(NamedTuple):
@@ -51,8 +51,9 @@ class Split:
 
     Attributes:
         texts: one input an example, as the spec's template made it.
-        labels: *Shape:* (examples,). Class indices (int64); values (float64) for regression; else an object array
-            with a tuple an example: positions of the right choices, tag indices of the words, or `Answer`s.
+        labels: *Shape:* (examples,). Class indices (int64); values (float64) for regression; of several labels 0 or 1
+            for each (int64), *shape:* (examples, labels); else an object array with a tuple an example: positions of
+            the right choices, tag indices of the words, or `Answer`s.
         groups: which examples belong together (the answers to one question of MultiRC), or None. *Shape:* (examples,).
         strangers: of own test data, the classes that the task has not: their indices follow on its own, and no model
             is right there.

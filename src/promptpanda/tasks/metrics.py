@@ -12,6 +12,7 @@ from sklearn import metrics as sk
 
 from promptpanda.tasks.answers import multirc_scores, record_scores, squad_scores
 from promptpanda.tasks.inputs import Choices, Split
+from promptpanda.tasks.kinds import RANKING_METRICS
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.tasks.tags import span_scores
 
@@ -41,6 +42,10 @@ METRICS: dict[str, Score] = {
     "macro_f1": lambda labels, predictions, _: float(
         sk.f1_score(labels, predictions, average="macro", zero_division=0.0)
     ),
+    # Not scikit-learn's own, which warns of classes that are predicted and not there.
+    "balanced_accuracy": lambda labels, predictions, _: float(
+        sk.recall_score(labels, predictions, labels=np.unique(labels), average="macro", zero_division=0.0)
+    ),
     "matthews": lambda labels, predictions, _: float(sk.matthews_corrcoef(labels, predictions)),
     "pearson": _pearson,
     "spearman": _spearman,
@@ -50,18 +55,28 @@ METRICS: dict[str, Score] = {
 }
 
 
-def compute_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, predictions: Any) -> dict[str, float]:
+def compute_metrics(
+    spec: TaskSpec,
+    class_names: tuple[str, ...],
+    split: Split,
+    predictions: Any,
+    probabilities: np.ndarray | None = None,
+) -> dict[str, float]:
     """All metrics of a task.
 
     Args:
         spec: names the metrics and the positive class of F1.
-        class_names: by class or tag index; empty for the other kinds.
+        class_names: by class, label or tag index; empty for the other kinds.
         split: what was predicted; its labels count.
-        predictions: one entry an example: class indices or values, positions of choices, tag indices of the words, or
-            answers as text.
+        predictions: one entry an example: class indices or values, 0 or 1 for every label, positions of choices, tag
+            indices of the words, or answers as text.
+        probabilities: of classes or labels, for the metrics that judge a ranking; without them these are left out.
+            *Shape:* (examples, classes).
     """
     scores = _all_metrics(spec, class_names, split, predictions)
-    return {name: scores[name] for name in spec.metrics}
+    if probabilities is not None and RANKING_METRICS & set(spec.metrics):
+        scores |= _ranking_metrics(spec, class_names, split, probabilities)
+    return {name: scores[name] for name in spec.metrics if name in scores or name not in RANKING_METRICS}
 
 
 def _all_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, predictions: Any) -> dict[str, float]:
@@ -72,10 +87,12 @@ def _all_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, pre
         return span_scores(gold, found)
     if spec.kind == Kind.EXTRACTIVE_QA:
         return squad_scores(predictions, [[answer.text for answer in answers] for answers in split.labels])
+    if spec.kind == Kind.MULTI_LABEL:
+        return label_scores(split.labels, predictions)
     positive = _positive(spec, class_names)
     simple = [name for name in spec.metrics if name in METRICS]
     scores: dict[str, float] = {name: METRICS[name](split.labels, predictions, positive) for name in simple}
-    if len(simple) < len(spec.metrics):
+    if {"f1a", "question_em"} & set(spec.metrics):
         groups = split.groups if split.groups is not None else np.arange(len(split))
         scores |= multirc_scores(split.labels == positive, predictions == positive, groups)
     return scores
@@ -83,6 +100,44 @@ def _all_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, pre
 
 def _positive(spec: TaskSpec, class_names: tuple[str, ...]) -> int:
     return class_names.index(spec.positive) if spec.positive is not None else len(class_names) - 1
+
+
+def label_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """F1 of all decisions together (micro), and its mean over the labels that are there or predicted (macro).
+
+    Those are scikit-learn's with `zero_division=nan`; 0 where nothing is there or predicted.
+
+    Args:
+        labels, predictions: 0 or 1. *Shape:* (examples, labels).
+    """
+    right, both = (labels * predictions).sum(0), (labels + predictions).sum(0)
+    defined = both > 0
+    if not defined.any():
+        return {"micro_f1": 0.0, "macro_f1": 0.0}
+    return {
+        "micro_f1": float(2 * right.sum() / both.sum()),
+        "macro_f1": float((2 * right[defined] / both[defined]).mean()),
+    }
+
+
+def _ranking_metrics(
+    spec: TaskSpec, class_names: tuple[str, ...], split: Split, probabilities: np.ndarray
+) -> dict[str, float]:
+    """Average precision and the area under the ROC curve: of the positive class where there is one, else the mean over
+    the classes or labels that some examples have and others have not (without any: what a guess scores, 0 and 1/2).
+    """
+    of_class = split.labels if spec.kind == Kind.MULTI_LABEL else split.labels[:, None] == np.arange(len(class_names))
+    every = list(range(len(class_names)))
+    if spec.kind.classifies and (spec.positive is not None or len(class_names) == 2):
+        every = [_positive(spec, class_names)]
+    chosen = [at for at in every if of_class[:, at].any() and not of_class[:, at].all()]
+    if not chosen:
+        return {"average_precision": 0.0, "roc_auc": 0.5}
+    pairs = [(of_class[:, at], probabilities[:, at]) for at in chosen]
+    return {
+        "average_precision": float(np.mean([sk.average_precision_score(*pair) for pair in pairs])),
+        "roc_auc": float(np.mean([sk.roc_auc_score(*pair) for pair in pairs])),
+    }
 
 
 def _choice_metrics(split: Split, predictions: np.ndarray) -> dict[str, float]:
@@ -94,7 +149,8 @@ def _choice_metrics(split: Split, predictions: np.ndarray) -> dict[str, float]:
 
 
 def baseline(spec: TaskSpec, class_names: tuple[str, ...], train: Split, split: Split) -> dict[str, float]:
-    """The metrics of a prediction that needs no model: always one class or choice, the mean, no span, "".
+    """The metrics of a prediction that needs no model: always one class or choice, the most frequent labels, the mean,
+    no span, "". Those that judge a ranking are left out.
 
     Args:
         train: decides which class: the one with the best score there (of equal ones the most frequent).
@@ -103,6 +159,9 @@ def baseline(spec: TaskSpec, class_names: tuple[str, ...], train: Split, split: 
     predictions: Any
     if spec.kind == Kind.REGRESSION:
         predictions = np.full(len(split), train.labels.mean())
+    elif spec.kind == Kind.MULTI_LABEL:
+        always = _always(spec.metric, train.labels)
+        predictions = np.tile(always, (len(split), 1))
     elif spec.kind == Kind.TOKEN_CLASSIFICATION:
         predictions = [(0,) * len(tags) for tags in split.labels]
     elif spec.kind == Kind.EXTRACTIVE_QA:
@@ -123,3 +182,16 @@ def baseline(spec: TaskSpec, class_names: tuple[str, ...], train: Split, split: 
         others = np.where(np.arange(len(counts)) == positive, -1, counts)
         predictions = np.full(len(split), max(sorted({positive, int(others.argmax())}), key=on_train))
     return compute_metrics(spec, class_names, split, predictions)
+
+
+def _always(metric: str, labels: np.ndarray) -> np.ndarray:
+    """Which labels to give every example, for the best score on these: the most frequent ones. *Shape:* (labels,)."""
+    counts = labels.sum(0)
+    order = np.argsort(-counts, kind="stable")
+    most = int((counts > 0).sum())
+    if metric == "micro_f1" and most:
+        taken = np.arange(1, most + 1)
+        most = 1 + int((2 * counts[order][:most].cumsum() / (taken * len(labels) + counts.sum())).argmax())
+    always = np.zeros(labels.shape[1], dtype=np.int64)
+    always[order[:most]] = 1
+    return always

@@ -123,8 +123,10 @@ def _carved(task: Task, strata: np.ndarray, blocks: np.ndarray, size: int, rng: 
     Raises:
         PandaError: every block is too large.
     """
-    # Every class keeps an example to train on; other strata need not.
+    # Every class keeps an example to train on, and every label where that can be; other strata need not.
     keep = int(task.kind.classifies)
+    if task.kind == Kind.MULTI_LABEL:
+        keep = int(len(np.unique(strata)) <= len(strata) - size)
     carved = _stratified(strata, size, rng, keep=keep)
     if straddles(blocks, carved):
         carved = whole_blocks(blocks, strata, size, rng, keep)
@@ -182,11 +184,14 @@ def _too_few(task: Task, total: int, classes: int, minimum: int) -> str:
 def _strata(split: Split, kind: Kind) -> np.ndarray:
     """What a subset should hold in the proportions of the whole. *Shape:* (examples,).
 
-    Classes; quintiles of a regression target; the position of the first right choice; whether a sentence has a span;
-    whether a question has an answer.
+    Classes; the rarest label of a text, or that it has none; quintiles of a regression target; the position of the
+    first right choice; whether a sentence has a span; whether a question has an answer.
     """
     if kind.classifies:
         return split.labels
+    if kind == Kind.MULTI_LABEL:
+        counts = np.where(split.labels > 0, split.labels.sum(0), len(split) + 1)
+        return np.where(split.labels.any(1), counts.argmin(1), -1)
     if kind == Kind.REGRESSION:
         cuts = np.quantile(split.labels, [0.2, 0.4, 0.6, 0.8])
         return np.searchsorted(cuts, split.labels, side="right")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,76 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name
 from promptpanda.tasks.columns import ColumnData
+from promptpanda.tasks.kinds import METRICS_OF, RANKING_METRICS, Metric
+from promptpanda.tasks.kinds import Kind as Kind
 from promptpanda.tasks.marking import Mark, marked
 from promptpanda.tasks.tags import Scheme
 from promptpanda.tasks.text import read_text
 from promptpanda.yaml_input import read_yaml
 
-
-class Kind(StrEnum):
-    """Task kinds. Each is served by one form (tasks/forms) and one objective (training/objectives)."""
-
-    SINGLE_CLASSIFICATION = "single_classification"
-    PAIR_CLASSIFICATION = "pair_classification"
-    REGRESSION = "regression"
-    MULTIPLE_CHOICE = "multiple_choice"
-    TOKEN_CLASSIFICATION = "token_classification"
-    EXTRACTIVE_QA = "extractive_qa"
-
-    @property
-    def classifies(self) -> bool:
-        """Whether whole texts are put into classes."""
-        return self in (Kind.SINGLE_CLASSIFICATION, Kind.PAIR_CLASSIFICATION)
-
-    @property
-    def reads_tokens(self) -> bool:
-        """Whether a head reads tokens one by one; else one vector a row."""
-        return self in (Kind.TOKEN_CLASSIFICATION, Kind.EXTRACTIVE_QA)
-
-    def outputs(self, labels: int) -> int:
-        """How many outputs a head has, for so many classes or tags."""
-        fixed = {Kind.REGRESSION: 1, Kind.MULTIPLE_CHOICE: 1, Kind.EXTRACTIVE_QA: 2}
-        return fixed.get(self, labels)
-
-    @property
-    def words(self) -> str:
-        """For tables and sentences."""
-        return {"single_classification": "single sentence", "pair_classification": "sentence pair"}.get(
-            self.value, self.value.replace("_", " ").replace("qa", "QA")
-        )
-
-
 SplitName = Literal["train", "validation", "test"]
-Metric = Literal[
-    "accuracy",
-    "f1",
-    "macro_f1",
-    "matthews",
-    "f1a",
-    "question_em",
-    "pearson",
-    "spearman",
-    "pearson_spearman",
-    "record_f1",
-    "record_em",
-    "span_f1",
-    "span_precision",
-    "span_recall",
-    "squad_f1",
-    "squad_em",
-]
-_CLASS_METRICS = {"accuracy", "f1", "macro_f1", "matthews", "f1a", "question_em"}
-_METRICS = {
-    Kind.SINGLE_CLASSIFICATION: _CLASS_METRICS,
-    Kind.PAIR_CLASSIFICATION: _CLASS_METRICS,
-    Kind.REGRESSION: {"pearson", "spearman", "pearson_spearman"},
-    Kind.MULTIPLE_CHOICE: {"accuracy", "record_f1", "record_em"},
-    Kind.TOKEN_CLASSIFICATION: {"span_f1", "span_precision", "span_recall"},
-    Kind.EXTRACTIVE_QA: {"squad_f1", "squad_em"},
-}
 # Not format strings: in those `review.text` or `a[0]` would mean a part of a field.
 _FIELD = re.compile(r"\{([^{}]+)\}")
 CHOICE = "choice"  # in a template: the text of the choice
+SEPARATOR = "|"  # between labels in one cell
+# Fields that change no example, and those that came later: at their default they are left out of identities, so that
+# what was trained before stays what it is.
+_NOT_IN_EXAMPLES = {"title", "templates", "origin", "licence", "hub", "package", "files"}
+_LATER = {"label_separator": SEPARATOR, "label_columns": ()}
 
 
 class _Strict(BaseModel):
@@ -139,10 +84,6 @@ class FileData(_Strict):
     sheet: str | None = None
 
 
-NOT_IN_EXAMPLES = {"title", "templates", "origin", "licence", "hub", "package", "files"}
-"""Fields of a spec that change no example."""
-
-
 class TaskSpec(_Strict):
     """One task.
 
@@ -162,6 +103,8 @@ class TaskSpec(_Strict):
         scheme: of the tags; None tells BIO from BIOES by itself.
         no_answer: extractive QA: some questions have no answer in their context (SQuAD 2).
         label: the field to predict.
+        label_separator: multi-label: what stands between labels where they are given as text.
+        label_columns: multi-label: fields of 0 and 1, one a label, instead of `label`; they name the labels.
         labels: class names in the order of the hub's integers; of token classification the entity types, of multiple
             choice the names of the choices. Empty means: those that occur in train, sorted.
         aliases: other spellings of labels that some copies of the data use, mapped to the names in `labels`.
@@ -191,6 +134,8 @@ class TaskSpec(_Strict):
     scheme: Scheme | None = None
     no_answer: bool = False
     label: str = "label"
+    label_separator: str = Field(default=SEPARATOR, min_length=1)
+    label_columns: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     aliases: dict[str, str] = {}
     drop_other_labels: bool = False
@@ -216,10 +161,14 @@ class TaskSpec(_Strict):
         self._check_form()
         if self.kind in (Kind.REGRESSION, Kind.EXTRACTIVE_QA) and (self.labels or self.aliases):
             raise ValueError(f"a task of kind {self.kind} has no labels")
-        wrong = [name for name in self.metrics if name not in _METRICS[self.kind]]
+        wrong = [name for name in self.metrics if name not in METRICS_OF[self.kind]]
         if wrong:
             raise ValueError(f"metric {wrong[0]} does not go with kind {self.kind}")
-        if self.labels and len(self.labels) < 2 and self.kind != Kind.TOKEN_CLASSIFICATION:
+        if self.metrics[0] in RANKING_METRICS:
+            raise ValueError(
+                f"{self.metrics[0]} ranks examples, so that no prediction can be chosen by it; put another metric first"
+            )
+        if self.labels and len(self.labels) < 2 and self.kind not in (Kind.TOKEN_CLASSIFICATION, Kind.MULTI_LABEL):
             raise ValueError(f"labels needs at least two classes, found {list(self.labels)}")
         if self.group and self.drop_other_labels:
             raise ValueError("group and drop_other_labels do not go together")
@@ -254,10 +203,19 @@ class TaskSpec(_Strict):
             "scheme": Kind.TOKEN_CLASSIFICATION,
             "columns": Kind.TOKEN_CLASSIFICATION,
             "no_answer": Kind.EXTRACTIVE_QA,
+            "label_columns": Kind.MULTI_LABEL,
         }
         for name, kind in own.items():
             if getattr(self, name) and self.kind != kind:
                 raise ValueError(f"{name} belongs to kind {kind}, and this is {self.kind}")
+        if self.label_separator != SEPARATOR and self.kind != Kind.MULTI_LABEL:
+            raise ValueError(f"label_separator belongs to kind multi_label, and this is {self.kind}")
+        if self.label_columns and self.labels:
+            raise ValueError("label_columns name the labels themselves; leave labels out")
+        if len(set(self.label_columns)) < len(self.label_columns):
+            raise ValueError(f"a column is in label_columns twice: {list(self.label_columns)}")
+        if self.kind == Kind.MULTI_LABEL and self.drop_other_labels:
+            raise ValueError("drop_other_labels is for texts of one class, and this is multi_label")
         if self.kind in (Kind.TOKEN_CLASSIFICATION, Kind.EXTRACTIVE_QA) and (self.marks or self.templates):
             raise ValueError(f"marks and templates are for texts alone, and would shift places in {self.kind}")
         if self.kind == Kind.MULTIPLE_CHOICE:
@@ -293,6 +251,19 @@ class TaskSpec(_Strict):
         names += [*self.choices, *(name for name in (self.choice_list, self.predicate) if name is not None)]
         names += [name for mark in self.marks for name in mark.fields]
         return list(dict.fromkeys(names))
+
+    @property
+    def label_fields(self) -> tuple[str, ...]:
+        """The fields that hold what is to be predicted."""
+        return self.label_columns or (self.label,)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What decides about examples and scores, as plain data, for identities."""
+        plain = self.model_dump(mode="json", exclude=_NOT_IN_EXAMPLES)
+        return {
+            name: value for name, value in plain.items() if name not in _LATER or getattr(self, name) != _LATER[name]
+        }
 
     def check_positive(self, labels: tuple[str, ...]) -> None:
         """Raises PandaError unless these classes have the positive one that the metrics need."""

@@ -14,9 +14,11 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.cleaning import Cleaner, told_of_classes
 from promptpanda.tasks.files.reader import open_rows
 from promptpanda.tasks.files.records import Layout, Record, RowReader, numbered
-from promptpanda.tasks.forms import choice, sequence, spans, tokens
+from promptpanda.tasks.forms import choice, label_sets, sequence, spans, tokens
+from promptpanda.tasks.imbalance import with_rare_classes
 from promptpanda.tasks.inputs import Split
-from promptpanda.tasks.labels import LabelSpace, as_name, as_number, is_given
+from promptpanda.tasks.labels import LabelSpace, as_name
+from promptpanda.tasks.naming import names_of_classes, names_of_labels, names_of_types
 from promptpanda.tasks.own_rows import OwnRows
 from promptpanda.tasks.reading import (
     ENDINGS,
@@ -36,6 +38,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 _FORMS: dict[Kind, Callable[[TaskSpec, LabelSpace, NumberedRows, str], Split]] = {
     Kind.SINGLE_CLASSIFICATION: sequence.examples,
     Kind.PAIR_CLASSIFICATION: sequence.examples,
+    Kind.MULTI_LABEL: label_sets.examples,
     Kind.REGRESSION: sequence.examples,
     Kind.MULTIPLE_CHOICE: choice.examples,
     Kind.TOKEN_CLASSIFICATION: tokens.examples,
@@ -51,6 +54,7 @@ class Task:
         spec: the validated spec. If it names no labels, they are those that occur in train.
         data_dir: data root whose folder `spec.name` is looked at first.
         classes: the classes of a prompt that is used on the task, where the spec names none.
+        metric_open: nobody named a metric: where a class is rare, `train` puts macro F1 first (tasks/imbalance.py).
         rows: the user's own rows by split, where they are in memory instead of in files.
         strict: own rows without a label or a text are refused; else they are left out, with a note.
         tell: is given each note about the data once, when it arises.
@@ -60,6 +64,7 @@ class Task:
     spec: TaskSpec
     data_dir: Path | None = None
     classes: tuple[str, ...] = ()
+    metric_open: bool = False
     rows: dict[SplitName, OwnRows] = field(default_factory=dict, repr=False)
     strict: bool = False
     tell: Callable[[str], None] | None = field(default=None, repr=False)
@@ -78,15 +83,22 @@ class Task:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names by index: of the classes, or of the tags of token classification. Empty for the other kinds."""
+        """Names by index: of classes or labels, or of the tags of token classification. Empty for the other kinds."""
         if self._labels is None:
-            self._labels = self.classes
-            if self.kind.classifies:
-                self._labels = self.spec.labels or self.classes or self._labels_of_train()
-                self.spec.check_positive(self._labels)
-            elif self.kind == Kind.TOKEN_CLASSIFICATION:
-                self._labels = self.classes or tag_names(self.spec.labels or self._types_of_train())
+            self._labels = self._named()
         return self._labels
+
+    def _named(self) -> tuple[str, ...]:
+        spec, classes = self.spec, self.classes
+        if self.kind.classifies:
+            names = spec.labels or classes or names_of_classes(spec, self._rows_with_labels())
+            spec.check_positive(names)
+            return names
+        if self.kind == Kind.MULTI_LABEL:
+            return spec.labels or classes or spec.label_columns or names_of_labels(spec, self._rows_with_labels())
+        if self.kind == Kind.TOKEN_CLASSIFICATION:
+            return classes or tag_names(spec.labels or names_of_types(spec, self._rows_with_labels()))
+        return classes
 
     def split(self, name: SplitName) -> Split | None:
         """One split, or None if the task has no such split or its labels are not public."""
@@ -124,8 +136,19 @@ class Task:
                 f"Every training example of task '{self.name}' has the label '{self.labels[int(split.labels[0])]}'; "
                 "at least two classes are needed."
             )
+        if self.kind == Kind.MULTI_LABEL and not (split.labels.any(0) & ~split.labels.all(0)).any():
+            raise PandaError(
+                f"No label of task '{self.name}' is there for some training examples and not for others, so that there "
+                "is nothing to learn; give examples that differ."
+            )
         if self.kind == Kind.TOKEN_CLASSIFICATION and not any(map(any, split.labels)):
             raise PandaError(f"No word of a training example of task '{self.name}' has a tag but O; tag some.")
+        if self.metric_open and self.kind.classifies:
+            self.metric_open = False
+            for_rare = with_rare_classes(self.spec, self.labels, split.labels)
+            if for_rare is not None:
+                self.spec, sentence = for_rare
+                self.note(sentence)
         return split
 
     def test(self) -> Split | None:
@@ -237,7 +260,7 @@ class Task:
         if path is None or files is None:
             return None
         layout = Layout(delimiter=files.delimiter, sheet=files.sheet, class_names=not self.spec.labels)
-        needed = [*self.spec.fields, self.spec.label, *self.spec.group]
+        needed = [*self.spec.fields, *self.spec.label_fields, *self.spec.group]
         return open_rows(path, layout, columns=self.spec.columns, needed=needed, only_needed=True)
 
     def _rows(self, split: SplitName) -> list[Row] | None:
@@ -248,7 +271,7 @@ class Task:
         path = self._path(split)
         if path is None:
             return None
-        needed = [*self.spec.fields, self.spec.label, *self.spec.group]
+        needed = [*self.spec.fields, *self.spec.label_fields, *self.spec.group]
         return read_orange_tab(path) if where == "package" else read_rows(path, self.spec.columns, needed)
 
     def _path(self, split: SplitName) -> Path | None:
@@ -301,40 +324,16 @@ class Task:
         records = self._records_of("train")
         if records is None:
             raise PandaError(f"Task '{self.name}' names no labels and has no train split to take them from.")
-        column([record.values for record in records], self.spec.label, f"train of task '{self.name}'")
+        for name in self.spec.label_fields:
+            column([record.values for record in records], name, f"train of task '{self.name}'")
         return [(record.number, record.values) for record in records]
-
-    def _labels_of_train(self) -> tuple[str, ...]:
-        rows = self._rows_with_labels()
-        values = [row[self.spec.label] for _, row in rows]
-        if any(isinstance(value, (list, dict)) for value in values):
-            raise PandaError(
-                f"The label '{self.spec.label}' of task '{self.name}' holds lists, where one class is expected; say "
-                "--kind token_classification for tags."
-            )
-        found = {as_name(value) for value in values if is_given(value)}
-        if len(found) > 50 and len(found) > len(rows) / 2 and all(as_number(value) is not None for value in found):
-            raise PandaError(
-                f"The label '{self.spec.label}' of task '{self.name}' has {len(found)} different numbers in "
-                f"{len(rows)} rows, which looks like a regression; say --kind regression."
-            )
-        return tuple(sorted(found))
-
-    def _types_of_train(self) -> tuple[str, ...]:
-        found = {
-            tag[2:]
-            for number, row in self._rows_with_labels()
-            for tag in tokens.tags_of(self.spec, row, f"Row {number} of train of task '{self.name}'")
-            if tag != "O"
-        }
-        return tuple(sorted(found))
 
     def _examples(self, records: list[Record], split: SplitName) -> Split | None:
         origin = f"{split} of task '{self.name}'"
         rows = [record.values for record in records]
-        for name in [*self.spec.fields, self.spec.label, *self.spec.group]:
+        for name in [*self.spec.fields, *self.spec.label_fields, *self.spec.group]:
             column(rows, name, origin)
-        if all(self._hidden(row[self.spec.label]) for row in rows):
+        if all(self._hidden(row[name]) for row in rows for name in self.spec.label_fields):
             if split == "train":
                 raise PandaError(
                     f"No row of {origin} has a label in '{self.spec.label}'; name the column that has them."

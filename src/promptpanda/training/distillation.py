@@ -107,8 +107,8 @@ class DistillationOptions:
         check_distance(self.distance, kind)
         if self.confidence and not kind.classifies:
             raise PandaError(
-                f"--confidence weights texts by their class probabilities, and {kind.words} predicts none of a whole "
-                "text; leave it out."
+                f"--confidence weights texts by their class probabilities, and {kind.words} predicts none over "
+                "classes of a whole text; leave it out."
             )
 
 
@@ -120,9 +120,10 @@ class Distillation:
         teacher: outputs of the teacher for every row of the training part. *Shape:* (rows, outputs), or (rows, units,
             outputs) of a head that reads tokens.
         coefficient: weight of the term beside the task loss.
-        distance: `mse` (mean over everything that is learnt: classes, choices, words and tags, tokens and start and
-            end) or `kl` (mean over the distributions that are predicted: of an example over its classes or choices, of
-            a word over tags, of start and of end over tokens; times the temperature squared).
+        distance: `mse` (mean over everything that is learnt: classes, labels, choices, words and tags, tokens and start
+            and end) or `kl` (mean over the distributions that are predicted: of an example over its classes or choices,
+            or over yes and no of each label, of a word over tags, of start and of end over tokens; times the
+            temperature squared).
         temperature: softens both sides of `kl`.
         weights: how much each example counts, where one example is one row; None: all alike. *Shape:* (examples,).
     """

@@ -23,7 +23,7 @@ from promptpanda.training.heads import Head, HeadStart
 from promptpanda.training.inference import Data, predict_outputs, scores_of
 from promptpanda.training.learner import Learner, Streams, TorchStream, Trained, is_read_once, stream_seed
 from promptpanda.training.objectives.kinds import objective_for
-from promptpanda.training.objectives.objective import Objective
+from promptpanda.training.objectives.objective import Objective, Threshold
 from promptpanda.training.options import TrainingOptions
 from promptpanda.training.steps import DivergedError, Steps
 
@@ -111,7 +111,7 @@ class Training:
         distillation: Distillation | None = None,
         unlabeled: Unlabeled | None = None,
         restart: int = 0,
-        threshold: float | None = None,
+        threshold: Threshold | None = None,
         best_epoch: bool = False,
         progress: Progress | None = None,
         label: str = "train",
@@ -125,7 +125,7 @@ class Training:
             distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
             unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
             restart: 0, or another number for other draws of the same seed.
-            threshold: of "no answer", instead of one that is chosen on the validation part.
+            threshold: instead of what is chosen on the validation part.
             best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
                 else the last.
             seed: fixes order, head, fresh prompt and dropout, each by a stream of its own.
@@ -333,9 +333,12 @@ class Training:
         loss, scores = self._steps.end_epoch(), None
         metric = self._validation.spec.metric
         if self._track:
-            scores = scores_of(self._outputs(), self._validation, self._objective)
-            if not np.isfinite(scores["loss"]):
+            outputs = self._outputs()
+            if not np.isfinite(outputs).all():
                 raise DivergedError("the outputs were no longer finite")
+            _, scores = self._judged(outputs)  # at the thresholds that it would be kept with
+            if not np.isfinite(scores["loss"]):
+                raise DivergedError("the validation loss was no longer finite")
         epoch = len(self._curve)
         self._curve.append(Epoch(loss, scores))
         if scores is None:

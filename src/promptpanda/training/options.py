@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from promptpanda.errors import PandaError
 from promptpanda.names import PromptKind
+from promptpanda.tasks.kinds import Kind
 
 # Beyond these no training is meant: single precision overflows, the tokenizer's integers do, or no end is in sight.
 _MOST = 1_000_000  # epochs, examples, tokens
@@ -36,6 +37,8 @@ class TrainingOptions(BaseModel):
             None trains to the end and the last epoch counts.
         gradient_checkpointing: recompute activations to save memory.
         precision: no, bf16 or fp16 (mixed precision by accelerate).
+        class_weights: `balanced` lets rare classes count as much in the loss as frequent ones, by scikit-learn's
+            formula on the training part; of several labels, the presence of each as much as its absence.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +60,15 @@ class TrainingOptions(BaseModel):
     early_stopping: int | None = Field(default=None, ge=1, le=_MOST)
     gradient_checkpointing: bool = False
     precision: Literal["no", "bf16", "fp16"] = "no"
+    class_weights: Literal["balanced"] | None = None
+
+    def check(self, kind: Kind) -> None:
+        """Refuse what a kind of task has not. Raises PandaError."""
+        if self.class_weights is not None and not (kind.classifies or kind == Kind.MULTI_LABEL):
+            raise PandaError(
+                f"--class-weights balances the classes or labels of whole texts, and {kind.words} has none; leave it "
+                "out."
+            )
 
     @classmethod
     def of(cls, **values: Any) -> TrainingOptions:

@@ -51,6 +51,8 @@ class Steps:
         self.lr = options.model_lr if learner.tunes_model else options.lr
         self._adamw = torch.optim.AdamW(learner.parameters, lr=self.lr, weight_decay=options.weight_decay)
         self._optimizer = self._accelerator.prepare_optimizer(self._adamw, device_placement=False)
+        if options.class_weights is not None:  # in the steps alone: validation losses stay those of the examples
+            self._objective = objective.balanced(train.split.labels)
         self._targets = objective.targets(train.encoded, train.split.labels).to(device)
         # A coefficient of 0 must change no bit, so the term is then left out.
         self._distillation = None

@@ -9,6 +9,7 @@ from scipy.special import expit, logit
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
 from promptpanda.files import digest
+from promptpanda.training.objectives.objective import Threshold
 
 
 def calibrated(trained: TrainedPrompt) -> TrainedPrompt:
@@ -26,6 +27,7 @@ def calibrated(trained: TrainedPrompt) -> TrainedPrompt:
     head = trained.head
     bias = None if head.bias is None else head.bias / card.temperature
     scaled = replace(head, weight=head.weight / card.temperature, bias=bias)
+    threshold: Threshold | None
     if isinstance(card.threshold, tuple):  # of several labels: probabilities
         threshold = tuple(float(expit(logit(one) / card.temperature)) for one in card.threshold)
     else:  # of "no answer": a difference of outputs, which are all scaled

@@ -41,7 +41,7 @@ def with_labels_of(card: Card, task: Task) -> Task:
         task = task.changed(task.spec.model_copy(update=written), task.classes)
     if not card.labels:
         return task
-    if not task.spec.labels:
+    if not task.spec.labels and not task.spec.label_columns:
         # Own files name their classes by the rows alone; metrics of the prompt's task apply.
         return task.changed(task.spec, card.labels)
     if set(task.labels) != set(card.labels):
@@ -85,8 +85,9 @@ def evaluate(
         raise PandaError(f"Task '{task.name}' has no labelled test data; give examples, or a task that has.")
     encoded = encode(backbone, split.texts, trained.card.options.max_length)
     outputs = finite_outputs(trained, backbone, encoded)
+    objective = objective_of(trained.card)
     if trained.card.labels:
         order = [trained.card.labels.index(name) for name in task.labels]
-        outputs = outputs[..., order]
-    predictions = objective_of(trained.card).predictions(outputs, encoded, split.texts)
-    return compute_metrics(task.spec, task.labels, split, predictions)
+        outputs, objective = outputs[..., order], objective.reordered(order)
+    predictions = objective.predictions(outputs, encoded, split.texts)
+    return compute_metrics(task.spec, task.labels, split, predictions, objective.probabilities(outputs))

@@ -7,14 +7,14 @@ from dataclasses import asdict
 import torch
 
 from promptpanda.files import digest
-from promptpanda.tasks.spec import NOT_IN_EXAMPLES
+from promptpanda.training.objectives.objective import Threshold
 from promptpanda.transfers.estimators import Cosine
 from promptpanda.transfers.method import Method, MethodContext, options_used
 from promptpanda.version import __version__
 
 
 def identities(
-    context: MethodContext, method: Method, *, cosine: Cosine, threshold: float | None = None
+    context: MethodContext, method: Method, *, cosine: Cosine, threshold: Threshold | None = None
 ) -> tuple[str, str]:
     """The hash of a method's run, and of its series: the same without what the seed decides.
 
@@ -27,7 +27,7 @@ def identities(
     series: dict[str, object] = {
         "version": __version__,
         "method": method.name,
-        "task": context.task.spec.model_dump(mode="json", exclude=NOT_IN_EXAMPLES),
+        "task": context.task.spec.content,
         "labels": context.task.labels,
         "backbone": context.backbone.fingerprint,
         "readout": context.objective.readout(context.backbone, context.options.readout),

@@ -140,4 +140,6 @@ def options_used(options: TrainingOptions, method: Method) -> dict[str, Any]:
         unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize"}
     if method.teacher is None:
         unused = unused | {"student_lr"}
+    if options.class_weights is None:  # came later: runs from before keep their identity
+        unused = unused | {"class_weights"}
     return options.model_dump(mode="json", exclude=unused)

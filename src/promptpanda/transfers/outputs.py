@@ -65,6 +65,8 @@ def predictions_of(card: Card, outputs: np.ndarray, encoded: Encoded, inputs: Se
     kind = card.task.kind
     if kind == Kind.REGRESSION:
         return [{"value": float(row[0])} for row in outputs]
+    if kind == Kind.MULTI_LABEL:
+        return _with_labels(card, objective, outputs, encoded, inputs)
     if kind == Kind.TOKEN_CLASSIFICATION:
         return _tagged(card, objective, outputs, encoded, inputs)
     if kind == Kind.EXTRACTIVE_QA:
@@ -80,6 +82,21 @@ def _labelled(names: tuple[str, ...], scores: np.ndarray) -> dict[str, Any]:
         "label": names[int(probabilities.argmax())],
         "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
     }
+
+
+def _with_labels(
+    card: Card, objective: Objective, outputs: np.ndarray, encoded: Encoded, inputs: Sequence[Input]
+) -> list[dict[str, Any]]:
+    given = objective.predictions(outputs, encoded, tuple(inputs))
+    probabilities = objective.probabilities(outputs)
+    assert probabilities is not None
+    return [
+        {
+            "labels": [name for name, taken in zip(card.labels, row, strict=True) if taken],
+            "probabilities": dict(zip(card.labels, map(float, each), strict=True)),
+        }
+        for row, each in zip(given, probabilities, strict=True)
+    ]
 
 
 def _tagged(

@@ -44,8 +44,9 @@ def predict(
 
     Returns:
         A dictionary for each input, with the keys `label` and `probabilities` ({name: p}) for classes and choices,
-        `value` for a regression, `spans` (each start, end, label and text; places in words, end exclusive) and `tags`
-        for words, `answer`, `start` (place in characters, -1 for no answer), `score` and `nbest` for questions.
+        `labels` (a list) and `probabilities` (of each label by itself) for several labels, `value` for a regression,
+        `spans` (each start, end, label and text; places in words, end exclusive) and `tags` for words, `answer`,
+        `start` (place in characters, -1 for no answer), `score` and `nbest` for questions.
 
     Raises:
         PandaError: no such prompt; an input is empty or no text, named by its number; or outputs are not finite.

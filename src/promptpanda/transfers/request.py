@@ -77,6 +77,7 @@ class TransferRequest:
             )
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
         self.distillation.check(self.task.kind)
+        self.options.check(self.task.kind)
         self.selection_options.check(self.options, self.protocol)
 
     @cached_property

@@ -27,7 +27,7 @@ from promptpanda.training.heads import HeadStart
 from promptpanda.training.inference import Data, Predicted, predict_outputs, scores_of
 from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
 from promptpanda.training.objectives.kinds import objective_for
-from promptpanda.training.objectives.objective import Objective
+from promptpanda.training.objectives.objective import Objective, Threshold
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.cards import card_of, seen_by
 from promptpanda.transfers.estimators import (
@@ -74,6 +74,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         self.distillation.check(self.task.kind)
+        self.options.check(self.task.kind)
         for place, source in enumerate(self.sources):
             self.backbone.check_prompt(source.prompt, f"The source prompt {source.id}")
             if source.checksum in {other.checksum for other in self.sources[:place]}:
@@ -128,6 +129,8 @@ class Trial:
 
     def announce(self) -> None:
         """Say with which settings is trained: some of them were settled by kind and amount of data."""
+        for note in self.task.notes if self.task.tell is None else ():
+            self.progress.note(note)
         if self.options.readout != "auto" and not self.objective.takes_readout:
             self.progress.note(
                 f"--readout {self.options.readout} is ignored: it does not concern {self.task.kind.words}."
@@ -208,8 +211,8 @@ class Trial:
             options = options.model_copy(update={"lr": options.student_lr})
         if epochs is not None:
             options = options.model_copy(update={"epochs": epochs})
-        if objective is not None:  # the task's metrics do not concern it
-            options = options.model_copy(update={"early_stopping": None})
+        if objective is not None:  # the task's metrics and classes do not concern it
+            options = options.model_copy(update={"early_stopping": None, "class_weights": None})
         return Training(
             self.backbone,
             self.train_data,
@@ -229,8 +232,8 @@ class Trial:
             label=f"{self.task.name} seed {self.seed} {method.name}",
         )
 
-    def _kept_threshold(self, method: Method) -> float | None:
-        """Of "no answer", that the earlier trial chose; None where there was none, or nothing to choose."""
+    def _kept_threshold(self, method: Method) -> Threshold | None:
+        """What the earlier trial chose on the validation part; None where there was none, or nothing to choose."""
         if self.earlier is None or self.objective.threshold is None:
             return None
         return self.earlier.outcome(method).card.threshold

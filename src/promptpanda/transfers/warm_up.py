@@ -1,8 +1,8 @@
 """A contrastive warm-up of the prompt on the target's labelled examples, then an ordinary training from there.
 
-Defined for classes of whole texts: examples of one class are what is drawn together. The choices of a question and the
-places of an answer share no class with other texts, a regression has no classes, and nearly all words of a tagger have
-the same.
+Defined for classes of whole texts: examples of one class are what is drawn together. Of several labels two texts may
+share one and differ in another; the choices of a question and the places of an answer share no class with other texts,
+a regression has no classes, and nearly all words of a tagger have the same.
 """
 
 from __future__ import annotations

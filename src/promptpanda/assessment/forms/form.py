@@ -12,7 +12,7 @@ import numpy as np
 from promptpanda.assessment.bootstrap import Scorer
 from promptpanda.assessment.classes import ByClass
 from promptpanda.assessment.judged import Answers, Judged
-from promptpanda.tasks.spec import Metric
+from promptpanda.tasks.kinds import Metric
 
 
 class Written(NamedTuple):

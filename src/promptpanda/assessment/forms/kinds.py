@@ -13,6 +13,7 @@ from promptpanda.tasks.spec import Kind
 _FORMS: dict[str, Form] = {
     Kind.SINGLE_CLASSIFICATION: Classes(),
     Kind.PAIR_CLASSIFICATION: Classes(),
+    Kind.MULTI_LABEL: LabelSets(),
     Kind.REGRESSION: Values(),
     Kind.MULTIPLE_CHOICE: OneOfChoices(),
     Kind.TOKEN_CLASSIFICATION: TypedSpans(),

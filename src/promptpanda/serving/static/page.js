@@ -91,6 +91,11 @@ function shown(prediction, typed) {
   if ("label" in prediction)
     return [element("p", prediction.label, { class: "answer" }), shares(Object.entries(prediction.probabilities))];
   if ("value" in prediction) return [element("p", prediction.value.toPrecision(4), { class: "answer" })];
+  if ("labels" in prediction)
+    return [
+      element("p", prediction.labels.join(", ") || "no label", { class: "answer" }),
+      shares(Object.entries(prediction.probabilities)),
+    ];
   if ("spans" in prediction) {
     const found = prediction.spans.length === 1 ? "1 span" : `${prediction.spans.length} spans`;
     return [element("p", found, { class: "answer" }), marked(typed.words, prediction.spans)];

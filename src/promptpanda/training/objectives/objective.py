@@ -15,6 +15,8 @@ from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
 from promptpanda.training.batching import shuffled_batches
 
+Threshold = float | tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Objective(ABC):
@@ -27,7 +29,8 @@ class Objective(ABC):
         outputs: width of the head.
         scale, shift: what the head learns, times scale, plus shift, is in the units of the labels; both are folded
             into the head that is kept (1 and 0 but for regression).
-        threshold: by how much the best answer must beat "no answer"; None but for questions that may have none.
+        threshold: what is chosen on the validation part: by how much the best answer must beat "no answer", where
+            questions may have none; of several labels the probability from which on each is given; else None.
         reads_tokens: whether the head reads tokens one by one; else one vector a row.
         headless: whether the outputs are what a head would read, with no head in between.
         takes_readout: whether the user's readout concerns it; else the backbone's own (`auto`) serves.
@@ -37,7 +40,7 @@ class Objective(ABC):
     outputs: int
     scale: float = 1.0
     shift: float = 0.0
-    threshold: float | None = None
+    threshold: Threshold | None = None
     reads_tokens: ClassVar[bool] = False
     takes_readout: ClassVar[bool] = False
     headless: ClassVar[bool] = False
@@ -68,6 +71,13 @@ class Objective(ABC):
     def predictions(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...]) -> Any:
         """What the metrics compare with the labels, one entry an example, from the outputs of a kept head."""
 
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray | None:
+        """Of every class or label, from the outputs of a kept head; None where examples have not all the same.
+
+        *Shape:* (examples, classes).
+        """
+        return None
+
     def batches(self, lengths: np.ndarray, targets: Tensor, size: int, rng: np.random.Generator) -> list[np.ndarray]:
         """The batches of one epoch.
 
@@ -89,5 +99,21 @@ class Objective(ABC):
         return outputs
 
     def calibrated(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...], labels: np.ndarray) -> Self:
-        """The objective with what is chosen on validation outputs (the threshold); all but one kind choose nothing."""
+        """The objective with what is chosen on validation outputs (thresholds); most kinds choose nothing."""
+        return self
+
+    def balanced(self, labels: np.ndarray) -> Self:
+        """The objective with classes weighted by scikit-learn's `balanced`. Raises TypeError where there are none.
+
+        Args:
+            labels: of the training part.
+        """
+        raise TypeError("there are no classes to weight")
+
+    def reordered(self, order: list[int]) -> Self:
+        """The objective for outputs in another order.
+
+        Args:
+            order: which output stands at each place.
+        """
         return self

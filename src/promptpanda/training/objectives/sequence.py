@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.special import softmax
 from torch import Tensor
 
 from promptpanda.errors import PandaError
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.tasks.inputs import Input
 from promptpanda.training.objectives.objective import Objective
+from promptpanda.training.objectives.weights import balanced_weights
 
 _LARGEST = 1e30  # of mean and standard deviation, which become part of the head
 _FARTHEST = 1e15  # standard deviations, whose square single precision holds with room for a sum
@@ -21,15 +23,24 @@ _FARTHEST = 1e15  # standard deviations, whose square single precision holds wit
 
 @dataclass(frozen=True)
 class Classification(Objective):
-    """Cross-entropy over `outputs` classes. Targets: class indices. *Shape:* (examples,)."""
+    """Cross-entropy over `outputs` classes. Targets: class indices. *Shape:* (examples,).
 
+    Attributes:
+        weights: of each class in the loss, or None; a mean over examples, as scikit-learn has it, not over weights.
+    """
+
+    weights: tuple[float, ...] | None = None
     takes_readout: ClassVar[bool] = True
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:
         return torch.from_numpy(labels)
 
     def loss(self, outputs: Tensor, targets: Tensor, layout: Layout) -> Tensor:
-        return F.cross_entropy(outputs.float(), targets[layout.examples])
+        wanted = targets[layout.examples]
+        if self.weights is None:
+            return F.cross_entropy(outputs.float(), wanted)
+        weights = outputs.new_tensor(self.weights, dtype=torch.float32)
+        return F.cross_entropy(outputs.float(), wanted, weights, reduction="sum") / len(wanted)
 
     def logits(self, outputs: Tensor, layout: Layout) -> Tensor:
         return outputs
@@ -38,6 +49,13 @@ class Classification(Objective):
         """Class indices. *Shape:* (examples,)."""
         predictions: np.ndarray = outputs.argmax(axis=1)
         return predictions
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        found: np.ndarray = softmax(outputs.astype(np.float64), axis=1)
+        return found
+
+    def balanced(self, labels: np.ndarray) -> Self:
+        return replace(self, weights=balanced_weights(labels, self.outputs))
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Spans(Objective):
     """
 
     outputs: int = 2
+    threshold: float | None = None
     reads_tokens: ClassVar[bool] = True
 
     def targets(self, encoded: Encoded, labels: np.ndarray) -> Tensor:

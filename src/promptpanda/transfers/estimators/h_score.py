@@ -10,36 +10,40 @@ from sklearn.covariance import ledoit_wolf
 
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
-from promptpanda.transfers.estimators.labels import labelled
+from promptpanda.transfers.estimators.labels import labelled, target_columns
 from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 @dataclass(frozen=True)
 class HScore(Estimator):
     """The shrunken H-score: the plain one of Bao et al. (arXiv 2212.10082) inverts the covariance of more features
-    than there are examples. The values of a regression are cut into quintiles."""
+    than there are examples. The values of a regression are cut into quintiles; of several labels it is the mean over
+    them, having one against not having it."""
 
     reference: ClassVar[str] = "Ibrahim et al., arXiv 2110.06893"
     needs: ClassVar[Needs] = "labels"
 
     def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
         vectors, readings = labelled(source, target)
+        if readings.several:
+            return h_score(vectors, *target_columns(readings).T)
         return h_score(vectors, readings.labels if readings.classifies else _quintiles(readings.labels))
 
 
-def h_score(features: np.ndarray, classes: np.ndarray) -> float:
+def h_score(features: np.ndarray, *classes: np.ndarray) -> float:
     """tr(S^-1 (1 - a) B): S the Ledoit-Wolf covariance of the features, a its shrinkage, B that of the class means.
 
     Args:
         features: *Shape:* (n, d).
-        classes: *Shape:* (n,).
+        classes: of one division into classes, or of several, over which the score is the mean. *Shape:* (n,) each.
     """
     covariance, shrinkage = ledoit_wolf(features)
     centred = features - features.mean(0)
     between = np.zeros_like(covariance)
-    for name in np.unique(classes):
-        mean = centred[classes == name].mean(0)
-        between += np.mean(classes == name) * np.outer(mean, mean)
+    for division in classes:
+        for name in np.unique(division):
+            mean = centred[division == name].mean(0)
+            between += np.mean(division == name) * np.outer(mean, mean) / len(classes)
     return float((1.0 - shrinkage) * np.trace(np.linalg.solve(covariance, between)))
 
 

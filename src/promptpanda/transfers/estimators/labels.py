@@ -26,12 +26,21 @@ def labelled(source: SourcePrompt | None, target: TargetFeatures) -> tuple[np.nd
     return vectors, target.readings
 
 
+def told_labels(readings: Readings) -> np.ndarray:
+    """Which of several labels some vectors have and others have not. *Shape:* (labels,), bool."""
+    labels = readings.labels
+    return np.asarray(labels.any(0) & ~labels.all(0))
+
+
 def target_columns(readings: Readings) -> np.ndarray:
-    """Labels as a linear model takes them: 0 and 1 for every class that occurs, or the standardised value.
+    """Labels as a linear model takes them: 0 and 1 for every class that occurs, or for every label that some have and
+    others have not; or the standardised value.
 
     *Shape:* (vectors, columns), float64.
     """
     labels = readings.labels
+    if readings.several:
+        return labels[:, told_labels(readings)].astype(np.float64)
     classes = np.unique(labels) if readings.classifies else None
     columns: np.ndarray = (
         ((labels - labels.mean()) / labels.std())[:, None] if classes is None else labels[:, None] == classes

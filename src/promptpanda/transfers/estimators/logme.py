@@ -16,7 +16,8 @@ from promptpanda.transfers.estimators.target import TargetFeatures
 
 @dataclass(frozen=True)
 class LogME(Estimator):
-    """Maximised log evidence a vector; of classes the mean of one against the rest, of values standardised ones.
+    """Maximised log evidence a vector; of classes and of labels the mean of one against the rest, of values that of
+    standardised ones.
 
     Features and labels are centred, which the paper does not do: its model has no intercept, and without one the
     features' offset, which says nothing, decides.

@@ -9,7 +9,7 @@ import numpy as np
 
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
-from promptpanda.transfers.estimators.labels import labelled, target_columns
+from promptpanda.transfers.estimators.labels import labelled, target_columns, told_labels
 from promptpanda.transfers.estimators.target import TargetFeatures
 
 # Relative to the features' total variance, so that their scale does not matter.
@@ -43,6 +43,10 @@ class Probe(Estimator):
         best = predictions[int(np.argmin(errors))]
         if not readings.classifies:
             return readings.score(best[:, 0])
+        if readings.several:
+            seeming = readings.labels.astype(np.float64)
+            seeming[:, told_labels(readings)] = best
+            return readings.score(seeming)
         if readings.relative:
             return readings.score(best[:, 1])
         return readings.score(np.unique(readings.labels)[best.argmax(1)])

@@ -14,6 +14,7 @@ from promptpanda.tasks.metrics import compute_metrics
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.inference import Data
 from promptpanda.training.objectives.spans import Spans
+from promptpanda.training.objectives.thresholds import label_thresholds
 
 MOST = 256  # examples of the target whose labels count: about what a low-resource target has
 WORDS = 2000  # of token classification, at most, in whole sentences
@@ -23,20 +24,22 @@ WORDS = 2000  # of token classification, at most, in whole sentences
 class Readings:
     """Which feature vectors of the target count, and what is true of them.
 
-    Classification and regression have one vector an example. Multiple choice has one a choice, labelled right or
-    wrong, relative to the mean of the question's choices, since only differences decide. Token classification has one
-    a word. Questions have as many other tokens of the context (drawn with a fixed seed) as tokens of the first answer,
-    labelled within or without the answer: whether a token starts an answer is true of too few to learn from.
+    Classification, regression and several labels have one vector an example. Multiple choice has one a choice, labelled
+    right or wrong, relative to the mean of the question's choices, since only differences decide. Token classification
+    has one a word. Questions have as many other tokens of the context (drawn with a fixed seed) as tokens of the first
+    answer, labelled within or without the answer: whether a token starts an answer is true of too few to learn from.
 
     Attributes:
         encoded: the target's rows; of the tokens that heads read only those that count.
-        labels: class indices (int64) or values (float64). *Shape:* (vectors,).
+        labels: class indices (int64) or values (float64), *shape:* (vectors,); of several labels 0 or 1 for each
+            (int64), *shape:* (vectors, labels).
         owner: whose they are; what is left out is left out together. *Shape:* (vectors,).
         rows: the row of each. *Shape:* (vectors,).
         units: its place among the row's units, or None where a row has one vector. *Shape:* (vectors,).
         relative: whether vectors are taken relative to the mean of their owner's.
         score: what such predictions are worth, in the task's own metric: class indices or values -> fraction; of
-            multiple choice how right each choice seems; of questions how many tokens are told right.
+            several labels how much each seems there, *shape:* (vectors, labels); of multiple choice how right each
+            choice seems; of questions how many tokens are told right.
     """
 
     encoded: Encoded
@@ -52,9 +55,14 @@ class Readings:
         return self.labels.dtype != np.float64
 
     @property
+    def several(self) -> bool:
+        """Whether a vector may have several labels."""
+        return self.labels.ndim == 2
+
+    @property
     def told_apart(self) -> bool:
         """Whether there is anything to learn: labels that differ, of different owners."""
-        return len(np.unique(self.labels)) > 1 and len(np.unique(self.owner)) > 1
+        return len(np.unique(self.labels, axis=0)) > 1 and len(np.unique(self.owner)) > 1
 
     def vectors(self, features: list[np.ndarray]) -> np.ndarray:
         """The feature vectors that count, of the features of all rows. *Shape:* (vectors, hidden), float64."""
@@ -84,6 +92,8 @@ def readings_of(data: Data, sample: np.ndarray) -> Readings:
         return _words(data, sample)
     if kind == Kind.EXTRACTIVE_QA:
         return _answers(data, sample)
+    if kind == Kind.MULTI_LABEL:
+        return _label_sets(data, sample)
     part = data.split.take(sample)
     groups = part.groups if part.groups is not None else sample
     return Readings(data.encoded, part.labels, groups, sample, None, False, _in_task_terms(data, part))
@@ -94,6 +104,19 @@ def _in_task_terms(data: Data, part: Split) -> Callable[[Any], float]:
         return compute_metrics(data.spec, data.class_names, part, predictions)[data.spec.metric]
 
     return score
+
+
+def _label_sets(data: Data, sample: np.ndarray) -> Readings:
+    part = data.split.take(sample)
+    in_task_terms = _in_task_terms(data, part)
+
+    def score(seeming: np.ndarray) -> float:
+        # A head gets its thresholds likewise, from examples that it was not trained on.
+        thresholds = label_thresholds(seeming.clip(0, 1), part.labels)
+        return in_task_terms((seeming.clip(0, 1) >= np.asarray(thresholds)).astype(np.int64))
+
+    groups = part.groups if part.groups is not None else sample
+    return Readings(data.encoded, part.labels, groups, sample, None, False, score)
 
 
 def _choices(data: Data, sample: np.ndarray) -> Readings:
