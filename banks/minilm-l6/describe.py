@@ -1,7 +1,7 @@
 """Write README.md: which prompts the bank holds, how large their data was and how good they are.
 
-    panda sweep recipes/starter-bank.yaml --bank banks/minilm-l6/src/promptpanda_minilm_l6/bank
-    python banks/minilm-l6/describe.py
+panda sweep recipes/starter-bank.yaml --bank banks/minilm-l6/src/promptpanda_minilm_l6/bank
+python banks/minilm-l6/describe.py
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ FOLDER = HERE / "src" / "promptpanda_minilm_l6" / "bank"
 
 HEAD = """# Prompts for all-MiniLM-L6-v2
 
-{count} prompts for the 6-layer BERT of all-MiniLM-L6-v2, one for each public task below, to start new tasks from.
-[promptpanda](../../README.md) finds them by the model's fingerprint once this package is installed, beside your own bank;
-`--no-starter` leaves them out, `panda bank list` shows them. They are read and never written to.
+{count} prompts for the 6-layer BERT of all-MiniLM-L6-v2, one for each public task below, to start new tasks
+from. [promptpanda](../../README.md) finds them by the model's fingerprint once this package is installed, beside your
+own bank; `--no-starter` leaves them out, `panda bank list` shows them. They are read and never written to.
 
     pip install ./banks/minilm-l6
 
-Each was trained by prompt tuning (20 virtual tokens a layer, AdamW, learning rate .01) on every training row there is, a
-part of which was kept back for validation; nothing was chosen by test data, which was read once. A prompt of 20,000 or
-fewer rows of a set that is larger stands for a part of it. The prompts hold no text: beside the tensors there are hashes of
-the texts that were seen, so that a task is never told that its own rows help it. Licences are those of the data as far as
-we know; whether a prompt is a work derived from its data is for you to judge.
+Each was trained by prompt tuning (20 virtual tokens a layer, AdamW, learning rate .01) on the rows told below, a part of
+which was kept back for validation; nothing was chosen by test data, which was read once. sst2, qnli, qqp and some others
+are parts of larger sets. The prompts hold no text: beside the tensors there are hashes of the texts that were seen, so
+that a task is never told that its own rows help it. Licences are those of the data as far as we know.
 
 `recipes/starter-bank.yaml` is the recipe; {seconds:.1f} hours of one core of an AMD EPYC so far.
 
