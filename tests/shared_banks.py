@@ -113,7 +113,7 @@ class _HubHandler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             repository = f"{asked.get('organization')}/{asked['name']}"
             self.server.files.setdefault(repository, {})
-            self.server.private[repository] = bool(asked.get("private"))
+            self.server.private[repository] = asked.get("visibility") == "private" or bool(asked.get("private"))
             self._json({"url": f"{self.server.address}/{repository}", "name": repository})
         elif parts[:2] == ["api", "validate-yaml"]:
             self._json({"errors": [], "warnings": []})

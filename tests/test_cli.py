@@ -78,7 +78,7 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     result = json.loads(panda("transfer", *own("mood"), *model, *settings, "--source", "best", "--json"))
     assert set(result) == {
         *("target", "source", "protocol", "metric", "n_train", "n_val", "n_test", "seeds", "methods"),
-        *("transferability", "cost", "chosen", "prompt", "constant", "left_out"),
+        *("transferability", "cost", "chosen", "prompt", "constant", "left_out", "frozen_embeddings"),
     }
     assert result["left_out"] == ranked["left_out"] == []
     assert (result["n_train"], result["n_val"], result["n_test"], result["seeds"]) == (22, 8, 20, [0, 1])
@@ -120,7 +120,10 @@ def test_a_task_without_test_data(panda, model):
     result = json.loads(panda("transfer", *arguments, "--json"))
     assert result["n_test"] == 0
     assert all(method["scores"] is None for method in result["methods"].values())
-    assert "no test data" in panda("transfer", *arguments)
+    assert result["frozen_embeddings"]["scores"] is None
+    table = panda("transfer", *arguments)
+    assert "no test data" in table
+    assert "(logistic regression on frozen embeddings, cross-validated)" in table
 
 
 def test_the_figures_of_a_transfer_agree_with_each_other(panda, model, tmp_path):

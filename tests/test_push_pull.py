@@ -159,7 +159,7 @@ def killed_when(seen, *arguments):
     """Run the command in a process of its own and kill it as soon as `seen()`."""
     code = "from promptpanda.cli.main import main; main()"
     process = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while process.poll() is None and not seen() and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)

@@ -75,8 +75,17 @@ def export_prompts(
 
 @command(app, "import")
 def import_prompts(
-    file: Annotated[Path, typer.Argument(metavar="FILE.tar", help="A tar file of `panda bank export` or `push`.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A tar file of `panda bank export`, or a foreign prompt: .bin, .pt, .safetensors, .npy, its folder.",
+        ),
+    ],
     model: ModelChoice,
+    name: Annotated[
+        str | None, typer.Option(help="Foreign prompt: what its folder in the bank is called; by default as the file.")
+    ] = None,
     any_model: AnyModel = False,
     force: Force = False,
     json: Json = False,
@@ -84,8 +93,26 @@ def import_prompts(
     """Take all prompts of a tar file into the bank, or none if one of them is not sound.
 
     The file is a stranger's until it is checked: links, paths, sizes, checksums, and whose model's the prompts are.
+    A prompt that another program trained (P-tuning v2, Prompt-Transferability, SPoT) becomes a folder that is a
+    --source; it brings no head.
     """
-    _take(str(file), [], model, any_model, force, json)
+    from promptpanda.sharing.places import is_tar
+
+    if is_tar(str(file)):
+        _take(str(file), [], model, any_model, force, json)
+        return
+    bank = model.open_bank()
+    from promptpanda.sharing.foreign import import_foreign
+
+    backbone = model.load()
+    target, prompt = import_foreign(file, backbone, bank.folder, name, force=force)
+    if json:
+        output.print_json({"source": str(target), "kind": prompt.kind, "length": prompt.length})
+    else:
+        typer.echo(
+            f"Took a {prompt.kind} of {prompt.length} virtual tokens for {backbone.name}; use it with "
+            f"--source {target}. Whether it was trained on this very model only you can know: its file does not tell."
+        )
 
 
 @command(app, "push")
