@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 from seqeval.scheme import IOB1, Entities
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from promptpanda.errors import PandaError
 from promptpanda.tasks.annotations import tagged
@@ -205,9 +206,9 @@ def test_words_and_their_places():
     assert all(text[word.start : word.end] == word.text for word in words)
 
 
-def test_words_are_cut_where_bert_cuts_them(tiny_backbone):
+def test_words_are_cut_where_bert_cuts_them():
     text = "Ana's U.S.-trip costs 3,50 and (more)."
-    cut = tiny_backbone.tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)
+    cut = BertPreTokenizer().pre_tokenize_str(text)
     assert [(word.start, word.end) for word in words_in(text)] == [place for _, place in cut]
 
 

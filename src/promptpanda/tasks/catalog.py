@@ -176,7 +176,7 @@ def _recognised(
         if may_be_squad and open_rows(first, layout).form == "squad":
             return Kind.EXTRACTIVE_QA, text or "question", text2 or "context", label or "answers"
     if text is None:
-        raise PandaError("Own data needs the column of the text and that of the label; name --text and --label.")
+        raise PandaError("Own data needs the columns of text and label: give --text COLUMN and --label COLUMN.")
     return kind or Kind.SINGLE_CLASSIFICATION, text, text2, label or "label"
 
 
