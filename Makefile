@@ -22,7 +22,7 @@ install: .venv/.demo-ready  ## Make .venv with promptpanda and the demo's model 
 	@echo "Ready: .venv/bin/panda"
 
 test: .venv/.dev-ready  ## Run the tests; ARGS="..." goes to pytest
-	@$(python) -m pytest $(ARGS)
+	@$(python) -m pytest -n auto --dist worksteal $(ARGS)
 
 lint: .venv/.dev-ready  ## Check style, format and types: ruff and mypy
 	@.venv/bin/ruff check .

@@ -9,6 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores: threads of each would wait for one another
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -74,6 +75,22 @@ def test_classes_are_counted_as_scikit_learn_does(classes):
             "balanced_accuracy": sk.balanced_accuracy_score(labels, said),
         }
     )
+
+
+def test_classes_that_the_model_does_not_have_are_errors():
+    outputs, labels = drawn_classes(60, 3, seed=13)
+    labels[:6] = 3
+    judged = classified(outputs, labels)
+    judged = replace(judged, split=replace(judged.split, strangers=("new",)))
+    found = assess(judged)
+    assert found.confusion.labels == ("c0", "c1", "c2", "new")
+    new = found.by_class[3]
+    assert (new.name, new.support, new.figures["recall"].value) == ("new", 6, 0.0)
+    assert found.score.value == sk.accuracy_score(labels, outputs.argmax(axis=1))
+    assert found.metrics["balanced_accuracy"].value == pytest.approx(
+        sk.balanced_accuracy_score(labels, outputs.argmax(axis=1))
+    )
+    assert {one.expected for one in found.mistakes} >= {"new"}
 
 
 def test_every_figure_has_an_interval_around_it():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import FAMILIES, sentiment_rows, task_of, text_batch
-from peft import PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
+from peft import CartridgeConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoModelForSequenceClassification
 
@@ -130,12 +130,14 @@ def test_a_foreign_peft_prefix_is_a_source(tiny_backbone, tiny_folder, tmp_path)
     assert torch.equal(source.prompt.tensor.permute(3, 0, 1, 2, 4).reshape(4, -1), flat)
 
 
-@pytest.mark.parametrize("form", ["projected", "shallow"])
+@pytest.mark.parametrize("form", ["projected", "shallow", "cartridge"])
 def test_other_forms_of_foreign_prompts_are_sources_too(form, tiny_backbone, tiny_folder, tmp_path):
     """What PEFT computes with them before it saves them is what we compute after reading them."""
     common = {"task_type": "FEATURE_EXTRACTION", "num_virtual_tokens": 4}
     if form == "shallow":
         config = PromptTuningConfig(**common)
+    elif form == "cartridge":
+        config = CartridgeConfig(**common, num_frozen_tokens=1)
     else:
         config = PrefixTuningConfig(**common, prefix_projection=True, encoder_hidden_size=16)
     torch.manual_seed(0)
@@ -176,7 +178,7 @@ def test_a_pickled_adapter_is_never_opened(tiny_backbone, tiny_folder, tmp_path)
 
 def test_another_adapter_type_is_refused(tiny_backbone, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
-    with pytest.raises(PandaError, match="type LORA; expected PREFIX_TUNING"):
+    with pytest.raises(PandaError, match="type LORA; expected PREFIX_TUNING, CARTRIDGE or PROMPT_TUNING"):
         read_source(tmp_path, tiny_backbone)
 
 

@@ -78,7 +78,7 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     result = json.loads(panda("transfer", *own("mood"), *model, *settings, "--source", "best", "--json"))
     assert set(result) == {
         *("target", "source", "protocol", "metric", "n_train", "n_val", "n_test", "seeds", "methods"),
-        *("transferability", "cost", "chosen", "prompt", "constant", "left_out"),
+        *("transferability", "cost", "chosen", "prompt", "constant", "left_out", "frozen_embeddings"),
     }
     assert result["left_out"] == ranked["left_out"] == []
     assert (result["n_train"], result["n_val"], result["n_test"], result["seeds"]) == (22, 8, 20, [0, 1])
@@ -88,9 +88,9 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     assert result["methods"]["panda"]["seconds"] > result["methods"]["pot"]["seconds"]
 
     scored = json.loads(panda("evaluate", result["prompt"], *own("mood"), *model, "--json"))
-    assert set(scored) == {"metric", "score", "n_test", "metrics"}
+    assert {"metric", "score", "low", "high", "n_test", "metrics", "per_class", "confusion"} <= set(scored)
     assert scored["metrics"]["accuracy"] == scored["score"]
-    assert set(scored["metrics"]) == {"accuracy", "macro_f1"}
+    assert set(scored["metrics"]) == {"accuracy", "balanced_accuracy", "macro_f1"}
     best = result["methods"][result["chosen"]]["scores"]
     assert scored["score"] in best
     assert scored["n_test"] == 20
@@ -120,7 +120,10 @@ def test_a_task_without_test_data(panda, model):
     result = json.loads(panda("transfer", *arguments, "--json"))
     assert result["n_test"] == 0
     assert all(method["scores"] is None for method in result["methods"].values())
-    assert "no test data" in panda("transfer", *arguments)
+    assert result["frozen_embeddings"]["scores"] is None
+    table = panda("transfer", *arguments)
+    assert "no test data" in table
+    assert "(logistic regression on frozen embeddings, cross-validated)" in table
 
 
 def test_the_figures_of_a_transfer_agree_with_each_other(panda, model, tmp_path):
@@ -267,14 +270,14 @@ def test_pairs_and_regression(panda, model, tmp_path):
 
 
 def test_bank_commands(panda, model, tmp_path):
-    assert "empty" in panda("bank", "list")
+    assert "empty" in panda("bank", "list", "--no-starter")
     panda("train", *own("books"), *model, *FAST, "--seeds", "0,1")
-    listed = json.loads(panda("bank", "list", "--json"))["prompts"]
+    listed = json.loads(panda("bank", "list", "--no-starter", "--json"))["prompts"]
     names = [row["id"] for row in listed]
     assert len(names) == 2
     assert names[0] in panda("bank", "list")
-    assert "2 of 2 prompts are sound" in panda("bank", "verify")
-    assert json.loads(panda("bank", "list", "--json"))["problems"] == []
+    assert "2 of 2 prompts are sound" in panda("bank", "verify", "--no-starter")
+    assert json.loads(panda("bank", "list", "--no-starter", "--json"))["problems"] == []
     best = max(listed, key=lambda row: (row["validation"], -row["seed"]))
     assert json.loads(panda("bank", "show", "books", "--json"))["id"] == best["id"], "a task's name is its best prompt"
     assert json.loads(panda("bank", "show", f"bank/{names[1]}")) == json.loads(
@@ -282,9 +285,9 @@ def test_bank_commands(panda, model, tmp_path):
     )
     weights = tmp_path / "bank" / names[0] / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    assert list(json.loads(panda("bank", "verify", "--json", code=2))["problems"]) == [names[0]]
+    assert list(json.loads(panda("bank", "verify", "--no-starter", "--json", code=2))["problems"]) == [names[0]]
     assert json.loads(panda("bank", "rm", names[0], "--json")) == {"removed": [names[0]]}
-    assert json.loads(panda("bank", "verify", "--json"))["sound"] == names[1:]
+    assert json.loads(panda("bank", "verify", "--no-starter", "--json"))["sound"] == names[1:]
 
 
 def test_other_kinds_through_standard_input_and_files(panda, tiny_folder, tmp_path):

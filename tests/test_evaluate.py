@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 
 import pytest
 from conftest import sentiment_rows, write_jsonl
@@ -142,6 +143,27 @@ def test_a_card_without_a_temperature_gets_one_from_its_training_file(panda, moo
     assert without["calibration"]["temperature"] is None
     assert without["calibration"]["ece_scaled"] is None
     assert "no held-out validation data" in panda("evaluate", mood, "held-out.jsonl", "--report", "page.html")
+
+
+def test_predictions_are_calibrated_by_the_card(panda, mood, tmp_path, tiny_folder):
+    path = next((tmp_path / "bank").glob("mood-*")) / "card.json"
+    content = json.loads(path.read_text()) | {"temperature": 4.0}
+    path.write_text(json.dumps(content))
+    plain, scaled = (
+        [json.loads(line) for line in panda("predict", mood, "held-out.jsonl", *more).splitlines()]
+        for more in ((), ("--calibrated",))
+    )
+    for one, other in zip(plain, scaled, strict=True):
+        assert one["label"] == other["label"]
+        sure, less = (math.log(row["probabilities"]["good"] / row["probabilities"]["bad"]) for row in (one, other))
+        assert less == pytest.approx(sure / 4, rel=1e-3, abs=1e-5)
+    panda("predict", mood, "held-out.jsonl", "--output", "plain.csv")
+    panda("predict", mood, "held-out.jsonl", "--calibrated", "--output", "scaled.csv")
+    plain_file, scaled_file = ((tmp_path / name).read_text() for name in ("plain.csv", "scaled.csv"))
+    assert plain_file.count("\n") == scaled_file.count("\n") == 41
+    assert plain_file != scaled_file
+    path.write_text(json.dumps(content | {"temperature": None}))
+    assert "no temperature" in panda("predict", mood, "held-out.jsonl", "--calibrated", code=2)
 
 
 def test_values_and_tags_from_a_file_alone(panda, tmp_path):

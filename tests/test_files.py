@@ -60,7 +60,22 @@ def rows_of(path: Path, *args, **options) -> list[dict]:
     return [record.values for record in open_rows(path, *args, **options)]
 
 
-ENDINGS = ["csv", "tsv", "csv.gz", "tsv.gz", "jsonl", "jsonl.gz", "json", "json.gz", "xlsx", "parquet", "feather", "arrow", "zip", "folder"]
+ENDINGS = [
+    "csv",
+    "tsv",
+    "csv.gz",
+    "tsv.gz",
+    "jsonl",
+    "jsonl.gz",
+    "json",
+    "json.gz",
+    "xlsx",
+    "parquet",
+    "feather",
+    "arrow",
+    "zip",
+    "folder",
+]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -127,7 +142,7 @@ def test_names_that_stand_twice_matter_only_where_they_are_used(tmp_path):
     path.write_text("text,note,note,note.1\na,1,2,3\n")
     reader = open_rows(path, needed=["text"])
     assert reader.headers == ("text", "note", "note", "note.1")
-    assert list(reader)[0].values == {"text": "a", "note": "1", "note.2": "2", "note.1": "3"}
+    assert next(iter(reader)).values == {"text": "a", "note": "1", "note.2": "2", "note.1": "3"}
     for needed in (None, ["note"]):
         with pytest.raises(PandaError, match="names a column twice"):
             open_rows(path, needed=needed)

@@ -144,7 +144,8 @@ def test_an_installed_bank_is_read_beside_one_s_own(panda, tiny_folder, tmp_path
 
     listed = json.loads(panda("bank", "list", "--json").stdout)
     assert listed["bank"] == "bank"
-    assert [(one["id"], one["bank"], one["kind"]) for one in listed["prompts"]] == [
+    others = [one for one in listed["prompts"] if one["bank"] != "minilm-l6"]  # which this machine may have beside it
+    assert [(one["id"], one["bank"], one["kind"]) for one in others] == [
         (folder.name, "shared", "single_classification")
     ]
     assert "is no folder" in listed["problems"][0]

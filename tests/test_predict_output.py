@@ -145,6 +145,14 @@ def test_types_of_parquet_and_json_stay(panda):
     assert typed.column("odd").to_pylist() == ['{"a": [1]}', None]
 
 
+def test_lines_of_json_hold_nothing_that_is_no_json(panda):
+    Path("rows.jsonl").write_text('{"text": "good", "x": NaN, "y": [1.5, {"z": Infinity}]}\n')
+    panda("single_classification", "rows.jsonl", "--output", "o.jsonl")
+    (line,) = Path("o.jsonl").read_text().splitlines()
+    found = json.loads(line, parse_constant=pytest.fail)
+    assert (found["x"], found["y"]) == (None, [1.5, {"z": None}])
+
+
 def test_spans_values_and_answers(panda, bank, load_tiny):
     for kind in KINDS[1:]:
         rows = ROWS[kind](4, 5)
@@ -361,6 +369,14 @@ def test_two_at_once_do_not_mix(run, tmp_path):
         run(progress=other)
 
 
+def test_an_output_that_another_made_meanwhile_is_not_replaced(run, tmp_path):
+    other = Stopping()
+    other.advance = lambda units: (tmp_path / "out.csv").write_text("theirs")  # type: ignore[method-assign]
+    with pytest.raises(PandaError, match="out.csv exists"):
+        run(progress=other)
+    assert (tmp_path / "out.csv").read_text() == "theirs"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -413,6 +429,7 @@ def test_a_question_without_room_for_its_context_is_a_row_without_prediction(pan
     write_jsonl(Path("qa.jsonl"), rows)
     _, told = panda("extractive_qa", "qa.jsonl", "--output", "o.csv")
     assert [bool(row[-1]) for row in table_of("o.csv")[1:]] == [True, True, False, True, True]
+    assert "The question ('w1 w1" in told
     assert "leaves no room for its context" in told
 
 

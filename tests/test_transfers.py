@@ -16,6 +16,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.signature import Signature
 from promptpanda.errors import PandaError
+from promptpanda.progress import Silent
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.task import Task
@@ -39,6 +40,14 @@ def bank(tiny_backbone, sentiment, tmp_path):
         train(sentiment("books", seed=5), tiny_backbone, bank=bank, options=SOURCE_OPTIONS, seed=seed)
     train(sentiment("films", seed=6), tiny_backbone, bank=bank, options=SOURCE_OPTIONS)
     return bank
+
+
+class Notes(Silent):
+    def __init__(self):
+        self.said = []
+
+    def note(self, message):
+        self.said.append(message)
 
 
 def tensors(result):
@@ -207,21 +216,28 @@ def test_another_prompt_length_than_the_sources_is_refused(bank, tiny_backbone, 
 def test_a_foreign_source_transfers_and_says_what_it_lacks(bank, tiny_backbone, tiny_folder, sentiment, tmp_path):
     foreign(tiny_folder("bert"), tmp_path / "theirs")
 
-    def run(coefficient):
+    def run(coefficient, **options):
         return transfer(
             sentiment(),
             str(tmp_path / "theirs"),
             tiny_backbone,
+            **options,
             bank=bank,
             options=OPTIONS,
             train_examples=40,
             distillation=DistillationOptions(coefficient=coefficient),
         )
 
+    notes = Notes()
+    result = run("adaptive", progress=notes)
+    assert set(result.methods) == {"prompt_tuning", "pot"}
+    assert any("panda is left out" in said and "--coefficient published" in said for said in notes.said)
     with pytest.raises(PandaError, match="signature.*give a number, or published"):
-        run("adaptive")
+        run("adaptive", methods=["panda"])
+    # The target's own texts serve what compares prompts or reads labels; under one prompt they are like themselves.
+    assert set(result.transferability) >= {"probe_r2", "e_avg", "cosine_own", "on_own"}
+    assert not {"cosine", "on"} & set(result.transferability)
     result = run("published")
-    assert result.transferability == {}
     coefficient = result.methods["panda"].outcomes[0].card.distillation.coefficient
     assert coefficient == pytest.approx(0.1 * 0.1 / 16)
 
@@ -427,6 +443,7 @@ def test_a_coefficient_that_cannot_be_is_found_before_anything_is_trained(
             bank=bank,
             options=OPTIONS,
             train_examples=40,
+            methods=["pot", "panda"],
             distillation=DistillationOptions(coefficient=coefficient),
         )
     assert bank.ids() == before

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
     from promptpanda.bank.bank import Bank
     from promptpanda.bank.folder import TrainedPrompt
+    from promptpanda.curves.measure import learning_curve
     from promptpanda.errors import PandaError
     from promptpanda.prompts.prompt import Prompt
     from promptpanda.tasks.catalog import load_task, own_task
@@ -36,6 +37,7 @@ _HOMES = {
     "TrainedPrompt": "bank.folder",
     "TrainingOptions": "training.options",
     "evaluate": "transfers.evaluate",
+    "learning_curve": "curves.measure",
     "load_task": "tasks.catalog",
     "own_task": "tasks.catalog",
     "predict": "transfers.predict",
@@ -56,6 +58,7 @@ __all__ = [
     "TrainingOptions",
     "__version__",
     "evaluate",
+    "learning_curve",
     "load_task",
     "own_task",
     "predict",

@@ -156,6 +156,8 @@ class Card(_Frozen):
         temperature: what outputs are divided by for calibrated probabilities, fitted on the validation part; None in
             older cards, and where there is nothing to fit or to fit it on.
         validation: metrics on the validation part, and the mean task `loss`.
+        before: the same before the first step, where a training went on from another's prompt and head (`sources` names
+            it); None where the head was fresh.
         validation_seen: whether all validation examples were trained on too (a refit), so that their score says little.
         test: None where no test data was read.
         diverged: why training stopped early, or None.
@@ -187,6 +189,7 @@ class Card(_Frozen):
     n_val: int = Field(ge=0)
     data_fingerprint: str
     validation: dict[str, float]
+    before: dict[str, float] | None = None
     validation_seen: bool = False
     test: TestCard | None = None
     curve: tuple[EpochCard, ...]

@@ -63,6 +63,8 @@ class SourcePrompt:
         series: its card's; of a foreign prompt, the checksum.
         spec: of that task; a foreign prompt tells none.
         seen: the texts that it saw; None where that is not recorded.
+        borrowed: whether the signature is of the target's own texts, since a foreign prompt brings none of its own. It
+            serves what compares prompts, and not what compares the source's texts with the target's.
     """
 
     prompt: Prompt
@@ -73,6 +75,7 @@ class SourcePrompt:
     signature: Signature | None = None
     spec: TaskSpec | None = None
     seen: SeenTexts | None = None
+    borrowed: bool = False
 
     @classmethod
     def of(cls, trained: TrainedPrompt) -> SourcePrompt:

@@ -1,7 +1,8 @@
 """PEFT's layout of a prompt: adapter_config.json and adapter_model.safetensors, written and read without PEFT.
 
 Checked against peft 0.21. The tensor `prompt_embeddings` of prefix tuning has, for each virtual token, keys and values
-of all layers in a row: (V, layers x 2 x heads x head_dim).
+of all layers in a row: (V, layers x 2 x heads x head_dim). CARTRIDGE adapters hold the same tensor, which they train
+in another way.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from promptpanda.training.heads import Head
 WEIGHTS_NAME = "adapter_model.safetensors"
 
 _MOST_SIZE = 2**31
+_PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
 _NO_PREFIX_TUNING = {"distilbert", "albert", "modernbert"}
 _DECODERS = {"gpt2", "llama", "qwen3"}
 _EMBEDDED_ALIASES = {EMBEDDED, "all-minilm-l6-v2"}
+_EMBEDDED_HUB = "sentence-transformers/all-MiniLM-L6-v2"  # what the package carries; PEFT finds it by this name
 
 
 def peft_form(backbone: Backbone, prompt: Prompt | None, head: Head, kind: Kind) -> PeftForm:
@@ -47,7 +50,7 @@ def adapter_config(backbone: Backbone, prompt: Prompt, form: PeftForm) -> dict[s
     shape = backbone.shape
     width = shape.heads * shape.head_dim if prefix else shape.embedding_dim
     config: dict[str, Any] = {
-        "base_model_name_or_path": backbone.name,
+        "base_model_name_or_path": _EMBEDDED_HUB if backbone.name == EMBEDDED else backbone.name,
         "revision": backbone.revision,
         "inference_mode": True,
         "modules_to_save": ["classifier", "score"] if form == "SEQ_CLS" else None,
@@ -101,9 +104,10 @@ def read_adapter(folder: Path, backbone: Backbone | None = None) -> tuple[Prompt
     """
     config, path = _config(folder), folder / WEIGHTS_NAME
     kind = config.get("peft_type")
-    if kind not in ("PREFIX_TUNING", "PROMPT_TUNING"):
+    if kind not in (*_PREFIXES, "PROMPT_TUNING"):
         raise PandaError(
-            f"{folder} holds a PEFT adapter of type {str(kind)[:80]}; expected PREFIX_TUNING or PROMPT_TUNING."
+            f"{folder} holds a PEFT adapter of type {str(kind)[:80]}; expected PREFIX_TUNING, CARTRIDGE or "
+            "PROMPT_TUNING."
         )
     tensors, _ = read_tensors(path)
     flat = tensors.pop("prompt_embeddings", None)
@@ -117,7 +121,7 @@ def read_adapter(folder: Path, backbone: Backbone | None = None) -> tuple[Prompt
             "of the two was changed."
         )
     shape = _shape(config, folder) if backbone is None else backbone.shape
-    width = shape.layers * 2 * shape.heads * shape.head_dim if kind == "PREFIX_TUNING" else shape.embedding_dim
+    width = shape.layers * 2 * shape.heads * shape.head_dim if kind in _PREFIXES else shape.embedding_dim
     if flat.shape[1] != width:
         taker = f"its {CONFIG_NAME} tells of" if backbone is None else f"{backbone.name} takes"
         raise PandaError(

@@ -97,13 +97,14 @@ def verify_prompts(
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Ids, patterns or task names; left out: all.")
     ] = None,
     bank: BankFolder = Path("bank"),
+    no_starter: NoStarter = False,
     json: Json = False,
 ) -> None:
     """Check every file of the prompts against its checksum, also in installed banks; exit code 2 if one is damaged."""
     from promptpanda.bank.bank import Bank
     from promptpanda.sharing.selection import chosen
 
-    store = Bank(bank)
+    store = Bank(bank, others={} if no_starter else None)
     problems: dict[str, str] = {}
     if prompts:
         found = [(Bank(path.parent, others={}), path.name) for path in chosen(store, prompts)]

@@ -57,7 +57,7 @@ def evaluate_command(
 
     The file's columns are those that the prompt was trained on; --text and --label name others.
     """  # fmt: skip
-    _check_place(report, force)
+    output.check_place(report, force)
     bank = model.open_bank()
     from promptpanda.bank.card import Card
 
@@ -106,30 +106,9 @@ def _given(rows: LabelledRows, card: Card) -> Task:
     others = (rows.train, rows.validation, rows.task, rows.kind, rows.choices, rows.name, rows.template)
     if rows.test is None or complete or any(other is not None for other in others):
         return rows.load()
-    return _as_in(card, rows, rows.test)
+    from promptpanda.cli.card_columns import spec_as_in
 
-
-def _as_in(card: Card, rows: LabelledRows, file: Path) -> Task:
-    """A file with the columns of the card, but for those that are named."""
-    from promptpanda.tasks.columns import ColumnData
-    from promptpanda.tasks.files.reader import is_column_file
-    from promptpanda.tasks.spec import FileData, Kind
-    from promptpanda.tasks.task import Task
-
-    spec = card.task
-    changes: dict[str, object] = {
-        "files": FileData(test=str(file), delimiter=rows.delimiter, sheet=rows.sheet),
-        "benchmark": None,
-        "sizes": {},
-    }
-    in_columns = spec.kind == Kind.TOKEN_CLASSIFICATION and is_column_file(file)
-    if in_columns and spec.columns is None:
-        changes |= {"columns": ColumnData(), "segments": ("{tokens}",), "label": "tags"}
-    if rows.text is not None:
-        changes["segments"] = tuple(f"{{{name}}}" for name in (rows.text, rows.text2) if name is not None)
-    if rows.label is not None:
-        changes["label"] = rows.label
-    return rows.told(Task(spec.model_copy(update=changes), None, card.labels, strict=rows.strict))
+    return rows.told(Task(spec_as_in(card, rows, test=rows.test), None, card.labels, strict=rows.strict))
 
 
 def _names_file(name: str) -> bool:
@@ -193,17 +172,3 @@ def _temperature(bank: Bank, trained: TrainedPrompt, backbone: Backbone, data_di
         except OSError as error:
             typer.echo(f"The temperature could not be kept in {trained.path} ({error.strerror}).", err=True)
     return temperature
-
-
-def _check_place(report: Path | None, force: bool) -> None:
-    """Raises PandaError, before anything is computed, if the page cannot stand there."""
-    if report is None:
-        return
-    if report.is_dir():
-        raise PandaError(
-            f"{report} is a folder, and the page is one file; give a name such as {report / 'report.html'}."
-        )
-    if report.exists() and not force:
-        raise PandaError(f"{report} is there already; say --force to replace it, or give another name.")
-    if not report.parent.is_dir():
-        raise PandaError(f"There is no folder {report.parent} to write the page in; make it, or choose another place.")

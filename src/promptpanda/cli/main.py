@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from promptpanda.cli import (
+    curve,
     demo,
     doctor,
     estimators,
@@ -40,6 +41,7 @@ app.add_typer(tasks.app, name="tasks")
 train.register(app)
 evaluate.register(app)
 predict.register(app)
+curve.register(app)
 serve.register(app)
 export.register(app)
 sweep.register(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+
+from promptpanda.errors import PandaError
 
 _PAUSE = 30.0  # seconds between lines of progress
 
@@ -61,6 +64,20 @@ def _width(columns: list[str], rows: list[list[str]]) -> int:
     """Characters that a table takes without folding, if the text of its last column may fold to 30."""
     widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
     return sum(widths[:-1]) + min(widths[-1], 30) + 3 * len(widths)
+
+
+def check_place(report: Path | None, force: bool) -> None:
+    """Raises PandaError, before anything is computed, if the page cannot stand there."""
+    if report is None:
+        return
+    if report.is_dir():
+        raise PandaError(
+            f"{report} is a folder, and the page is one file; give a name such as {report / 'report.html'}."
+        )
+    if report.exists() and not force:
+        raise PandaError(f"{report} is there already; say --force to replace it, or give another name.")
+    if not report.parent.is_dir():
+        raise PandaError(f"There is no folder {report.parent} to write the page in; make it, or choose another place.")
 
 
 def points(value: float | None) -> str:

@@ -143,7 +143,7 @@ def predict_command(
     if out.output is None or survey is None:
         _print_lines(trained, backbone, table)
     else:
-        _write_table(trained, backbone, table, survey, out.output, cells, json=json)
+        _write_table(trained, backbone, table, survey, out, cells, json=json)
 
 
 def _write_table(
@@ -151,23 +151,24 @@ def _write_table(
     backbone: Backbone,
     table: Table,
     survey: Survey,
-    output: Path,
+    out: OutputChoice,
     cells: Cells,
     *,
     json: bool,
 ) -> None:
     """The rows and their predictions as a file."""
+    assert out.output is not None
     from promptpanda.transfers.predict_table import predict_table
 
     with shown.TerminalProgress() as progress:
-        told = predict_table(trained, backbone, table, survey, output, cells, progress)
+        told = predict_table(trained, backbone, table, survey, out.output, cells, progress, force=out.force)
     if json:
         counts = {"rows": told.rows, "unreadable": told.unreadable, "below_threshold": told.below}
-        shown.print_json({"output": str(output), "prompt": trained.card.id, **counts})
+        shown.print_json({"output": str(out.output), "prompt": trained.card.id, **counts})
     else:
         limit = cells.threshold
         below = "" if limit is None else f", {told.below:,} of them left empty below {limit:g}"
-        typer.echo(f"Wrote {output}: {told.rows:,} rows{below}")
+        typer.echo(f"Wrote {out.output}: {told.rows:,} rows{below}")
     _tell_unreadable(told.unreadable, told.rows, told.problem)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
+
 import typer
 
 from promptpanda.cli import output
+from promptpanda.transfers.frozen import FrozenEmbeddings
 from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.result import TransferResult
 
@@ -35,10 +38,26 @@ def print_transfer(result: TransferResult) -> None:
         )
     if result.constant is not None:
         rows.append(["(a constant)", output.points(result.constant), "-", "-", "-"])
+    if result.frozen_embeddings is not None:
+        rows.append(_frozen(result.frozen_embeddings))
     columns = ["method (* chosen)", "test mean", "std", "validation mean", "seconds"]
     output.print_table(title, columns, rows, (1, 2, 3, 4))
     if result.selection is not None:
         _print_selection(result)
+
+
+def _frozen(frozen: FrozenEmbeddings) -> list[str]:
+    """The line to compare with; without test data its cross-validated score, which is of all labelled examples."""
+    name, validation = f"{frozen.model} on frozen embeddings", None
+    if frozen.mean is None:
+        name, validation = f"{name}, cross-validated", statistics.fmean(frozen.cross_validation)
+    return [
+        f"({name})",
+        output.points(frozen.mean),
+        output.points(frozen.std),
+        output.points(validation),
+        f"{frozen.seconds:.0f}",
+    ]
 
 
 def _print_selection(result: TransferResult) -> None:

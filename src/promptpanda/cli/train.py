@@ -14,6 +14,7 @@ from promptpanda.cli.options import (
     DATA,
     OUTPUT,
     SELECTION,
+    TRAINING,
     DataChoice,
     DistillationChoice,
     Json,
@@ -33,19 +34,38 @@ def register(app: typer.Typer) -> None:
 
 
 def train_command(
-    task: TaskChoice, model: ModelChoice, data: DataChoice, training: TrainingChoice, json: Json = False
+    task: TaskChoice,
+    model: ModelChoice,
+    data: DataChoice,
+    training: TrainingChoice,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PROMPT",
+            help="Go on with this prompt and its head (id, path or task name); labels that it does not know are added.",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    json: Json = False,
 ) -> None:
     """Train a prompt for a task by prompt tuning and keep it in the bank.
 
-    Test data is not read. A prompt that the bank has already is not trained again.
+    Test data is not read. A prompt that the bank has already is not trained again. With --from, own files have the
+    columns that the prompt was trained on; --text and --label name others.
     """
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
-    loaded = task.load()
+    from promptpanda.bank.card import Card
+    from promptpanda.cli.card_columns import task_to_go_on_with
+
+    begun = None if start is None else bank.resolve(start)
+    card = None if begun is None else Card.read(begun)
+    loaded = task.load() if card is None else task_to_go_on_with(card, task)
     loaded.train()
     from promptpanda.transfers.transfer import train
 
-    backbone = model.load()
+    backbone = model.load(None if card is None else card.backbone.name)
     with output.TerminalProgress() as progress:
         trained = [
             train(
@@ -56,11 +76,13 @@ def train_command(
                 protocol=data.protocol_name(),
                 train_examples=data.train_examples,
                 seed=seed,
+                start=begun,
                 progress=progress,
             )
             for seed in seeds
         ]
     cards = [one.card for one in trained]
+    before = [None if card.before is None else card.before[loaded.spec.metric] for card in cards]
     if json:
         output.print_json(
             {
@@ -70,15 +92,22 @@ def train_command(
                 "n_train": cards[0].n_train,
                 "n_val": cards[0].n_val,
                 "seconds": sum(card.seconds for card in cards),
+                **({} if begun is None else {"from": begun.name, "before": before}),
             }
         )
         return
     rows = [[card.id, output.points(card.score), f"{card.seconds:.0f}"] for card in cards]
+    columns = ["prompt", "validation", "seconds"]
+    if begun is not None:
+        columns.insert(1, "before")
+        rows = [[row[0], output.points(value), *row[1:]] for row, value in zip(rows, before, strict=True)]
     title = (
         f"{loaded.name}: {loaded.spec.metric} on {cards[0].n_val} validation examples after training on "
         f"{cards[0].n_train} ({data.protocol} protocol)"
     )
-    output.print_table(title, ["prompt", "validation", "seconds"], rows, (1, 2))
+    output.print_table(title, columns, rows, tuple(range(1, len(columns))))
+    if any(value is not None and card.score < value for card, value in zip(cards, before, strict=True)):
+        typer.echo(f"The score fell; {start} stays in the bank as it was, and a smaller --lr moves it less.")
     typer.echo(f"In the bank {model.bank}. Next: panda transfer TARGET --source {loaded.name}")
 
 

@@ -101,7 +101,8 @@ class Cleaner:
     def _leave_out(self, cleaned: Cleaned) -> None:
         lacks = {"label": self._without(cleaned.records, self._lacks_label), "text": []}
         if lacks["label"] and len(lacks["label"]) == len(cleaned.records):
-            return  # no row has a label: the wrong column, or data without labels
+            self._change(cleaned, lambda _: None)  # the wrong column, or data without labels: whoever reads it says so
+            return
         lacks["text"] = self._without(cleaned.records, self._no_text)
         for what, records in lacks.items():
             if records:
@@ -207,6 +208,8 @@ class Cleaner:
 def told_of_classes(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
     """What should be told of training data: classes of one row, numbers, rows that repeat or contradict each other."""
     spec, told = cleaner.spec, list[str]()
+    if all(is_missing(record.values.get(spec.label)) for record in cleaned.records):
+        return told
     if spec.kind in _ONE_CLASS:
         by_class = defaultdict[str, list[Record]](list)
         for record in cleaned.records:
@@ -238,6 +241,8 @@ def lines(numbers: Sequence[int], unit: str) -> str:
 def _told_of_repeated(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
     spec = cleaner.spec
     fields = [*spec.fields, *spec.group]
+    if any(name not in cleaned.records[0].values for name in (*fields, spec.label)):
+        return []  # a column that is not there: whoever reads it says so
     first: dict[str, Record] = {}
     labels = defaultdict[str, dict[str, Record]](dict)
     again: list[Record] = []

@@ -76,21 +76,66 @@ def partition(
     if total - n_val < max(classes, 2):
         raise PandaError(_too_few(task, total, classes, minimum_budget(classes)))
     subset = _subset(train, strata, total, rng)
-    # Every class keeps an example to train on; other strata need not.
-    keep = int(task.kind.classifies)
-    carved = _stratified(strata[subset], n_val, rng, keep=keep)
-    blocks = blocks_of(train)[subset]
-    if straddles(blocks, carved):
-        carved = whole_blocks(blocks, strata[subset], n_val, rng, keep)
-        if not len(carved):  # every block is larger: few labels, many questions on each passage
-            carved = smallest_block(blocks, strata[subset], keep)
-        if not len(carved) or total - len(carved) < 2:
-            raise PandaError(
-                f"The {total} training examples of task '{task.name}' cannot be cut for validation: rows that share a "
-                "text or a passage stay together, and every such group is too large; give more examples."
-            )
+    carved = _carved(task, strata[subset], blocks_of(train)[subset], n_val, rng)
     rest = np.setdiff1d(np.arange(total), carved)
     return Partition(train.take(subset[rest]), train.take(subset[carved]), protocol)
+
+
+def held_out(task: Task, size: int) -> tuple[Split, Split]:
+    """The train split cut once, for a task without test data: what may be trained on, and what scores are taken on.
+
+    The cut is stratified, drawn with a fixed seed, and parts no rows that belong together.
+
+    Args:
+        size: of the second part, as near to it as groups of rows allow.
+
+    Raises:
+        PandaError: the rows cannot be cut.
+    """
+    train = task.train()
+    rng = np.random.default_rng([0, 8])
+    taken = _carved(task, _strata(train, task.kind), blocks_of(train), size, rng)
+    return train.take(np.setdiff1d(np.arange(len(train)), taken)), train.take(taken)
+
+
+def nested_order(split: Split, kind: Kind, seed: int) -> np.ndarray:
+    """Positions in an order of which every beginning is a stratified subset; of groups whole ones, but for the last.
+
+    One row of every stratum comes first, so that no beginning that can hold all classes lacks one.
+    """
+    rng = np.random.default_rng([seed, 9])
+    if split.groups is not None:
+        return np.concatenate(
+            [np.flatnonzero(split.groups == group) for group in rng.permutation(np.unique(split.groups))]
+        )
+    places = np.empty(len(split))
+    strata = _strata(split, kind)
+    for stratum in np.unique(strata):
+        rows = rng.permutation(np.flatnonzero(strata == stratum))
+        places[rows] = (np.arange(len(rows)) + rng.random(len(rows))) / len(rows)
+        places[rows[0]] -= 1
+    return np.argsort(places, kind="stable")
+
+
+def _carved(task: Task, strata: np.ndarray, blocks: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions of about `size` rows that are cut off, sorted; rows of a block stay together.
+
+    Raises:
+        PandaError: every block is too large.
+    """
+    # Every class keeps an example to train on; other strata need not.
+    keep = int(task.kind.classifies)
+    carved = _stratified(strata, size, rng, keep=keep)
+    if straddles(blocks, carved):
+        carved = whole_blocks(blocks, strata, size, rng, keep)
+        if not len(carved):  # every block is larger: few labels, many questions on each passage
+            carved = smallest_block(blocks, strata, keep)
+        if not len(carved) or len(strata) - len(carved) < 2:
+            raise PandaError(
+                f"The {len(strata)} training examples of task '{task.name}' cannot be cut for validation: rows that "
+                "share a text or a passage stay together, and every such group is too large; give more examples."
+            )
+    return carved
 
 
 def validation_size(total: int) -> int:

@@ -222,11 +222,11 @@ class Task:
         where = f"{split} of task '{self.name}'"
         cleaner = Cleaner(self.spec, origin, where, reader.unit, known=known, strict=self.strict)
         cleaned = cleaner.clean(records)
+        if not cleaned.records:
+            raise PandaError(f"No row of {where} has a text in {' and '.join(map(repr, self.spec.fields))}; fill some.")
         told = told_of_classes(cleaned, cleaner) if split == "train" else []
         for sentence in (*reader.notes, *cleaned.notes, *told):
             self.note(sentence)
-        if not cleaned.records:
-            raise PandaError(f"No row of {where} has a text in {' and '.join(map(repr, self.spec.fields))}; fill some.")
         return cleaned.records
 
     def _reader(self, split: SplitName) -> RowReader | None:

@@ -6,6 +6,7 @@ import csv
 import datetime
 import importlib.util
 import json
+import math
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
@@ -98,7 +99,7 @@ class _JsonLines(Writer):
 
     def write(self, row: Row, added: Sequence[Any]) -> None:
         line = row | dict(zip(self._added, added, strict=True))
-        self._file.write(_json({key: None if cell != cell else cell for key, cell in line.items()}) + "\n")
+        self._file.write(_json(line) + "\n")
 
     def close(self) -> None:
         self._file.close()
@@ -255,7 +256,16 @@ def _text(value: Any) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_text)
+    return json.dumps(_finite(value), ensure_ascii=False, default=_text)
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities, which JSON does not know, as null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _first_line(error: BaseException) -> str:

@@ -217,7 +217,7 @@ def coefficient_value(rule: str, *, transferability: float | None, scale: float,
         if transferability is None:
             raise PandaError(
                 "--coefficient adaptive needs the source's signature, and this source has none (a foreign prompt); "
-                "give a number, or published."
+                "give a number, or published, or leave PANDA out (--methods prompt_tuning,pot)."
             )
         return scale * min(max(transferability, 0.0), 1.0)
     try:

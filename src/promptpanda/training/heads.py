@@ -65,6 +65,40 @@ def fresh_head(hidden_size: int, outputs: int, *, bias: bool, generator: torch.G
     return head
 
 
+@dataclass(frozen=True)
+class HeadStart:
+    """A kept head to go on from.
+
+    Attributes:
+        head: as it was kept.
+        rows: of each output, the output of `head` whose numbers it takes; None: fresh ones.
+    """
+
+    head: Head
+    rows: tuple[int | None, ...]
+
+
+def started(fresh: nn.Linear, start: HeadStart, *, scale: float, shift: float) -> nn.Linear:
+    """A fresh head with the numbers of a kept one, which had another scale and shift folded in (see `folded`).
+
+    It has a bias where the kept head has one, also where a fresh head would have none.
+    """
+    taken = [place for place, row in enumerate(start.rows) if row is not None]
+    known = [row for row in start.rows if row is not None]
+    kept = start.head
+    head: nn.Linear = nn.utils.skip_init(
+        nn.Linear, fresh.in_features, fresh.out_features, bias=kept.bias is not None or shift != 0.0
+    )
+    with torch.no_grad():
+        head.weight.copy_(fresh.weight)
+        head.weight[taken] = kept.weight[known] / scale
+        if head.bias is not None:
+            head.bias.zero_()
+            bias = torch.zeros(len(kept.weight)) if kept.bias is None else kept.bias
+            head.bias[taken] = (bias[known] - shift) / scale
+    return head
+
+
 def no_head(hidden_size: int) -> nn.Linear:
     """A head that hands on what it reads, and does not learn."""
     head: nn.Linear = nn.utils.skip_init(nn.Linear, hidden_size, hidden_size, bias=False)

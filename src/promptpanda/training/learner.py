@@ -17,7 +17,7 @@ from promptpanda.prompts.dropout import keep_mask
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
 from promptpanda.tasks.encoding import Layout
-from promptpanda.training.heads import Head, features, folded, fresh_head, no_head
+from promptpanda.training.heads import Head, HeadStart, features, folded, fresh_head, no_head, started
 from promptpanda.training.inference import Data, forward
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
@@ -130,8 +130,9 @@ class Learner:
         streams: Streams,
         start: Prompt | None,
         trained: Trained,
+        head_start: HeadStart | None = None,
     ) -> Learner:
-        """A fresh head, and a prompt that starts from `start` or is drawn.
+        """A head that is fresh or goes on from `head_start`, and a prompt that starts from `start` or is drawn.
 
         Raises:
             PandaError: the prompt does not fit the backbone.
@@ -146,6 +147,8 @@ class Learner:
             head = no_head(backbone.hidden_size)
         else:
             head = fresh_head(backbone.hidden_size, objective.outputs, bias=readout != "last", generator=streams.head)
+            if head_start is not None:
+                head = started(head, head_start, scale=objective.scale, shift=objective.shift)
         return cls(backbone, prompt, head.to(backbone.device), readout, options.dropout, streams.dropout)
 
     @property

@@ -19,9 +19,10 @@ from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.metrics import baseline
 from promptpanda.training.calibration import fit_temperature
 from promptpanda.training.distillation import Distillation, Unlabeled
-from promptpanda.training.heads import Head
+from promptpanda.training.heads import Head, HeadStart
 from promptpanda.training.inference import Data, predict_outputs, scores_of
 from promptpanda.training.learner import Learner, Streams, TorchStream, Trained, is_read_once, stream_seed
+from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
 from promptpanda.training.steps import DivergedError, Steps
@@ -51,6 +52,7 @@ class Fitted:
         diverged: why training stopped early, or None. The prompt is then that of the last epoch that was sound.
         warnings: signs that little was learnt, one sentence each.
         distillation: the teacher that it learnt from, if any.
+        before: metrics on the validation part before the first step, where it went on from a trained head; else None.
         temperature: fitted on the validation part; None where that was trained on too, or outputs are no logits.
     """
 
@@ -66,6 +68,7 @@ class Fitted:
     diverged: str | None = None
     warnings: tuple[str, ...] = ()
     distillation: Distillation | None = None
+    before: dict[str, float] | None = None
     temperature: float | None = None
 
 
@@ -103,6 +106,7 @@ class Training:
         *,
         seed: int,
         start: Prompt | None = None,
+        head: HeadStart | None = None,
         trained: Trained = "prompt",
         distillation: Distillation | None = None,
         unlabeled: Unlabeled | None = None,
@@ -117,6 +121,7 @@ class Training:
         Args:
             trained: what learns beside the head. A model learns at `options.model_lr`, with its own dropout.
             start: the prompt to start from; None draws a fresh one.
+            head: the trained head to go on from; None draws a fresh one.
             distillation: a teacher's outputs to learn from beside the labels. A coefficient of 0 is no distillation.
             unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
             restart: 0, or another number for other draws of the same seed.
@@ -135,7 +140,7 @@ class Training:
             else:
                 backbone.check_length(options.max_length, 0)
             self._streams = Streams(seed, backbone.device, restart)
-            self._learner = Learner.of(backbone, objective, options, self._streams, start, trained)
+            self._learner = Learner.of(backbone, objective, options, self._streams, start, trained, head)
             if trained == "head":
                 vectors = sum(map(len, train.encoded.units or ()))
                 if is_read_once(self._learner.readout, vectors, backbone.hidden_size):
@@ -263,7 +268,7 @@ class Training:
             prompt, head = self._learner.frozen(self._objective)
             chosen, scores = self._judged(outputs)
             held_out = not set(self._validation.split.texts) <= set(self._train.split.texts)
-            temperature = fit_temperature(outputs, self._validation, self._objective) if held_out else None
+            temperature = self._temperature(outputs) if held_out else None
         return Fitted(
             prompt,
             head,
@@ -352,6 +357,14 @@ class Training:
         else:
             chosen = replace(self._objective, threshold=self._threshold)
         return chosen, scores_of(outputs, self._validation, chosen)
+
+    def _temperature(self, outputs: np.ndarray) -> float | None:
+        if not self._objective.gives_logits:
+            return None
+        # Weights of classes, which an objective may have in training, do not hold for new texts.
+        spec, classes = self._validation.spec, self._validation.class_names
+        plain = objective_for(spec, len(classes), self._train.split.labels)
+        return fit_temperature(outputs, self._validation, plain)
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from scipy.special import expit, logit
+
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
+from promptpanda.files import digest
 
 
 def calibrated(trained: TrainedPrompt) -> TrainedPrompt:
@@ -23,6 +26,11 @@ def calibrated(trained: TrainedPrompt) -> TrainedPrompt:
     head = trained.head
     bias = None if head.bias is None else head.bias / card.temperature
     scaled = replace(head, weight=head.weight / card.temperature, bias=bias)
-    # Of "no answer": a difference of outputs, which are all scaled.
-    threshold = None if card.threshold is None else card.threshold / card.temperature
-    return replace(trained, head=scaled, card=card.model_copy(update={"threshold": threshold, "temperature": None}))
+    if isinstance(card.threshold, tuple):  # of several labels: probabilities
+        threshold = tuple(float(expit(logit(one) / card.temperature)) for one in card.threshold)
+    else:  # of "no answer": a difference of outputs, which are all scaled
+        threshold = None if card.threshold is None else card.threshold / card.temperature
+    # Whoever keeps answers by run must not take these for the others.
+    run = digest([card.run, "calibrated", card.temperature])
+    changes = {"threshold": threshold, "temperature": None, "run": run}
+    return replace(trained, head=scaled, card=card.model_copy(update=changes))

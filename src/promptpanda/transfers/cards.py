@@ -54,6 +54,7 @@ def card_of(
         n_val=len(context.partition.validation),
         data_fingerprint=digest([context.partition.train.fingerprint, context.partition.validation.fingerprint]),
         validation=fitted.validation,
+        before=fitted.before,
         validation_seen=set(context.partition.validation.texts) <= set(context.partition.train.texts),
         curve=tuple(EpochCard(train_loss=e.train_loss, validation=e.validation) for e in fitted.curve),
         example_steps=fitted.example_steps,

@@ -16,6 +16,7 @@ from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
 from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled
+from promptpanda.training.heads import HeadStart
 from promptpanda.training.inference import Data
 from promptpanda.training.learner import Trained
 from promptpanda.training.loop import Fitted, Training
@@ -78,6 +79,7 @@ class MethodContext(Protocol):
         method: Method,
         *,
         start: Prompt | None = None,
+        head: HeadStart | None = None,
         distillation: Distillation | None = None,
         unlabeled: Unlabeled | None = None,
         restart: int = 0,

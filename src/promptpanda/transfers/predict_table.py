@@ -18,13 +18,13 @@ from promptpanda.progress import Progress
 from promptpanda.tasks.inputs import Passage, Words
 from promptpanda.tasks.tables import Read, Survey, Table
 from promptpanda.tasks.words import Word, words_in
-from promptpanda.tasks.writing import Columns, writer_for
+from promptpanda.tasks.writing import Columns, check_output, writer_for
 from promptpanda.transfers.cells import Cells
 from promptpanda.transfers.partial import Partial, saying_where
 from promptpanda.transfers.predict import predictions
 from promptpanda.version import __version__
 
-_TOGETHER = 1024  # rows that are held in memory at a time
+_TOGETHER = 256  # rows that are computed, and kept, at a time
 
 Answered = dict[str, Any] | str  # a prediction, or why there is none
 
@@ -60,7 +60,7 @@ def _answers(trained: TrainedPrompt, backbone: Backbone, rows: list[Read]) -> It
         if not inputs or not isinstance(inputs[0], Passage):
             raise
         if len(rows) == 1:
-            yield str(error)
+            yield str(error).replace("Question 1 (", "The question (", 1)
             return
         middle = len(rows) // 2
         yield from _answers(trained, backbone, rows[:middle])
@@ -94,11 +94,16 @@ def predict_table(
     output: Path,
     cells: Cells,
     progress: Progress,
+    *,
+    force: bool = False,
 ) -> Told:
     """Write a table with its predictions beside its own columns.
 
     What is computed is kept in a file beside the output. If the same call is stopped and made again, it goes on from
     there; the output appears whole at the end.
+
+    Args:
+        force: replace an output that exists.
 
     Raises:
         PandaError: the output cannot be written; what was computed is kept.
@@ -114,6 +119,7 @@ def predict_table(
         while part := list(islice(found, _TOGETHER)):
             partial.append([one if isinstance(one, str) else cells.of(card, one) for one in part])
             progress.advance(len(part))
+        check_output(output, None, force=force)  # another process may have made it meanwhile
         _write(table, survey, card, output, cells, partial)
         partial.remove()
         return Told(partial.rows, partial.unreadable, partial.below, partial.problem)

@@ -8,6 +8,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PROMPT_TUNING
 from promptpanda.transfers.trial import Trial
 
@@ -15,9 +16,12 @@ RATES = (3e-3, 1e-2, 3e-2)
 
 
 def best_rate(
-    options: TrainingOptions, trial_of: Callable[[TrainingOptions], Trial], progress: Progress
+    options: TrainingOptions,
+    trial_of: Callable[[TrainingOptions], Trial],
+    progress: Progress,
+    method: Method = PROMPT_TUNING,
 ) -> tuple[TrainingOptions, int]:
-    """The options with the rate at which prompt tuning does best on the validation part of one seed.
+    """The options with the rate at which a method does best on the validation part of one seed.
 
     All methods then share it; the training at the chosen rate is used again where prompt tuning is asked for.
 
@@ -33,7 +37,7 @@ def best_rate(
     for rate in RATES:
         trial = trial_of(options.model_copy(update={"lr": rate}))
         try:
-            card = trial.outcome(PROMPT_TUNING).card
+            card = trial.outcome(method).card
         except TrainingDivergedError as error:
             progress.note(str(error))
             work[rate] = sum(one.card.work for one in trial.cached.values())

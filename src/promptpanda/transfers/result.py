@@ -10,6 +10,7 @@ from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.task import Task
 from promptpanda.transfers.ablation import Ablated
+from promptpanda.transfers.frozen import FrozenEmbeddings
 from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.selection import Selection
 
@@ -73,6 +74,8 @@ class TransferResult:
         auto: what it would have chosen on each seed by itself.
         ablation: the controls around the default, by name, where they were asked for; no part of `cost`.
         left_out: prompts that `best` and `auto` did not consider, since they saw the target's rows.
+        frozen_embeddings: what a linear model on the frozen model's embeddings gives for the same examples; a line to
+            compare with, never chosen. None where it is not defined.
     """
 
     task: Task
@@ -92,6 +95,7 @@ class TransferResult:
     auto: MethodResult | None = None
     ablation: dict[str, Ablated] | None = None
     left_out: tuple[LeftOut, ...] = ()
+    frozen_embeddings: FrozenEmbeddings | None = None
 
     def to_frame(self) -> pandas.DataFrame:
         """One row a method and seed: method, seed, score, validation, prompt (its id); a score may be missing."""
@@ -126,6 +130,7 @@ class TransferResult:
             "cost": self.cost,
             "chosen": self.chosen,
             "constant": self.constant,
+            "frozen_embeddings": None if self.frozen_embeddings is None else self.frozen_embeddings.to_json(),
             "prompt": None if self.prompt.path is None else str(self.prompt.path),
             "left_out": [one.to_json() for one in self.left_out],
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -58,10 +59,32 @@ class NoSource:
 
 
 class NamedSource(NoSource):
-    """The source is a prompt, or what a name, a path or `best` means; names with commas are several."""
+    """The source is a prompt, or what a name, a path or `best` means; names with commas are several.
+
+    A foreign prompt brings no texts of its own: its signature is made of the target's. That tells nothing of PANDA's
+    adaptive coefficient, so that methods that need it are left out, unless they were asked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._no_students = False
 
     def find(self, setting: Setting) -> list[Sources]:
-        return list(zip(*(self._one(name, setting) for name in named(setting.request.source)), strict=True))
+        found = list(zip(*(self._one(name, setting) for name in named(setting.request.source)), strict=True))
+        sources = [tuple(_signed(source, setting) for source in each) for each in found]
+        first, request = sources[0][0], setting.request
+        students = [method.name for method in request.contestants if method.teacher is not None]
+        if first.borrowed and request.methods is None and request.distillation.coefficient == "adaptive" and students:
+            self._no_students = True
+            setting.progress.note(
+                f"{' and '.join(students)} {'is' if len(students) == 1 else 'are'} left out: the adaptive coefficient "
+                f"compares texts of the source with the target's, and {first.id} brings none; --coefficient published, "
+                "or a number, needs no texts."
+            )
+        return sources
+
+    def able(self, methods: Sequence[Method]) -> tuple[Method, ...]:
+        return tuple(method for method in methods if method.teacher is None or not self._no_students)
 
     def _one(self, name: str | Path | SourcePrompt | TrainedPrompt, setting: Setting) -> list[SourcePrompt]:
         request, seeds = setting.request, tuple(setting.request.seeds)
@@ -143,6 +166,13 @@ def source_rule(setting: Setting) -> SourceRule:
     if setting.request.selects:
         return QuickSource() if setting.request.selection_options.effort == "quick" else SelectedSource()
     return NamedSource() if setting.request.takes_source else NoSource()
+
+
+def _signed(source: SourcePrompt, setting: Setting) -> SourcePrompt:
+    """The source, with a signature of the target's texts where it has none."""
+    if source.signature is not None:
+        return source
+    return replace(source, signature=setting.targets[0].signature_under("source", source), borrowed=True)
 
 
 def _without_source(methods: Sequence[Method]) -> tuple[Method, ...]:

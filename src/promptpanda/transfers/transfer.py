@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from promptpanda.backbone import Backbone, default_device
-from promptpanda.bank.bank import Bank, as_bank
+from promptpanda.bank.bank import Bank, as_bank, as_trained
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.metrics import baseline
@@ -20,7 +20,9 @@ from promptpanda.training.distillation import DistillationOptions
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.ablation import ablate
 from promptpanda.transfers.contest import Contest, Refit
+from promptpanda.transfers.continuing import Start
 from promptpanda.transfers.estimators import Cosine, estimates
+from promptpanda.transfers.frozen import frozen_embeddings
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PANDA, PROMPT_TUNING
 from promptpanda.transfers.names import AUTO
@@ -43,9 +45,10 @@ def train(
     protocol: Protocol = "clean",
     train_examples: int | None = None,
     seed: int = 0,
+    start: TrainedPrompt | Path | str | None = None,
     progress: Progress | None = None,
 ) -> TrainedPrompt:
-    """Train a prompt for a task by prompt tuning. Test data is not read.
+    """Train a prompt for a task by prompt tuning, or go on with one that is trained. Test data is not read.
 
     Args:
         task: what to train on; its test data is not read.
@@ -56,24 +59,35 @@ def train(
         protocol: `clean`, or `paper`: best epoch on the official validation set.
         train_examples: the whole budget, train and validation together; None takes all of train.
         seed: fixes subset, carve, order, head, fresh prompt and dropout.
+        start: a trained prompt, its folder, or, with a bank, its id or a task's name, whose prompt and head are trained
+            further. Labels that it does not know get fresh rows of the head, labels that the task lacks are kept. None
+            draws prompt and head.
         progress: told what is under way; None is silent.
 
     Raises:
         PandaError: anything that the caller can mend: data, settings, a training that diverged.
     """
     check_seeds([seed])
-    progress = progress or Silent()
+    progress, given = progress or Silent(), options or TrainingOptions()
+    begun = None if start is None else Start.of(as_trained(start, backbone, bank))
+    if begun is not None:
+        task, given = begun.task(task, progress), begun.options(given)
     part = partition(task, protocol=protocol, train_examples=train_examples, seed=seed)
-    options = settled(options or TrainingOptions(), task.kind, part.train, backbone)
+    settings = settled(given, task.kind, part.train, backbone)
+    method, sources = PROMPT_TUNING, tuple[SourcePrompt, ...]()
+    if begun is not None:
+        begun.warn(part.validation, progress)
+        settings = begun.settled(settings, given)
+        method, sources = begun.method(task.labels), (begun.source,)
 
     def trial_of(options: TrainingOptions) -> Trial:
-        return Trial(backbone, task, part, options, seed, bank=as_bank(bank), progress=progress)
+        return Trial(backbone, task, part, options, seed, sources, bank=as_bank(bank), progress=progress)
 
-    if options.lr == "auto":
-        options, _ = best_rate(options, trial_of, progress)
-    trial = trial_of(options)
+    if settings.lr == "auto":
+        settings, _ = best_rate(settings, trial_of, progress, method)
+    trial = trial_of(settings)
     trial.announce()
-    return trial.outcome(PROMPT_TUNING)
+    return trial.outcome(method)
 
 
 def transfer(
@@ -208,6 +222,7 @@ def _result(
         contest.chosen_by_seed if refit is None else refit.automatic,
         ablate(trials, test) if request.ablation else None,
         left_out,
+        frozen_embeddings(setting),
     )
 
 

@@ -23,6 +23,7 @@ from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import summary
 from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled, coefficient_value
+from promptpanda.training.heads import HeadStart
 from promptpanda.training.inference import Data, Predicted, predict_outputs, scores_of
 from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
 from promptpanda.training.objectives.kinds import objective_for
@@ -190,6 +191,7 @@ class Trial:
         method: Method,
         *,
         start: Prompt | None = None,
+        head: HeadStart | None = None,
         distillation: Distillation | None = None,
         unlabeled: Unlabeled | None = None,
         restart: int = 0,
@@ -217,6 +219,7 @@ class Trial:
             seed=self.seed,
             restart=restart,
             start=start,
+            head=head,
             trained=method.trained,
             distillation=distillation,
             unlabeled=unlabeled,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict
 
 from promptpanda.errors import PandaError
 
@@ -32,15 +32,15 @@ class Layout(BaseModel):
     sheet: str | None = None
     class_names: bool = False
 
-    @field_validator("delimiter")
-    @classmethod
-    def _one_character(cls, value: str | None) -> str | None:
+    def __init__(self, **given: Any) -> None:
+        """Raises PandaError if the delimiter is none."""
+        value = given.get("delimiter")
         value = _SPOKEN.get(value, value) if value is not None else None
         if value is not None and (len(value) != 1 or value in '"\r\n\\ '):
             raise PandaError(
                 f"The delimiter {value!r} is none; give one character, or comma, semicolon, tab or bar (--delimiter)."
             )
-        return value
+        super().__init__(**given | {"delimiter": value})
 
 
 class Record(NamedTuple):

@@ -38,7 +38,7 @@ class Cosine(Estimator):
         return "target_prompt" if self.prompt == "own" else "examples"
 
     def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
-        known, ours = _signature(source)
+        known, ours = _signature(source, of_own_texts=self.prompt == "source")
         theirs = target.signature_under(self.prompt, known, self.examples)
         return _similarity(
             ours.task_embedding(self.layer, self.pooling), theirs.task_embedding(self.layer, self.pooling)
@@ -61,7 +61,7 @@ class ActivatedNeurons(Estimator):
         return "target_prompt" if self.prompt == "own" else "examples"
 
     def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
-        known, ours = _signature(source)
+        known, ours = _signature(source, of_own_texts=self.prompt == "source")
         theirs = target.signature_under(self.prompt, known)
         if ours.activated_neurons is None or theirs.activated_neurons is None:
             raise IncomparableError(
@@ -86,11 +86,19 @@ class AveragePrompt(Estimator):
         return _similarity(ours.pooled_prompt, theirs.pooled_prompt)
 
 
-def _signature(source: SourcePrompt | None) -> tuple[SourcePrompt, Signature]:
+def _signature(source: SourcePrompt | None, *, of_own_texts: bool = False) -> tuple[SourcePrompt, Signature]:
+    """A source and its signature.
+
+    Args:
+        of_own_texts: whether it must be of the source's own texts: against the target's, under the same prompt, that of
+            the target's texts is always the same.
+    """
     if source is None:
         raise IncomparableError("No prompt has no signature to compare.")
     if source.signature is None:
         raise PandaError(f"Source {source.id} is a foreign prompt without a signature; no estimator can score it.")
+    if of_own_texts and source.borrowed:
+        raise IncomparableError(f"Source {source.id} is a foreign prompt without texts to compare with the target's.")
     return source, source.signature
 
 

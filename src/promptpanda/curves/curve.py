@@ -1,0 +1,121 @@
+"""A measured learning curve, and what it says in sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from promptpanda.curves.forecast import LAST, Forecast, Measured, forecast
+from promptpanda.curves.plan import CurvePlan
+from promptpanda.transfers.methods import METHODS
+
+
+@dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """What was measured.
+
+    Attributes:
+        plan: sizes, seeds, and the rows that scores are taken on.
+        measured: by method.
+        floor: what a constant prediction scores on them.
+        sources: ids of the prompts that methods with a source started from.
+        seconds: of all trainings, those of earlier runs included.
+    """
+
+    plan: CurvePlan
+    measured: dict[str, Measured]
+    floor: float
+    sources: tuple[str, ...]
+    seconds: float
+
+    @property
+    def metric(self) -> str:
+        return self.plan.task.spec.metric
+
+    @property
+    def twice(self) -> int:
+        """Twice the largest size."""
+        return 2 * self.plan.sizes[-1]
+
+    def forecast(self, method: str) -> Forecast | None:
+        """For twice as many labels as there are; None where it cannot be told (`why_not`)."""
+        return None if self.why_not(method) else forecast(self.measured[method], self.twice)
+
+    def check(self, method: str) -> Forecast | None:
+        """What the smaller sizes foretold of the largest, to be compared with what was measured there."""
+        return forecast(self.measured[method].first(len(self.plan.sizes) - 1), self.plan.sizes[-1])
+
+    def why_not(self, method: str) -> str | None:
+        """Why nothing can be said of more labels; None where something can."""
+        plan, measured = self.plan, self.measured[method]
+        if len(plan.sizes) < LAST:
+            return f"{len(plan.sizes)} size{'s are' if len(plan.sizes) > 1 else ' is'} too few, {LAST} are needed"
+        if len(plan.seeds) < 2:
+            return "one seed does not tell how much chance there is in a score; give several (--seeds 0,1,2)"
+        low, _ = measured.interval(len(plan.sizes) - 1)
+        if low <= self.floor:
+            return (
+                f"with {plan.sizes[-1]} rows it may be no better than a constant prediction ({self.floor:.3f}), and "
+                "the curve of a model that has not learnt yet tells nothing of later"
+            )
+        return None
+
+    def sentences(self, method: str) -> list[str]:
+        """What is said of twice as many labels, the first sentence being the answer."""
+        plan, why = self.plan, self.why_not(method)
+        title = METHODS[method].title
+        if why is not None:
+            return [f"{title}: what {self.twice} labelled rows would give cannot be told: {why}."]
+        found = self.forecast(method)
+        assert found is not None
+        gain = f"{100 * found.gain:+.1f} points ({100 * found.gain_low:+.1f} to {100 * found.gain_high:+.1f})"
+        said = {
+            "helps": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would help: {gain}",
+            "harms": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) are not expected to help: {gain}",
+            "little": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would hardly change it: {gain}",
+            "open": f"whether twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would help cannot be told: "
+            f"{gain}",
+        }[found.verdict]
+        sentences = [
+            f"{title}: {said}.",
+            f"By the law through the last {LAST} sizes the {self.metric} is {found.now:.3f} with {plan.sizes[-1]} rows "
+            f"and {found.score:.3f} ({found.low:.3f} to {found.high:.3f}) with {found.size}.",
+        ]
+        earlier = self.check(method)
+        if earlier is not None:
+            there = float(self.measured[method].means[-1])
+            held = "within" if earlier.low <= there <= earlier.high else "outside"
+            sentences.append(
+                f"Check: the sizes below {plan.sizes[-1]} foretold {earlier.score:.3f} ({earlier.low:.3f} to "
+                f"{earlier.high:.3f}) for it; {there:.3f} was measured, {held} the interval."
+            )
+        return sentences
+
+    def to_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        plan = self.plan
+        methods: dict[str, Any] = {}
+        for name, measured in self.measured.items():
+            found, earlier = self.forecast(name), self.check(name)
+            bounds = [measured.interval(place) for place in range(len(plan.sizes))]
+            methods[name] = {
+                "scores": measured.scores.tolist(),
+                "mean": measured.means.tolist(),
+                "low": [low for low, _ in bounds],
+                "high": [high for _, high in bounds],
+                "forecast": None if found is None else found.to_json(),
+                "check": None if earlier is None else earlier.to_json(),
+                "why_not": self.why_not(name),
+            }
+        return {
+            "target": plan.task.name,
+            "metric": self.metric,
+            "sizes": list(plan.sizes),
+            "seeds": list(plan.seeds),
+            "n_scored": len(plan.scored),
+            "scored": "carved from train" if plan.carved else "test data",
+            "constant": self.floor,
+            "source": list(self.sources),
+            "methods": methods,
+            "seconds": self.seconds,
+        }
