@@ -285,7 +285,8 @@ def test_a_full_disk_keeps_what_was_finished(bank, ids, model, tmp_path):
             for name in kept.ids():
                 kept.verify(name)
             shutil.rmtree(place)
+        (disk / "filler").write_bytes(b"x" * 2 * size)
         assert "disk is full" in refused("bank", "export", disk / "all.tar")
-        assert list(disk.iterdir()) == []
+        assert [path.name for path in disk.iterdir()] == ["filler"], "no half file is left"
     finally:
         subprocess.run(["umount", "--lazy", disk], check=True)

@@ -79,7 +79,7 @@ def test_one_graph_serves_many_prompts_in_one_batch(family, load_tiny, tmp_path)
         "values": np.stack([one["values"] for one in stored]),
         "rows": rows,
     }
-    (mean,) = session.run(["mean"], inputs)
+    (mean,) = session.run(["read_mean"], inputs)
     encoded = encode(backbone, TEXTS, 24)
     expected = [predict_outputs(backbone, one.prompt, one.head, encoded) for one in prompts]
     for row, owner in enumerate(rows):

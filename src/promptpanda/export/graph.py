@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
+from promptpanda.names import Readout
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.training.heads import Head
 
@@ -48,14 +49,16 @@ class SharedGraph(nn.Module):
 
     Inputs beside the tokens: `keys` and `values`, *shape:* (prompts, layers, heads, V, head_dim), and `rows`, which
     prompt each row of the batch uses, *shape:* (batch,). Each output is what heads of the readout of its name read:
-    `token`, *shape:* (batch, tokens, hidden), the others (batch, hidden).
+    `read_token`, *shape:* (batch, tokens, hidden), the others (batch, hidden).
     """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.model = backbone.model
         self._backbone = backbone.padded()
-        self.outputs = ("token", "mean", "cls", "last", *(("pooler",) if backbone.has_pooler else ()))
+        self._readouts: tuple[Readout, ...] = ("mean", "cls", "last", *(("pooler",) if backbone.has_pooler else ()))
+        # `mean` alone would be a name that the exporter gives to values inside the graph too.
+        self.outputs = tuple(f"read_{name}" for name in ("token", *self._readouts))
 
     def forward(
         self,
@@ -68,7 +71,7 @@ class SharedGraph(nn.Module):
     ) -> tuple[Tensor, ...]:
         stack = PromptStack("prefix", torch.stack([keys, values], dim=2), rows)
         hidden = self._backbone.hidden(TextBatch(input_ids, attention_mask, token_type_ids), stack)
-        read = [self._backbone.read(hidden, attention_mask, name) for name in self.outputs[1:]]
+        read = [self._backbone.read(hidden, attention_mask, name) for name in self._readouts]
         return (hidden, *read)
 
 

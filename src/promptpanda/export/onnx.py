@@ -113,7 +113,7 @@ def _compared(folder: Path, graph: SharedGraph, backbone: Backbone, trained: Tra
     for seed, lengths in enumerate(_LENGTHS):
         inputs = example_inputs(backbone, lengths, seed)
         found = run_graph(folder / GRAPH_NAME, inputs | _prefixes([trained], len(lengths)))
-        read = found[graph.outputs.index(str(stored["readout"]))]
+        read = found[graph.outputs.index(f"read_{stored['readout']}")]
         ours = _outputs(backbone, trained, inputs)
         worst = max(worst, _difference(read @ stored["weight"].T + stored["bias"], ours, inputs, trained.head))
     return worst

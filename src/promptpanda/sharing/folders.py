@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -58,7 +57,8 @@ class FolderPlace:
 def write_parcel(parcel: Parcel, folder: Path) -> None:
     """Write all files of a parcel into a folder, the card last."""
     for name, path in parcel.files.items():
-        shutil.copyfile(path, folder / name)
+        with path.open("rb") as file:  # shutil would name the source where the target's disk is full
+            copied(file, folder / name, MOST_FILE, name)
     if parcel.readme is not None:
         (folder / README).write_text(parcel.readme, encoding="utf-8")
     (folder / CARD_NAME).write_bytes(parcel.content)
