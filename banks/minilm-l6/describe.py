@@ -22,10 +22,10 @@ own bank; `--no-starter` leaves them out, `panda bank list` shows them. They are
 
     pip install ./banks/minilm-l6
 
-Each was trained by prompt tuning (20 virtual tokens a layer, AdamW, learning rate .01) on the rows told below, a part of
-which was kept back for validation; nothing was chosen by test data, which was read once. sst2, qnli, qqp and some others
-are parts of larger sets. The prompts hold no text: beside the tensors there are hashes of the texts that were seen, so
-that a task is never told that its own rows help it. Licences are those of the data as far as we know.
+Each was trained by prompt tuning (20 virtual tokens a layer, AdamW, learning rate .01) on the rows told below. A part
+of the data was kept back for validation; nothing was chosen by test data, which was read once. sst2, qnli, qqp and some
+others are parts of larger sets. The prompts hold no text: beside the tensors there are hashes of the texts that were
+seen, so that a task is never told that its own rows help it. Licences are those of the data as far as we know.
 
 `recipes/starter-bank.yaml` is the recipe; {seconds:.1f} hours of one core of an AMD EPYC so far.
 
