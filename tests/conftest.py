@@ -105,6 +105,14 @@ def save_tiny(config: PreTrainedConfig, folder: Path, seed: int = 0, **options: 
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_installed_banks(request, monkeypatch):
+    """Banks that are installed on this machine play no part, but where a test is marked `installed_banks`."""
+    if request.node.get_closest_marker("installed_banks") is None:
+        for module in ("bank.bank", "bank.installed"):
+            monkeypatch.setattr(f"promptpanda.{module}.installed_banks", lambda: ({}, ()))
+
+
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Models this small are slowed down by more, above all where the cores are busy."""

@@ -311,7 +311,7 @@ def test_a_removal_that_is_stopped_at_any_file_leaves_nothing_to_be_seen(left, b
         bank.remove(books.name)
     monkeypatch.undo()
     assert len(bank.ids()) == 1
-    assert "1 of 1 prompts are sound" in run("bank", "verify", "--bank", bank.folder).stdout
+    assert "1 of 1 prompts are sound" in run("bank", "verify", "--no-starter", "--bank", bank.folder).stdout
 
 
 def test_of_a_link_to_a_prompt_the_link_is_removed(bank, books, tmp_path):

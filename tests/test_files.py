@@ -85,7 +85,7 @@ def test_every_format_gives_the_same_rows(tmp_path, ending):
     records = list(reader)
     assert [record.values for record in records] == ROWS
     assert [record.number for record in records] == [1, 2, 3]
-    first, *_, last = {"csv": [2, 3, 5], "xlsx": [2, 3, 4], "zip": [2, 3, 5]}.get(ending.split(".")[0], [0])
+    first, *_, last = {"csv": [2, 3, 5], "xlsx": [2, 3, 4], "zip": [2, 3, 5]}.get(ending.split(".")[0], [0, 0])
     if first:
         assert (records[0].line, records[2].line) == (first, last)
     assert reader.notes == []

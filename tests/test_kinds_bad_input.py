@@ -257,17 +257,17 @@ def test_rows_that_cannot_be_predicted_from(refused, prompt, tmp_path):
     prompt("multiple_choice", choice_rows(20))
     assert "needs the fields premise, choices; give a FILE" in refused("predict", "own", stdin="good\n")
     write_jsonl(tmp_path / "rows.jsonl", with_row(choice_rows(3), 2, choices=["good"]))
-    assert "Row 2 of rows.jsonl has 1 choice(s)" in refused("predict", "own", "rows.jsonl")
+    assert "Row 2 of rows.jsonl has 1 choice(s)" in refused("predict", "own", "rows.jsonl", "--strict")
     write_jsonl(tmp_path / "rows.jsonl", with_row(choice_rows(3), 2, choices=...))
-    assert "Row 2 of rows.jsonl has no field 'choices'" in refused("predict", "own", "rows.jsonl")
+    assert "Row 2 of rows.jsonl has no field 'choices'" in refused("predict", "own", "rows.jsonl", "--strict")
 
 
 def test_words_that_cannot_be_tagged(refused, prompt, tmp_path):
     prompt("token_classification", word_rows(20))
     write_jsonl(tmp_path / "rows.jsonl", [{"tokens": ["a"]}, {"tokens": 7}])
-    assert "Row 2 of rows.jsonl has no list of words in 'tokens'" in refused("predict", "own", "rows.jsonl")
+    assert "Row 2 of rows.jsonl has no list of words in 'tokens'" in refused("predict", "own", "rows.jsonl", "--strict")
     (tmp_path / "rows.csv").write_text("tokens\n[1]\n")
-    assert "has 1 as word 1" in refused("predict", "own", "rows.csv")
+    assert "has 1 as word 1" in refused("predict", "own", "rows.csv", "--strict")
     (tmp_path / "rows.conll").write_text("good O\n")
     assert "rows.conll is a column file" in refused("predict", "own", "rows.conll")
     tagged = [
@@ -282,9 +282,9 @@ def test_questions_that_cannot_be_answered(refused, prompt, tmp_path):
     write_jsonl(
         tmp_path / "rows.jsonl", [{"question": "a", "context": "good"}, {"question": "a w1 " * 9, "context": "w1"}]
     )
-    assert "has 21 tokens, which leaves no room" in refused("predict", "own", "rows.jsonl")
+    assert "has 21 tokens, which leaves no room" in refused("predict", "own", "rows.jsonl", "--strict")
     write_jsonl(tmp_path / "rows.jsonl", [{"question": "a", "context": " "}])
-    assert "Row 1 of rows.jsonl has an empty text in 'context'" in refused("predict", "own", "rows.jsonl")
+    assert "Row 1 of rows.jsonl has an empty text in 'context'" in refused("predict", "own", "rows.jsonl", "--strict")
 
 
 def test_a_prompt_of_another_kind_is_not_evaluated(refused, prompt, tmp_path):

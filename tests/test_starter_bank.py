@@ -17,6 +17,8 @@ from promptpanda.tasks.catalog import catalog_spec
 PROJECT = Path(__file__).parent.parent / "banks" / "minilm-l6"
 NAME = "minilm-l6"
 
+pytestmark = pytest.mark.installed_banks
+
 
 @pytest.fixture(scope="module")
 def bank():

@@ -77,11 +77,16 @@ class _Delimited(Writer):
     def __init__(self, path: Path, columns: Columns) -> None:
         super().__init__(path, columns)
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._writer = csv.writer(self._file, delimiter=self.delimiter, lineterminator="\n")
+        form: dict[str, Any] = {"delimiter": self.delimiter, "lineterminator": "\n"}
+        self._writer = csv.writer(self._file, **form)
+        self._quoting = csv.writer(self._file, **form, quoting=csv.QUOTE_ALL)
         self._writer.writerow((*columns.headers, *columns.added))
 
     def write(self, row: Row, added: Sequence[Any]) -> None:
-        self._writer.writerow([_text(cell) for cell in self.cells(row, added)])
+        cells = [_text(cell) for cell in self.cells(row, added)]
+        # Where lines end in a line feed, csv leaves a carriage return without quotes.
+        writer = self._quoting if any("\r" in cell for cell in cells) else self._writer
+        writer.writerow(cells)
 
     def close(self) -> None:
         self._file.close()
