@@ -68,7 +68,6 @@ class FrozenEmbeddings:
             "scores": None if self.scores is None else list(self.scores),
             "cross_validation": list(self.cross_validation),
             "examples": self.examples,
-            "seconds": self.seconds,
         }
 
 
