@@ -465,7 +465,7 @@ def test_distillation_that_cannot_be(refused, folder, tiny_folder):
     foreign(tiny_folder("bert"), folder / "theirs")
     assert "it can be a --source" in refused("predict", "theirs", "good.jsonl")
     sentence = refused("transfer", *own(), *FAST, "--source", "theirs", "--methods", "panda")
-    assert "adaptive coefficient" in sentence
+    assert "needs the source's signature" in sentence
     assert "for the base model" in refused("transfer", *own(), *FAST, "--source", "theirs", model="electra")
 
 
@@ -648,7 +648,7 @@ def test_predictions_need_text(refused, folder, tiny_folder):
     )
     gaps = write_jsonl(folder / "gaps.jsonl", [{"text": "a"}, {"body": ""}]).name
     sentence = refused("predict", "good", gaps, "--strict")
-    assert "Row 2 of gaps.jsonl has no field 'text'; it has 'body'" in sentence
+    assert "Row 2 of gaps.jsonl has no field 'text'" in sentence
 
 
 @pytest.mark.parametrize("errors", ["strict", "surrogateescape"])

@@ -452,7 +452,9 @@ def test_whatever_texts_there_are_they_come_back(tmp_path, rows, suffix):
         assert [tuple(row[:2]) for row in table_of(str(path))[1:]] == rows
     elif suffix == "xlsx":
         found = [*openpyxl.load_workbook(path).active.iter_rows(min_row=2)]
-        assert {cell.data_type for row in found for cell in row} <= {"s", "n", "inlineStr"}, "no formula, no error value"
+        assert {cell.data_type for row in found for cell in row} <= {"s", "n", "inlineStr"}, (
+            "no formula, no error value"
+        )
         if all(text.isprintable() for row in rows for text in row):
             assert [tuple(cell.value or "" for cell in row)[:2] for row in found] == rows
     else:

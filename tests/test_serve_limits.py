@@ -266,7 +266,9 @@ def test_outputs_that_are_not_finite(bank, tiny_backbone):
     with served(tiny_backbone, {"team": bank}) as server:
         trained = server.service.registry.find("single-classification").trained
         assert trained is not None
-        object.__setattr__(trained, "head", Head(trained.head.weight * 1e38, trained.head.bias, trained.head.readout))
+        object.__setattr__(
+            trained, "head", Head(trained.head.weight * float("inf"), trained.head.bias, trained.head.readout)
+        )
         status, answer = server.predict("single-classification", texts=["good"])
         assert (status, "not finite" in answer["error"]) == (422, True)
         assert fine(server)

@@ -81,7 +81,9 @@ class TaskChoice:
         typer.Option(help="Own files: columns of the choices, with commas, or one that lists them."),
     ] = None
     label: Annotated[list[str] | None, typer.Option(help="Own files: label column; several: of 0 and 1.")] = None
-    label_separator: Annotated[str | None, typer.Option(help="Own files: what stands between labels in a cell; by default a bar.")] = None
+    label_separator: Annotated[
+        str | None, typer.Option(help="Own files: what stands between labels in a cell; by default a bar.")
+    ] = None
     kind: Annotated[
         Literal[
             "single_classification",

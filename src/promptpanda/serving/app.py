@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from promptpanda.serving import page
 from promptpanda.serving.asked import Answered, Asked, Refusal, asked_of, object_of
-from promptpanda.serving.guard import Guard, gone, read_body, refused
+from promptpanda.serving.guard import FAILURE, Guard, gone, read_body, refused
 from promptpanda.serving.limits import RefusedError
 from promptpanda.serving.service import Service
 from promptpanda.serving.shown import ancestry, card_of, summary
@@ -59,8 +59,12 @@ def application(service: Service, *, token: str | None = None, local: bool = Tru
         assert isinstance(error, RefusedError)
         return refused(error)
 
+    def on_failure(request: Request, error: Exception) -> Response:
+        return FAILURE
+
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RefusedError, on_refused)
+    app.add_exception_handler(Exception, on_failure)
     return Guard(
         app,
         limits=service.limits,

@@ -74,10 +74,11 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = 0
+        status, ended = 0, False
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message).update(_HEADERS)
@@ -91,9 +92,11 @@ class Guard:
                 await refused(error)(scope, receive, sending)
         except Exception as error:
             self._failed(error)
+            if ended:  # Starlette answers a failure by the app's handler, and raises it again
+                return
             if status:
                 raise ConnectionError("the answer was begun") from None  # its end must not look like a whole one
-            await _failure(scope, receive, sending)
+            await FAILURE(scope, receive, sending)
         finally:
             self._count(getattr(scope.get("route"), "path", "none"), status)
 
@@ -149,7 +152,7 @@ def refused(error: RefusedError) -> JSONResponse:
     return JSONResponse({"error": error.sentence}, error.status, headers=error.headers)
 
 
-_failure = JSONResponse({"error": "The server failed on this request; it has gone on to the next."}, 500)
+FAILURE = JSONResponse({"error": "The server failed on this request; it has gone on to the next."}, 500)
 
 
 def _hashed(token: str) -> bytes:
