@@ -45,7 +45,7 @@ def test_the_commands_run_in_order(newcomer):
     assert len(blocks("sh")) == 3
     for block in blocks("sh"):
         newcomer("bash", "-euo", "pipefail", "-c", block)
-    listed = json.loads(newcomer("panda", "bank", "list", "--json").stdout)
+    listed = json.loads(newcomer("panda", "bank", "list", "--no-starter", "--json").stdout)
     assert {"newsgroups_politics", "election_tweets", "newsgroups_religion", "reviews"} == {
         prompt["task"] for prompt in listed["prompts"]
     }
