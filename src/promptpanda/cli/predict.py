@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from promptpanda.bank.folder import TrainedPrompt
     from promptpanda.tasks.tables import Survey, Table
     from promptpanda.transfers.cells import Cells
+    from promptpanda.transfers.predict_table import Told
 
 Format = Literal["csv", "jsonl", "text"]
 # What a row gets that cannot be read, by kind of task; the other kinds have labels.
@@ -141,9 +142,11 @@ def predict_command(
 
         trained = calibrated(trained)
     if out.output is None or survey is None:
-        _print_lines(trained, backbone, table)
+        _print_lines(trained, backbone, table, strict=rows.strict)
     else:
-        _write_table(trained, backbone, table, survey, out, cells, json=json)
+        told = _write_table(trained, backbone, table, survey, out, cells, json=json)
+        if rows.strict and told.problem is not None:  # the text can be read, and the model has no room for it
+            raise PandaError(told.problem)
 
 
 def _write_table(
@@ -155,7 +158,7 @@ def _write_table(
     cells: Cells,
     *,
     json: bool,
-) -> None:
+) -> Told:
     """The rows and their predictions as a file."""
     assert out.output is not None
     from promptpanda.transfers.predict_table import predict_table
@@ -170,9 +173,10 @@ def _write_table(
         below = "" if limit is None else f", {told.below:,} of them left empty below {limit:g}"
         typer.echo(f"Wrote {out.output}: {told.rows:,} rows{below}")
     _tell_unreadable(told.unreadable, told.rows, told.problem)
+    return told
 
 
-def _print_lines(trained: TrainedPrompt, backbone: Backbone, table: Table) -> None:
+def _print_lines(trained: TrainedPrompt, backbone: Backbone, table: Table, *, strict: bool) -> None:
     """A JSON line for every row, as they are computed."""
     from promptpanda.transfers.predict_table import answers
 
@@ -182,6 +186,8 @@ def _print_lines(trained: TrainedPrompt, backbone: Backbone, table: Table) -> No
     for answer in answers(trained, backbone, table.rows()):
         rows += 1
         if isinstance(answer, str):
+            if strict:
+                raise PandaError(answer)
             unreadable += 1
             problem = problem or answer
             answer = {**empty, "error": answer}
