@@ -279,9 +279,7 @@ def test_words_that_cannot_be_tagged(refused, prompt, tmp_path):
 
 def test_questions_that_cannot_be_answered(refused, prompt, tmp_path):
     prompt("extractive_qa", question_rows(20))
-    write_jsonl(
-        tmp_path / "rows.jsonl", [{"question": "a", "context": "good"}, {"question": "a w1 " * 9, "context": "w1"}]
-    )
+    write_jsonl(tmp_path / "rows.jsonl", [{"question": "a w1 " * 9, "context": "w1"}])
     assert "has 21 tokens, which leaves no room" in refused("predict", "own", "rows.jsonl", "--strict")
     write_jsonl(tmp_path / "rows.jsonl", [{"question": "a", "context": " "}])
     assert "Row 1 of rows.jsonl has an empty text in 'context'" in refused("predict", "own", "rows.jsonl", "--strict")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import json
 import os
@@ -35,7 +36,8 @@ class Process:
     def __init__(self, bank: Path, model: Path, *options: str) -> None:
         command = [sys.executable, "-c", RUN, "serve", "--bank", str(bank), "--model", str(model), "--no-starter"]
         command += ["--threads", "1", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+        heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ, preexec_fn=heard)
         assert self.process.stderr is not None
         self.said: list[str] = []
         self.port = 0
