@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.columns import ColumnData, read_columns
+from promptpanda.tasks.columns import ColumnData, column_rows
+from promptpanda.tasks.files.source import Source
 from promptpanda.tasks.tags import to_bio
 
 CONLL_2003 = """-DOCSTART- -X- -X- O
@@ -62,7 +63,7 @@ def rows_of(tmp_path):
     def rows_of(content, layout=None, name="some.conll"):
         path = tmp_path / name
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return read_columns(path, layout or ColumnData())
+        return [row for _, row in column_rows(Source.of(path), layout or ColumnData())]
 
     return rows_of
 
@@ -191,7 +192,7 @@ def test_one_argument_column_a_predicate(rows_of, content, predicates, columns):
 
 def test_no_file_and_no_whole_gzip(rows_of, tmp_path):
     with pytest.raises(PandaError, match="No file"):
-        read_columns(tmp_path / "none.conll", ColumnData())
+        list(column_rows(Source.of(tmp_path / "none.conll"), ColumnData()))
     with pytest.raises(PandaError, match="not a whole gzip"):
         rows_of(gzip.compress(CONLL_2003.encode())[:-9], name="cut.conll.gz")
 

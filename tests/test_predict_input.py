@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from promptpanda import Bank, PandaError, TrainingOptions, own_task, predict, train
 from promptpanda.cli.stdin import decoded, rows_of_text
 from promptpanda.tasks.catalog import catalog_spec
+from promptpanda.tasks.files.reader import open_rows
 from promptpanda.tasks.reading import read_rows
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.distillation import DistillationOptions
@@ -169,4 +170,4 @@ def test_lines_of_a_file_keep_their_numbers(tmp_path):
     path.write_text('{"a": "x"}\n\n{"a": "y"}\n\n')
     assert len(read_rows(path)) == 2, "to train on, blank lines do not matter"
     with pytest.raises(PandaError, match="Line 2 of .*rows.jsonl is empty"):
-        read_rows(path, every_line=True)
+        list(open_rows(path, every_line=True))

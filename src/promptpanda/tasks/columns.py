@@ -66,11 +66,6 @@ class _Sentence(NamedTuple):
         return [cells[index] for cells in self.lines]
 
 
-def read_columns(path: Path, layout: ColumnData) -> list[dict[str, Any]]:
-    """All rows of a column file; see `column_rows`."""
-    return [row for _, row in column_rows(Source.of(path), layout)]
-
-
 def column_rows(source: Source, layout: ColumnData) -> Iterator[tuple[int, dict[str, Any]]]:
     """One row a sentence, or with `layout.predicate` one a predicate, in order, with the line where it begins.
 

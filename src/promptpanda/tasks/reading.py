@@ -11,7 +11,6 @@ from typing import Any
 from promptpanda.errors import PandaError, suggest
 from promptpanda.tasks.columns import ColumnData
 from promptpanda.tasks.files.arrow import open_parquet
-from promptpanda.tasks.files.json_records import records_of_lines
 from promptpanda.tasks.files.reader import ENDINGS, SUFFIXES, open_rows
 from promptpanda.tasks.files.records import Row
 from promptpanda.tasks.text import check_file, read_bytes, read_text
@@ -25,17 +24,14 @@ def read_rows(
     path: Path,
     columns: ColumnData | None = None,
     fields: Sequence[str] | None = None,
-    *,
-    every_line: bool = False,
 ) -> list[Row]:
     """All rows of a file, in order. Raises PandaError with the line where one is broken.
 
     Args:
         columns: the layout of column files (.conll, .txt); of the others none is needed.
         fields: those that are needed: others of a Parquet file are not read. None reads all.
-        every_line: of JSON lines, refuse blank ones instead of skipping them: rows then keep the numbers of lines.
     """
-    reader = open_rows(path, columns=columns, needed=fields, only_needed=True, every_line=every_line)
+    reader = open_rows(path, columns=columns, needed=fields, only_needed=True)
     rows = [record.values for record in reader]
     if not rows:
         raise PandaError(f"{path} is empty: expected at least one row.")
@@ -72,24 +68,3 @@ def column(rows: list[Row], name: str, origin: str) -> list[Any]:
                 f"{suggest(name, map(str, row))}"
             )
     return [row[name] for row in rows]
-
-
-def check_every_line(text: str, origin: Path | str) -> None:
-    """Raises PandaError if a line is blank that is not at the end: rows would not have the numbers of their lines."""
-    lines = text.rstrip("\r\n \t").split("\n")
-    blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
-    if blank and text.strip():
-        more = f" (and {len(blank) - 1} more)" if len(blank) > 1 else ""
-        raise PandaError(
-            f"Line {blank[0]}{more} of {origin} is empty, and every line gets an answer of its own; remove empty lines."
-        )
-
-
-def json_lines(text: str, path: Path | str, *, every_line: bool = False) -> list[Row]:
-    """One object a line; blank lines are skipped, but with `every_line` only those at the end.
-
-    Raises:
-        PandaError: with the line, where one is broken, or blank and not to be skipped.
-    """
-    # Only "\n" ends a line: some texts hold other separators, on which splitlines() would cut.
-    return [record.values for record in records_of_lines(text.split("\n"), path, every_line=every_line)]
