@@ -17,8 +17,8 @@ from promptpanda.tasks.files.source import Source
 from promptpanda.tasks.inputs import Input
 from promptpanda.tasks.missing import is_missing, lacks_text
 from promptpanda.tasks.reading import column
-from promptpanda.tasks.spec import Kind, TaskSpec
-from promptpanda.tasks.unlabeled import read_input
+from promptpanda.tasks.spec import TaskSpec
+from promptpanda.tasks.unlabeled import check_one_field, read_input, row_of_line
 
 _LARGEST = 2**63 - 1  # of an integer in a column of 64 bits
 
@@ -157,16 +157,12 @@ def text_lines(source: Source, spec: TaskSpec) -> RowReader:
     Raises:
         PandaError: the task needs more than one field.
     """
-    if len(spec.fields) > 1:
-        raise PandaError(
-            f"{source.path} has one text a line, and task '{spec.name}' needs the fields {', '.join(spec.fields)}; "
-            "give a FILE with them, or JSON lines."
-        )
+    check_one_field(spec, source.path)
+    return RowReader(source.path, tuple(spec.fields), _text_records(source, spec))
+
+
+def _text_records(source: Source, spec: TaskSpec) -> Iterator[Record]:
     (name,) = spec.fields
-    return RowReader(source.path, (name,), _text_records(source, name, spec.kind == Kind.TOKEN_CLASSIFICATION))
-
-
-def _text_records(source: Source, name: str, words: bool) -> Iterator[Record]:
     blank = 0
     for number, line in enumerate(lines_of(source), 1):
         if not line.strip():
@@ -175,8 +171,7 @@ def _text_records(source: Source, name: str, words: bool) -> Iterator[Record]:
         for gap in range(number - blank, number):
             yield Record(gap, gap, {name: ""}, f"Line {gap} of {source.path} is empty; there is nothing to read.")
         blank = 0
-        text = line.removesuffix("\n").removesuffix("\r")
-        yield Record(number, number, {name: text.split() if words else text})
+        yield Record(number, number, row_of_line(line, spec))
 
 
 def _type(value: object) -> type:

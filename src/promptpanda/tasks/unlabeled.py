@@ -63,14 +63,23 @@ def rows_of_lines(text: str, spec: TaskSpec, origin: str) -> list[Row]:
     Raises:
         PandaError: the task needs more than one field.
     """
+    check_one_field(spec, origin)
+    return [row_of_line(line, spec) for line in text.split("\n") if line.strip()]
+
+
+def check_one_field(spec: TaskSpec, origin: Path | str) -> None:
+    """Raises PandaError if a line of text cannot be a row of the task."""
     if len(spec.fields) > 1:
         raise PandaError(
             f"{origin} has one text a line, and task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a "
             "FILE with them, or JSON lines."
         )
-    words = spec.kind == Kind.TOKEN_CLASSIFICATION
-    lines = (line.removesuffix("\r") for line in text.split("\n") if line.strip())
-    return [{spec.fields[0]: line.split() if words else line} for line in lines]
+
+
+def row_of_line(line: str, spec: TaskSpec) -> Row:
+    """The row that a line is, without its end; of a tagger its words, with white space between them."""
+    text = line.removesuffix("\n").removesuffix("\r")
+    return {spec.fields[0]: text.split() if spec.kind == Kind.TOKEN_CLASSIFICATION else text}
 
 
 def without(texts: Sequence[Input], *splits: Split | None) -> tuple[Input, ...]:
