@@ -15,6 +15,7 @@ from promptpanda.errors import PandaError
 from promptpanda.report.answers import Answer
 from promptpanda.report.figures import Figure
 from promptpanda.report.tables import Table, latex, markdown, md_text
+from promptpanda.templating import environment
 
 HTML, MARKDOWN, LATEX = "report.html", "tables.md", "tables.tex"
 
@@ -75,16 +76,8 @@ class Report:
 
     def html(self) -> str:
         """The page. All text is escaped; only the SVG of our own figures is taken as it is."""
-        from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
         from markupsafe import Markup
 
-        environment = Environment(
-            loader=PackageLoader("promptpanda.report"),
-            autoescape=select_autoescape(default=True),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         script = (files("promptpanda.report") / "templates" / "sort.js").read_text(encoding="utf-8")
         values: dict[str, Any] = {
             "report": self,
@@ -94,7 +87,7 @@ class Report:
             "svg": Markup,
             "is_table": lambda item: isinstance(item, Table),
         }
-        return environment.get_template("report.html.j2").render(values)
+        return environment("promptpanda.report").get_template("report.html.j2").render(values)
 
     def markdown(self) -> str:
         """What was found in sentences, and all tables."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment
 
 from promptpanda.bank.card import Card
 from promptpanda.serving.asked import object_of
@@ -21,6 +21,7 @@ from promptpanda.serving.ranked import rank_pasted
 from promptpanda.serving.service import Service
 from promptpanda.serving.shown import ancestry, card_of, example_row, summary
 from promptpanda.serving.table import predicted_table
+from promptpanda.templating import environment
 
 _STATIC = {
     "page.css": ("promptpanda.serving", "static/page.css", "text/css"),
@@ -109,20 +110,14 @@ def _add_actions(app: FastAPI, service: Service) -> None:
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("promptpanda.serving"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    made = environment("promptpanda.serving")
     filters: dict[str, Callable[[Any], str]] = {
         "percent": lambda value: f"{100 * value:.1f}",
         "size": lambda value: f"{value / 1e6:.1f} MB" if value >= 1e5 else f"{value / 1e3:.1f} kB",
         "words": lambda value: str(value).replace("_", " ").replace(" qa", " QA"),
     }
-    environment.filters.update(filters)
-    return environment
+    made.filters.update(filters)
+    return made
 
 
 @cache

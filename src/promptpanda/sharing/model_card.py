@@ -11,6 +11,7 @@ from promptpanda.bank.card import Card
 from promptpanda.bank.seen_texts import SEEN_NAME
 from promptpanda.json_input import read_json
 from promptpanda.names import HeadReadout
+from promptpanda.templating import environment
 from promptpanda.version import __version__
 
 MARK = "<!-- made by promptpanda -->"
@@ -162,21 +163,10 @@ def _read(content: bytes) -> Card | None:
 
 
 def _rendered(template: str, metadata: Any, **values: Any) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("promptpanda.sharing"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters["text"] = _escaped
-    environment.filters["plain"] = _plain
-    return environment.get_template(template).render(
-        metadata=metadata.to_yaml(), mark=MARK, version=__version__, **values
-    )
+    made = environment("promptpanda.sharing", escape=False, keep_trailing_newline=True)
+    made.filters["text"] = _escaped
+    made.filters["plain"] = _plain
+    return made.get_template(template).render(metadata=metadata.to_yaml(), mark=MARK, version=__version__, **values)
 
 
 def _plain(value: object) -> str:
