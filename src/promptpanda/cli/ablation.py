@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 
 from promptpanda.cli import output
-from promptpanda.transfers.ablation import spread
 from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.result import TransferResult
+from promptpanda.transfers.scores import spread
 
 
 def print_ablation(result: TransferResult) -> None:
@@ -16,13 +16,12 @@ def print_ablation(result: TransferResult) -> None:
         return
     rows = []
     for name, one in result.ablation.items():
-        scores = one.scores or ()
         rows.append(
             [
                 name,
                 one.control.changed or METHODS[one.control.method].title,
-                output.points(statistics.fmean(scores) if scores else None),
-                output.points(spread(scores)),
+                output.points(one.mean),
+                output.points(one.std),
                 output.points(statistics.fmean(one.validation)),
                 output.points(spread(one.validation)),
                 f"{statistics.fmean(one.gains):+.3f}",

@@ -12,6 +12,7 @@ from promptpanda.tasks.inputs import Split
 from promptpanda.training.distillation import DistillationOptions
 from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.transfers.methods import METHODS
+from promptpanda.transfers.scores import OverSeeds
 from promptpanda.transfers.trial import Trial
 
 
@@ -65,7 +66,7 @@ CONTROLS: tuple[Control, ...] = (
 
 
 @dataclass(frozen=True)
-class Ablated:
+class Ablated(OverSeeds):
     """One control over all seeds; every list has one entry a seed.
 
     Attributes:
@@ -85,9 +86,7 @@ class Ablated:
         return {
             "method": self.control.method,
             "changes": self.control.distillation,
-            "mean": None if self.scores is None else statistics.fmean(self.scores),
-            "std": None if self.scores is None else spread(self.scores),
-            "scores": None if self.scores is None else list(self.scores),
+            **self.scores_json(),
             "validation": list(self.validation),
             "gain": statistics.fmean(self.gains),
             "cost": self.cost,
@@ -145,11 +144,6 @@ def _able(trials: Sequence[Trial]) -> list[tuple[Control, list[Trial]]]:
             continue
         found.append((control, changed))
     return found
-
-
-def spread(values: Sequence[float]) -> float | None:
-    """Sample standard deviation; None for fewer than two."""
-    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def _with(trial: Trial, options: DistillationOptions) -> Trial:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 import warnings
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from promptpanda.tasks.protocol import Partition, capped
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.heads import features
 from promptpanda.training.inference import forward
+from promptpanda.transfers.scores import OverSeeds
 from promptpanda.transfers.setting import Setting
 
 STRENGTHS = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # C of the logistic regression; a ridge regression has alpha 1 / C
@@ -33,7 +33,7 @@ MOST = 2000  # labelled examples that are learnt from: more would be noticed in 
 
 
 @dataclass(frozen=True)
-class FrozenEmbeddings:
+class FrozenEmbeddings(OverSeeds):
     """A linear model of the frozen embeddings over all seeds; every list has one entry a seed.
 
     Attributes:
@@ -51,21 +51,10 @@ class FrozenEmbeddings:
     examples: int
     seconds: float
 
-    @property
-    def mean(self) -> float | None:
-        return None if self.scores is None else statistics.fmean(self.scores)
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation over seeds; None for fewer than two."""
-        return None if self.scores is None or len(self.scores) < 2 else statistics.stdev(self.scores)
-
     def to_json(self) -> dict[str, Any]:
         return {
             "model": self.model,
-            "mean": self.mean,
-            "std": self.std,
-            "scores": None if self.scores is None else list(self.scores),
+            **self.scores_json(),
             "cross_validation": list(self.cross_validation),
             "examples": self.examples,
         }

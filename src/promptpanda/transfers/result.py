@@ -12,6 +12,7 @@ from promptpanda.tasks.task import Task
 from promptpanda.transfers.ablation import Ablated
 from promptpanda.transfers.frozen import FrozenEmbeddings
 from promptpanda.transfers.overlap import LeftOut
+from promptpanda.transfers.scores import OverSeeds
 from promptpanda.transfers.selection import Selection
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class MethodResult:
+class MethodResult(OverSeeds):
     """One method over all seeds; every list has one entry a seed.
 
     Attributes:
@@ -34,20 +35,9 @@ class MethodResult:
     validation: tuple[float, ...] | None
     seconds: float
 
-    @property
-    def mean(self) -> float | None:
-        return None if self.scores is None else statistics.fmean(self.scores)
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation over seeds; None for fewer than two."""
-        return None if self.scores is None or len(self.scores) < 2 else statistics.stdev(self.scores)
-
     def to_json(self) -> dict[str, Any]:
         return {
-            "mean": self.mean,
-            "std": self.std,
-            "scores": None if self.scores is None else list(self.scores),
+            **self.scores_json(),
             "validation": None if self.validation is None else list(self.validation),
         }
 
