@@ -10,13 +10,12 @@ import numpy as np
 from promptpanda.backbone import Backbone
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
-from promptpanda.tasks.encoding import Encoded, encode
+from promptpanda.tasks.encoding import Encoded
 from promptpanda.tasks.grouping import blocks_of
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.task import Task
 from promptpanda.training.objectives.objective import Objective
-from promptpanda.transfers.evaluate import with_labels_of
-from promptpanda.transfers.outputs import finite_outputs, objective_of
+from promptpanda.transfers.evaluate import outputs_on, with_labels_of
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,7 @@ class Judged:
         split = task.test() if split is None else split
         if split is None or not len(split):
             raise PandaError(f"Task '{task.name}' has no example to evaluate on; give at least one labelled row.")
-        encoded = encode(backbone, split.texts, trained.card.options.max_length)
-        outputs = finite_outputs(trained, backbone, encoded)
-        objective = objective_of(trained.card)
-        if trained.card.labels:
-            order = [trained.card.labels.index(name) for name in task.labels]
-            outputs, objective = outputs[..., order], objective.reordered(order)
+        encoded, outputs, objective = outputs_on(trained, backbone, task, split)
         predictions = objective.predictions(outputs, encoded, split.texts)
         return cls(trained.card.id, task, split, encoded, outputs, objective, predictions, blocks_of(split))
 
@@ -86,10 +80,3 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.row)
-
-
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Over the last axis, in double precision."""
-    shifted = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
-    shares: np.ndarray = shifted / shifted.sum(axis=-1, keepdims=True)
-    return shares

@@ -13,6 +13,7 @@ from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import DATA, OUTPUT, SELECTION, DataChoice, Json, ModelChoice, TaskChoice, TrainingChoice
 from promptpanda.errors import PandaError
+from promptpanda.transfers.names import method_names
 
 if TYPE_CHECKING:
     from promptpanda.curves.measure import CurveRun
@@ -77,6 +78,7 @@ def curve_command(
     output.check_place(report, force)
     bank, options = model.open_bank(), training.options()
     seed_list = DataChoice(seeds=seeds).seed_list()
+    names = None if methods is None else method_names(methods)
     loaded = target.load()
     loaded.train()
     folder = out or Path("curves") / loaded.name
@@ -89,7 +91,7 @@ def curve_command(
             loaded,
             backbone,
             source=source,
-            methods=None if methods is None else [name.strip() for name in methods.split(",") if name.strip()],
+            methods=names,
             sizes=None if sizes is None else _numbers(sizes),
             seeds=seed_list,
             test_examples=test_examples,

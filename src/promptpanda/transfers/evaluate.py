@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank, as_trained
 from promptpanda.bank.card import Card
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
-from promptpanda.tasks.encoding import encode
+from promptpanda.tasks.encoding import Encoded, encode
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.metrics import compute_metrics
 from promptpanda.tasks.own_rows import OwnRows
 from promptpanda.tasks.task import Task
+from promptpanda.training.objectives.objective import Objective
 from promptpanda.transfers.outputs import finite_outputs, objective_of
 
 if TYPE_CHECKING:
@@ -52,6 +55,28 @@ def with_labels_of(card: Card, task: Task) -> Task:
     return task
 
 
+def outputs_on(
+    trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split
+) -> tuple[Encoded, np.ndarray, Objective]:
+    """A prompt's outputs on examples, in the order of the task's classes, and the objective that reads them.
+
+    Outputs have the *Shape:* (rows, outputs) or (rows, units, outputs).
+
+    Args:
+        task: one that `with_labels_of` made.
+
+    Raises:
+        PandaError: outputs are not finite.
+    """
+    encoded = encode(backbone, split.texts, trained.card.options.max_length)
+    outputs = finite_outputs(trained, backbone, encoded)
+    objective = objective_of(trained.card)
+    if trained.card.labels:
+        order = [trained.card.labels.index(name) for name in task.labels]
+        outputs, objective = outputs[..., order], objective.reordered(order)
+    return encoded, outputs, objective
+
+
 def evaluate(
     prompt: TrainedPrompt | Path | str,
     backbone: Backbone,
@@ -83,11 +108,6 @@ def evaluate(
     split = task.test() if split is None else split
     if split is None:
         raise PandaError(f"Task '{task.name}' has no labelled test data; give examples, or a task that has.")
-    encoded = encode(backbone, split.texts, trained.card.options.max_length)
-    outputs = finite_outputs(trained, backbone, encoded)
-    objective = objective_of(trained.card)
-    if trained.card.labels:
-        order = [trained.card.labels.index(name) for name in task.labels]
-        outputs, objective = outputs[..., order], objective.reordered(order)
+    encoded, outputs, objective = outputs_on(trained, backbone, task, split)
     predictions = objective.predictions(outputs, encoded, split.texts)
     return compute_metrics(task.spec, task.labels, split, predictions, objective.probabilities(outputs))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.card import Card
@@ -77,7 +78,7 @@ def predictions_of(card: Card, outputs: np.ndarray, encoded: Encoded, inputs: Se
 
 
 def _labelled(names: tuple[str, ...], scores: np.ndarray) -> dict[str, Any]:
-    probabilities = _softmax(scores)
+    probabilities = softmax(scores)
     return {
         "label": names[int(probabilities.argmax())],
         "probabilities": dict(zip(names, map(float, probabilities), strict=True)),
@@ -135,7 +136,7 @@ def _answered(
         answer = objective.answer(candidates)
         # "No answer" is a candidate only where questions may have none.
         listed = candidates if objective.threshold is not None else candidates[:-1] or candidates
-        shares = _softmax(np.asarray([one.score for one in listed]))
+        shares = softmax(np.asarray([one.score for one in listed]))
         nbest = [
             {"answer": one.text, "start": one.start, "probability": float(share)}
             for one, share in zip(listed, shares, strict=True)
@@ -144,7 +145,7 @@ def _answered(
     return results
 
 
-def _softmax(scores: np.ndarray) -> np.ndarray:
-    shifted = np.exp(scores.astype(np.float64) - scores.max())
-    shares: np.ndarray = shifted / shifted.sum()
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Over the last axis, in double precision."""
+    shares: np.ndarray = special.softmax(scores.astype(np.float64), axis=-1)
     return shares

@@ -8,9 +8,10 @@ import numpy as np
 
 from promptpanda.assessment.bootstrap import Scorer, shares
 from promptpanda.assessment.forms.form import Form, Written
-from promptpanda.assessment.judged import Answers, Judged, softmax
+from promptpanda.assessment.judged import Answers, Judged
 from promptpanda.tasks.answers import record_scores
 from promptpanda.tasks.inputs import Choices
+from promptpanda.transfers.outputs import softmax
 
 
 class OneOfChoices(Form):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from promptpanda.assessment.forms.form import Form, Written
-from promptpanda.assessment.judged import Answers, Judged, softmax
+from promptpanda.assessment.judged import Answers, Judged
 from promptpanda.tasks.answers import exact_match
 from promptpanda.training.objectives.spans import Spans
+from promptpanda.transfers.outputs import softmax
 
 _NONE = "(no answer)"
 

@@ -10,7 +10,8 @@ from sklearn.metrics import confusion_matrix
 from promptpanda.assessment.bootstrap import Scorer, shares
 from promptpanda.assessment.classes import ByClass
 from promptpanda.assessment.forms.form import Confusion, Form, Written
-from promptpanda.assessment.judged import Answers, Judged, softmax
+from promptpanda.assessment.judged import Answers, Judged
+from promptpanda.transfers.outputs import softmax
 
 
 class Classes(Form):

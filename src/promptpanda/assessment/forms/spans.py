@@ -10,9 +10,10 @@ from scipy import sparse
 
 from promptpanda.assessment.classes import ByClass
 from promptpanda.assessment.forms.form import Confusion, Form, Written
-from promptpanda.assessment.judged import Answers, Judged, softmax
+from promptpanda.assessment.judged import Answers, Judged
 from promptpanda.tasks.inputs import Words
 from promptpanda.tasks.tags import Span, spans_of
+from promptpanda.transfers.outputs import softmax
 
 OUTSIDE = "O"  # what a span is taken for that is missed, and what one is that is made up
 _NOTE = (
