@@ -231,7 +231,7 @@ GOOD = "".join(f"w{number} w{number + 1},{'xy'[number % 2]}\n" for number in ran
         ("empty.csv", b"", ("empty.csv is empty: expected at least one row",)),
         ("blank.jsonl", b"\n \n\n", ("blank.jsonl is empty: expected at least one row",)),
         ("empty.parquet", table({"text": pyarrow.array([], "string")}), ("empty.parquet is empty",)),
-        ("zero.jsonl.gz", gzip.compress(b""), ("zero.jsonl.gz is empty",)),
+        ("zero.jsonl.gz", gzip.compress(b"", mtime=0), ("zero.jsonl.gz is empty",)),
         ("plain.jsonl.gz", b'{"text": "a"}\n', ("plain.jsonl.gz is not a whole gzip file", "compress it again")),
         ("latin.jsonl", '{"text": "a"}\n{"text": "café"}\n'.encode("latin-1"), ("line 2", "0xe9", "save it as UTF-8")),
         ("utf16.csv", "text,label\na,x\n".encode("utf-16-le"), ("Line 1 of utf16.csv holds NUL",)),
