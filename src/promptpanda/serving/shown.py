@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from promptpanda.bank.accuracy import accuracy_interval
 from promptpanda.bank.card import Card
 from promptpanda.serving.limits import outward
 from promptpanda.serving.registry import Entry
 from promptpanda.tasks.spec import Kind
-
-_INTERVAL = 0.95
 
 
 def summary(entry: Entry) -> dict[str, Any]:
@@ -54,12 +53,7 @@ def score_of(card: Card) -> dict[str, Any]:
         on, value, count = "test", card.test.scores[card.task.metric], card.test.n_test
     else:
         on, value, count = "validation", card.score, card.n_val
-    low = high = None
-    if card.task.metric == "accuracy" and count > 0 and 0 <= value <= 1:
-        from scipy.stats import binomtest
-
-        interval = binomtest(round(value * count), count).proportion_ci(_INTERVAL, method="wilson")
-        low, high = float(interval.low), float(interval.high)
+    low, high = accuracy_interval(card.task.metric, value, count) or (None, None)
     return {"metric": card.task.metric, "on": on, "value": value, "low": low, "high": high, "n": count}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from promptpanda.bank.accuracy import accuracy_interval
 from promptpanda.bank.card import Card
 from promptpanda.bank.seen_texts import SEEN_NAME
 from promptpanda.json_input import read_json
@@ -138,21 +139,17 @@ def _scores(card: Card) -> list[dict[str, Any]]:
     if card.test is not None:
         parts.insert(0, ("test", card.test.n_test, card.test.scores))
     return [
-        {"part": part, "rows": rows, "metric": metric, "value": value, "interval": _interval(metric, value, rows)}
+        {
+            "part": part,
+            "rows": rows,
+            "metric": metric,
+            "value": value,
+            "interval": accuracy_interval(metric, value, rows),
+        }
         for part, rows, scores in parts
         for metric, value in scores.items()
         if metric != "loss"
     ]
-
-
-def _interval(metric: str, value: float, rows: int) -> tuple[float, float] | None:
-    """Wilson's 95 % interval, of a share of right answers; other metrics cannot be told from their value alone."""
-    if metric != "accuracy" or rows == 0:
-        return None
-    from scipy.stats import binomtest
-
-    low, high = binomtest(min(rows, round(value * rows)), rows).proportion_ci(0.95, method="wilson")
-    return float(low), float(high)
 
 
 def _read(content: bytes) -> Card | None:
