@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from promptpanda.bank.bank import Bank
@@ -102,31 +99,28 @@ def _steps(service: Service, rows: list[dict[str, str]], numbers: bool, job: _Jo
     backbone = service.model.ready()
     folders = list(service.registry.banks.items())
     bank = Bank(folders[0][1], others={name: Bank(folder, others={}) for name, folder in folders[1:]})
-    with TemporaryDirectory() as folder:
-        task = _task(Path(folder), rows, numbers)
-        part = partition(task, train_examples=None, seed=0)
-        known = TargetRows.of([part], None)
-        with service.model.tokenizing:
-            settings = settled(TrainingOptions(), task.kind, part.train, backbone)
-            target = TargetFeatures.of(backbone, task, part, settings, examples=EXAMPLES)
-        yield "read"
-        for card in fitting_cards(task, backbone, bank, known, Silent()).cards:
-            if job.given_up:
-                return
-            target.observe(sound_sources([card], backbone, bank, Silent()))
-            yield card.id
-        notes = _Notes()
-        ranking = rank(task, backbone, bank, target, rows=known, progress=notes)
+    task = _task(rows, numbers)
+    part = partition(task, train_examples=None, seed=0)
+    known = TargetRows.of([part], None)
+    with service.model.tokenizing:
+        settings = settled(TrainingOptions(), task.kind, part.train, backbone)
+        target = TargetFeatures.of(backbone, task, part, settings, examples=EXAMPLES)
+    yield "read"
+    for card in fitting_cards(task, backbone, bank, known, Silent()).cards:
+        if job.given_up:
+            return
+        target.observe(sound_sources([card], backbone, bank, Silent()))
+        yield card.id
+    notes = _Notes()
+    ranking = rank(task, backbone, bank, target, rows=known, progress=notes)
     by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
     entries = [{"prompt": one.prompt, "task": one.task, "scores": one.scores} for one in ranking]
     job.result = {"ranking": entries, "by": by, "notes": notes.notes}
 
 
-def _task(folder: Path, rows: list[dict[str, str]], numbers: bool) -> Task:
-    path = folder / f"{_NAME}.jsonl"
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+def _task(rows: list[dict[str, str]], numbers: bool) -> Task:
     text2 = "second" if "second" in rows[0] else None
-    return own_task(train=path, text="text", text2=text2, kind=Kind.REGRESSION if numbers else None, name=_NAME)
+    return own_task(train=rows, text="text", text2=text2, kind=Kind.REGRESSION if numbers else None, name=_NAME)
 
 
 def _rows(asked: dict[str, Any]) -> list[dict[str, str]]:
