@@ -6,4 +6,4 @@ from typing import Literal
 
 PromptKind = Literal["prefix", "shallow"]
 Readout = Literal["pooler", "cls", "mean", "last"]
-HeadReadout = Readout | Literal["token"]
+HeadReadout = Readout | Literal["compare", "token"]
