@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
+from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.training.loop import Training, TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import NOISE, SPREAD, Contestant, Resamples, posteriors, prior_of
@@ -106,7 +106,7 @@ def planned_training(options: TrainingOptions, n_train: int, n_val: int, *, trac
         tracked: see `validations`.
     """
     passes = validations(options, tracked=tracked)
-    return options.epochs * n_train + (passes * n_val + min(EXAMPLES, n_train)) / 3
+    return options.epochs * n_train + (passes * n_val + min(SIGNATURE_EXAMPLES, n_train)) / 3
 
 
 def planned_cost(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import IncomparableError
-from promptpanda.transfers.estimators.readings import Readings
-from promptpanda.transfers.estimators.target import TargetFeatures
+
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.transfers.estimators.readings import Readings
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 def labelled(source: SourcePrompt | None, target: TargetFeatures) -> tuple[np.ndarray, Readings]:

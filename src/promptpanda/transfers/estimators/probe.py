@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
 from promptpanda.transfers.estimators.labels import labelled, target_columns, told_labels
-from promptpanda.transfers.estimators.target import TargetFeatures
+
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 # Relative to the features' total variance, so that their scale does not matter.
 PENALTIES = tuple(float(value) for value in 10.0 ** np.arange(-2.0, 3.5, 0.5))
