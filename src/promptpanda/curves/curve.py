@@ -69,7 +69,7 @@ class LearningCurve:
         found = self.forecast(method)
         assert found is not None
         gain = f"{100 * found.gain:+.1f} points ({100 * found.gain_low:+.1f} to {100 * found.gain_high:+.1f})"
-        said = {
+        answer = {
             "helps": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would help: {gain}",
             "harms": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) are not expected to help: {gain}",
             "little": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would hardly change it: {gain}",
@@ -77,7 +77,7 @@ class LearningCurve:
             f"{gain}",
         }[found.verdict]
         sentences = [
-            f"{title}: {said}.",
+            f"{title}: {answer}.",
             f"By the law through the last {LAST} sizes the {self.metric} is {found.now:.3f} with {plan.sizes[-1]} rows "
             f"and {found.score:.3f} ({found.low:.3f} to {found.high:.3f}) with {found.size}.",
         ]

@@ -183,8 +183,8 @@ class CurveRun:
         except (FileNotFoundError, PandaError, KeyError, TypeError, ValueError):
             return None
         numbers = [point.score, point.seconds, *point.resampled]
-        sound = len(point.resampled) == RESAMPLES and bool(np.isfinite(numbers).all())
-        return point if sound else None
+        valid = len(point.resampled) == RESAMPLES and bool(np.isfinite(numbers).all())
+        return point if valid else None
 
     def _keep(self, key: str, point: Point) -> None:
         if self.folder is None:

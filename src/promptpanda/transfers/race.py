@@ -335,14 +335,14 @@ def _ranked(running: Sequence[_Runner], stop: Rung, scale: _Scale) -> tuple[list
     contestants: dict[str, Contestant] = {}
     for one in running:
         if not compared:
-            sound = one.cached or one.training.diverged is None
-            found.append(Standing(one.prompt, None, None, None, 0, sound))
+            usable = one.cached or one.training.diverged is None
+            found.append(Standing(one.prompt, None, None, None, 0, usable))
             continue
-        judged = one.training.validate()
-        if judged is None:
+        evaluated = one.training.validate()
+        if evaluated is None:
             found.append(Standing(one.prompt, None, None, None, 0, False))
             continue
-        predictions, scores = judged
+        predictions, scores = evaluated
         score, loss = scores[one.trial.task.spec.metric], scores["loss"]
         name = one.prompt or ""
         contestants[name] = Contestant(predictions, score, loss, prior_of(one.method).of(scale.leads[name]))

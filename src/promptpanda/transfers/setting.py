@@ -79,8 +79,8 @@ class Setting:
 
     def options_for(self, sources: Sequence[SourcePrompt]) -> TrainingOptions:
         """The settled options of a transfer from these sources, whose prompts' shape it takes."""
-        asked = self.request.options
-        options = with_prompt_of(asked, sources[0]) if sources else asked
+        requested = self.request.options
+        options = with_prompt_of(requested, sources[0]) if sources else requested
         return settled(options, self.request.task.kind, self.partitions[0].train, self.backbone)
 
     def trial(self, place: int, sources: tuple[SourcePrompt, ...], options: TrainingOptions) -> Trial:

@@ -22,7 +22,7 @@ def labelled(source: SourcePrompt | None, target: TargetFeatures) -> tuple[np.nd
     """
     if target.readings is None:
         raise IncomparableError("This estimator needs the target's labels, and has its texts alone.")
-    if not target.readings.told_apart:
+    if not target.readings.varied:
         raise IncomparableError("The target's examples all have the same label, so that features cannot tell them.")
     vectors = target.vectors(source)
     if not np.isfinite(vectors).all():
@@ -30,7 +30,7 @@ def labelled(source: SourcePrompt | None, target: TargetFeatures) -> tuple[np.nd
     return vectors, target.readings
 
 
-def told_labels(readings: Readings) -> np.ndarray:
+def varying_labels(readings: Readings) -> np.ndarray:
     """Which of several labels some vectors have and others have not. *Shape:* (labels,), bool."""
     labels = readings.labels
     return np.asarray(labels.any(0) & ~labels.all(0))
@@ -44,7 +44,7 @@ def target_columns(readings: Readings) -> np.ndarray:
     """
     labels = readings.labels
     if readings.several:
-        return labels[:, told_labels(readings)].astype(np.float64)
+        return labels[:, varying_labels(readings)].astype(np.float64)
     classes = np.unique(labels) if readings.classifies else None
     columns: np.ndarray = (
         ((labels - labels.mean()) / labels.std())[:, None] if classes is None else labels[:, None] == classes

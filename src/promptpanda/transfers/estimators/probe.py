@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from promptpanda.transfers.estimators.base import Estimator, Needs
-from promptpanda.transfers.estimators.labels import labelled, target_columns, told_labels
+from promptpanda.transfers.estimators.labels import labelled, target_columns, varying_labels
 
 if TYPE_CHECKING:
     from promptpanda.bank.folder import SourcePrompt
@@ -46,9 +46,9 @@ class Probe(Estimator):
         if not readings.classifies:
             return readings.score(best[:, 0])
         if readings.several:
-            seeming = readings.labels.astype(np.float64)
-            seeming[:, told_labels(readings)] = best
-            return readings.score(seeming)
+            estimated = readings.labels.astype(np.float64)
+            estimated[:, varying_labels(readings)] = best
+            return readings.score(estimated)
         if readings.relative:
             return readings.score(best[:, 1])
         return readings.score(np.unique(readings.labels)[best.argmax(1)])
