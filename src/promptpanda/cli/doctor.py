@@ -28,7 +28,7 @@ class Sizing:
 
     model: Annotated[
         str | None,
-        typer.Option(help="Tell what this model takes instead: short name, hub id or folder. Downloads no weights."),
+        typer.Option(help="Show what this model needs instead: short name, hub id or folder. Downloads no weights."),
     ] = None
     revision: Annotated[str | None, typer.Option(help="With --model: branch, tag or commit on the hub.")] = None
     prompt_length: Annotated[

@@ -51,12 +51,12 @@ class LearningCurve:
         if len(plan.sizes) < LAST:
             return f"{len(plan.sizes)} size{'s are' if len(plan.sizes) > 1 else ' is'} too few, {LAST} are needed"
         if len(plan.seeds) < 2:
-            return "one seed does not tell how much chance there is in a score; give several (--seeds 0,1,2)"
+            return "one seed does not show how much a score varies by chance; give several (--seeds 0,1,2)"
         low, _ = measured.interval(len(plan.sizes) - 1)
         if low <= self.floor:
             return (
                 f"with {plan.sizes[-1]} rows it may be no better than a constant prediction ({self.floor:.3f}), and "
-                "the curve of a model that has not learnt yet tells nothing of later"
+                "the curve of a model that has not learnt yet says nothing about what follows"
             )
         return None
 

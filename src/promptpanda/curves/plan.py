@@ -65,7 +65,6 @@ class CurvePlan:
             PandaError: too few rows, or sizes that do not fit them.
         """
         seeds, train, test = check_seeds(seeds), task.train(), task.test()
-        _check_methods(task, methods)
         carved = test is None
         if test is None:
             size = int(np.clip(round(_HELD_OUT * len(train)), _FEWEST_HELD_OUT, MOST_HELD_OUT))
@@ -127,14 +126,3 @@ def _checked(sizes: Sequence[int], task: Task, total: int) -> list[int]:
             f"--sizes {requested[-1]} is more than the {total} rows of task '{task.name}' that can be drawn; lower it."
         )
     return requested
-
-
-def _check_methods(task: Task, methods: Sequence[Method]) -> None:
-    for method in methods:
-        if method.unlabeled or method.sources == "several":
-            raise PandaError(
-                f"A learning curve is drawn for methods that start from one source or none, and {method.name} takes "
-                "more; leave it out."
-            )
-        if not method.suits(task.kind):
-            raise PandaError(f"The method {method.name} is not defined for {task.kind.words}; leave it out.")

@@ -49,6 +49,7 @@ class CurveRequest:
         object.__setattr__(self, "seeds", check_seeds(self.seeds))
         if self.options.lr == "auto":
             raise PandaError("--lr auto tries three trainings at every point of the curve; give a number.")
+        _check_methods(self.task, self.chosen)
         takers = [method.name for method in self.chosen if method.needs_source]
         if takers and self.source is None:
             raise PandaError(f"The method {takers[0]} starts from a source prompt, and there is none; give --source.")
@@ -59,3 +60,14 @@ class CurveRequest:
     def chosen(self) -> tuple[Method, ...]:
         """The methods that are trained."""
         return check_methods(self.methods or (("pot",) if self.source is not None else ("prompt_tuning",)))
+
+
+def _check_methods(task: Task, methods: Sequence[Method]) -> None:
+    for method in methods:
+        if method.unlabeled or method.sources == "several":
+            raise PandaError(
+                f"A learning curve is drawn for methods that start from one source or none, and {method.name} takes "
+                "more; leave it out."
+            )
+        if not method.suits(task.kind):
+            raise PandaError(f"The method {method.name} is not defined for {task.kind.words}; leave it out.")

@@ -317,7 +317,7 @@ def _take_up(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> 
     except (DamagedStateError, IndexError, KeyError, TypeError, ValueError, RuntimeError):
         for one in runners:
             one.restart()
-        runners[0].trial.progress.note(f"What is kept of the race in {kept.folder} is damaged; it begins anew.")
+        runners[0].trial.progress.note(f"What is kept of the race in {kept.folder} is damaged; the race starts again.")
         kept.remove()
         return []
     return history

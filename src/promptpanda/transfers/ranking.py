@@ -108,7 +108,7 @@ def rank(
     progress.begin(f"rank for {task.name}", len(sources))
     sources = seen_sources(sources, target, progress)
     if not sources:
-        raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
+        raise PandaError(f"No prompt in the bank {bank.folder} is intact; `panda bank verify` says more.")
     if backbone.neurons is None:
         progress.note(f"{backbone.name} does not show the neurons of every layer, so that `on` is left out.")
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]

@@ -63,7 +63,7 @@ class TransferRequest:
     def __post_init__(self) -> None:
         if self.selection is not None and self.source != AUTO:
             raise PandaError(
-                "--effort, --survivors, --finalists and --refit are for --source auto; leave them out, or say that."
+                "--effort, --survivors, --finalists and --refit are for --source auto; leave them out, or use it."
             )
         if self.selection_options.effort == "quick" and (self.methods is not None or self.unlabeled is not None):
             raise PandaError(

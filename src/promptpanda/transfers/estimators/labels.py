@@ -21,9 +21,9 @@ def labelled(source: SourcePrompt | None, target: TargetFeatures) -> tuple[np.nd
         IncomparableError: the target's labels are not known, or all the same, or the features are not finite.
     """
     if target.readings is None:
-        raise IncomparableError("This estimator needs the target's labels, and has its texts alone.")
+        raise IncomparableError("This estimator needs the target's labels, and has only its texts.")
     if not target.readings.varied:
-        raise IncomparableError("The target's examples all have the same label, so that features cannot tell them.")
+        raise IncomparableError("The target's examples all have the same label, so that no features can separate them.")
     vectors = target.vectors(source)
     if not np.isfinite(vectors).all():
         raise IncomparableError("Under this prompt the model's features are not finite.")
