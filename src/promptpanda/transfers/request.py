@@ -63,7 +63,7 @@ class TransferRequest:
     def __post_init__(self) -> None:
         if self.selection is not None and self.source != AUTO:
             raise PandaError(
-                "--effort, --survivors, --finalists and --refit are for --source auto; leave them out, or say that."
+                "--effort, --survivors, --finalists and --refit are for --source auto; leave them out, or use it."
             )
         if self.selection_options.effort == "quick" and (self.methods is not None or self.unlabeled is not None):
             raise PandaError(
@@ -81,19 +81,19 @@ class TransferRequest:
         self.selection_options.check(self.options, self.protocol)
 
     @cached_property
-    def _asked(self) -> tuple[Method, ...]:
+    def _requested(self) -> tuple[Method, ...]:
         default: tuple[str, ...] = CONTESTANTS if self.source == AUTO else DEFAULT_METHODS
         if self.selection_options.effort == "quick":
             default = (PROMPT_TUNING.name, POT.name)
-        asked = check_methods(tuple(default if self.methods is None else self.methods))
-        if self.unlabeled is not None and not any(method.unlabeled for method in asked):
-            asked = (*asked, PANDA_UNLABELED)
-        return asked
+        requested = check_methods(tuple(default if self.methods is None else self.methods))
+        if self.unlabeled is not None and not any(method.unlabeled for method in requested):
+            requested = (*requested, PANDA_UNLABELED)
+        return requested
 
     @property
     def takes_source(self) -> bool:
         """Whether any method starts from a source prompt."""
-        return self.ablation or any(method.needs_source for method in self._asked)
+        return self.ablation or any(method.needs_source for method in self._requested)
 
     @property
     def selects(self) -> bool:
@@ -104,8 +104,8 @@ class TransferRequest:
     def contestants(self) -> tuple[Method, ...]:
         """The methods that are tried; those of `auto` always include prompt tuning."""
         if not self.selects:
-            return self._asked
-        return check_methods((PROMPT_TUNING.name, *(method.name for method in self._asked)))
+            return self._requested
+        return check_methods((PROMPT_TUNING.name, *(method.name for method in self._requested)))
 
     @property
     def selection_options(self) -> SelectionOptions:

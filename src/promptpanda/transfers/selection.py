@@ -231,7 +231,7 @@ def trainable(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Metho
         except TrainingDivergedError as error:
             if method is PROMPT_TUNING:
                 raise
-            trials[0].progress.note(f"{error} The choice is among the others.")
+            trials[0].progress.note(f"{error} The choice is made from the others.")
         else:
             kept.append(method)
     return tuple(kept)
