@@ -14,11 +14,12 @@ from promptpanda.tasks.reading import Row
 from promptpanda.tasks.task import Task
 from promptpanda.training.distillation import DistillationOptions
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers import quick
 from promptpanda.transfers.estimators import Cosine
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import PANDA_UNLABELED, POT, PROMPT_TUNING, check_methods
+from promptpanda.transfers.methods import PANDA_UNLABELED, PROMPT_TUNING, check_methods
 from promptpanda.transfers.names import AUTO
-from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions
+from promptpanda.transfers.selection import SelectionOptions, contestants_of
 
 DEFAULT_METHODS = ("prompt_tuning", "pot", "panda")
 
@@ -66,9 +67,7 @@ class TransferRequest:
                 "--effort, --survivors, --finalists and --refit are for --source auto; leave them out, or use it."
             )
         if self.selection_options.effort == "quick" and (self.methods is not None or self.unlabeled is not None):
-            raise PandaError(
-                "--effort quick decides between pot and prompt_tuning by itself; leave --methods and --unlabeled out."
-            )
+            raise PandaError("--effort quick decides by itself what to train; leave --methods and --unlabeled out.")
         _ = self.contestants
         if self.selection is not None and not self.takes_source:
             raise PandaError(
@@ -82,13 +81,16 @@ class TransferRequest:
 
     @cached_property
     def _requested(self) -> tuple[Method, ...]:
-        default: tuple[str, ...] = CONTESTANTS if self.source == AUTO else DEFAULT_METHODS
-        if self.selection_options.effort == "quick":
-            default = (PROMPT_TUNING.name, POT.name)
-        requested = check_methods(tuple(default if self.methods is None else self.methods))
+        requested = self._by_default if self.methods is None else check_methods(tuple(self.methods))
         if self.unlabeled is not None and not any(method.unlabeled for method in requested):
             requested = (*requested, PANDA_UNLABELED)
         return requested
+
+    @property
+    def _by_default(self) -> tuple[Method, ...]:
+        if self.selection_options.effort == "quick":
+            return tuple(method for method in quick.METHODS if method.suits(self.task.kind))
+        return contestants_of(self.task.kind) if self.source == AUTO else check_methods(DEFAULT_METHODS)
 
     @property
     def takes_source(self) -> bool:
