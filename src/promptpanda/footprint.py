@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from promptpanda.backbone import Backbone, TextBatch, position_limit
+from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.models import refusal
+from promptpanda.positions import position_limit
 from promptpanda.prompts import attention, families
 from promptpanda.prompts.attention import LayerIndex, PromptCall, RecordingCall
 from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
