@@ -105,14 +105,17 @@ def observe(
     """
     rows = len(encoded.input_ids)
     count = min(examples, rows)
+    texts = 1 if encoded.second is None else 2  # of a row that are read apart, and that traces are the mean of
     owners = None if len(prompts) == 1 else np.repeat(np.arange(len(prompts)), rows)
     traces = _Traces(backbone, len(prompts), prompts[0].length if prompts[0].kind == "shallow" else 0)
 
     def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
         counted = layout.rows % rows < count
-        traces.expect(layout.rows // rows, counted)
+        traces.expect(layout.rows // rows, counted, texts)
         if readout is not None and not bool(counted.any()):
             return features(backbone, batch, layout, stack, readout)
+        if batch.second is not None:
+            batch, stack = batch.apart(), None if stack is None else stack.repeated(texts)
         layers = backbone.all_hidden(batch, stack)
         kept = [(backbone.read(hidden, batch.attention_mask, "mean"), hidden[:, 0]) for hidden in layers]
         traces.add_embeddings(torch.stack([torch.stack(pair, dim=1) for pair in kept], dim=1))
@@ -125,7 +128,7 @@ def observe(
     observations = []
     for number, prompt in enumerate(prompts):
         signature = Signature(
-            traces.embeddings[number].cpu() / count,
+            traces.embeddings[number].cpu() / (texts * count),
             traces.activated(number),
             prompt.tensor.mean(dim=-2).flatten(),
             count,
@@ -152,9 +155,12 @@ class _Traces:
         self.embeddings = torch.zeros(())
         self.activations: dict[int, Tensor] = {}
 
-    def expect(self, owner: Tensor, counted: Tensor) -> None:
-        """Tell whose the rows of the next batch are, and which of them count. *Shape:* (rows,) each."""
-        self._owner, self._counted, self._calls = owner[counted], counted, 0
+    def expect(self, owner: Tensor, counted: Tensor, texts: int) -> None:
+        """Tell whose the rows of the next batch are, and which of them count, of which the model sees so many texts.
+
+        *Shape:* (rows,) each.
+        """
+        self._owner, self._counted, self._calls = owner[counted].repeat(texts), counted.repeat(texts), 0
 
     def add_embeddings(self, pooled: Tensor) -> None:
         """*Shape:* (rows, layers + 1, 2, hidden)."""

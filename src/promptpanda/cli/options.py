@@ -47,7 +47,7 @@ Json = Annotated[
 Dtype = Annotated[
     Precision | None,
     typer.Option(
-        help="Number format of the model: auto (the checkpoint's), float32, bfloat16, float16, or int8 (of weights); by "
+        help="Number format of the model: auto (the checkpoint's), float32, bfloat16, float16, or int8 (weights); by "
         "default float32, or that of the prompt.",
         rich_help_panel=MODEL,
     ),
@@ -310,8 +310,11 @@ class TrainingChoice:
     reparameterize: Annotated[int | None, typer.Option(help="Width of an MLP to train fresh prompts through.")] = None
     max_length: Annotated[int | None, typer.Option(help="Tokens of an input, or of a window.")] = None
     readout: Annotated[
-        Literal["auto", "pooler", "cls", "mean", "last"] | None,
-        typer.Option(metavar="NAME", help="How hidden states become one vector: auto, pooler, cls, mean, last."),
+        Literal["auto", "pooler", "cls", "mean", "last", "compare"] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Pooling of hidden states: auto, pooler, cls, mean, last; compare reads a pair's texts apart.",
+        ),
     ] = None
     dropout: Annotated[float | None, typer.Option(help="On prompt and head; the backbone has none.")] = None
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from promptpanda.errors import PandaError
+from promptpanda.training.heads import width_of
 from promptpanda.training.loop import Fitted, TrainingDivergedError
 from promptpanda.training.objectives.contrastive import Contrastive
 from promptpanda.transfers.method import Method, MethodContext
@@ -37,7 +38,7 @@ def warmed_up(context: MethodContext, method: Method) -> Fitted:
         method,
         start=start,
         epochs=max(1, round(STEPS / steps_an_epoch)),
-        objective=Contrastive(context.backbone.hidden_size),
+        objective=Contrastive(width_of(context.readout, context.backbone.hidden_size)),
     )
     warm_up.advance()
     if warm_up.diverged is not None:

@@ -83,9 +83,9 @@ class TargetFeatures:
         sample = np.sort(np.random.default_rng([0, 2]).permutation(len(whole))[:MOST])
         chosen = np.union1d(np.arange(first), sample)
         split = whole.take(chosen)
-        encoded = encode(backbone, split.texts, options.max_length)
-        found = readings_of(Data(encoded, split, task.spec, task.labels), np.searchsorted(chosen, sample))
         readout = objective_for(task.spec, len(task.labels), train.labels).readout(backbone, options.readout)
+        encoded = encode(backbone, split.texts, options.max_length, apart=readout == "compare")
+        found = readings_of(Data(encoded, split, task.spec, task.labels), np.searchsorted(chosen, sample))
         signed = encoded.rows_of(first - 1).stop
         return cls(backbone, found.encoded, own, task.spec, found, readout, signed)
 
