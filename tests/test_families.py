@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import yaml
@@ -13,6 +15,9 @@ from transformers import AutoModel, ConvBertConfig, DebertaConfig, FalconConfig
 from promptpanda.backbone import Backbone
 from promptpanda.errors import PandaError
 from promptpanda.families import families, family_names, proved, refused
+from promptpanda.footprint import estimate
+from promptpanda.prompts import attention
+from promptpanda.prompts import families as prepared
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,6 +25,17 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_the_table_says_of_a_family_is_what_its_proofs_give(name, tmp_path):
     assert row(name, tmp_path) == families()[name]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_a_prompt_takes_is_told_of_every_family(name):
+    config = FAMILIES[name]
+    attention.register()
+    model = AutoModel.from_config(config, attn_implementation=prepared.implementation(config))
+    backbone = Backbone(prepared.prepare(model), None, name=name)  # nothing is tokenised
+    told = estimate(config, prompt_length=4, batch_size=2, length=16)
+    assert told.prompt_parameters == math.prod(backbone.shape.of("prefix", 4))
+    assert told.parameters == sum(parameter.numel() for parameter in backbone.model.parameters())
 
 
 def test_the_list_has_every_family_that_is_proved_and_no_other():
