@@ -8,4 +8,4 @@ PromptKind = Literal["prefix", "shallow"]
 Readout = Literal["pooler", "cls", "mean", "last"]
 HeadReadout = Readout | Literal["compare", "token"]
 NumberFormat = Literal["float32", "bfloat16", "float16", "int8"]  # int8: of weights; computing in float32
-Precision = Literal["auto"] | NumberFormat
+Precision = Literal["auto", "float32", "bfloat16", "float16", "int8"]
