@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
-from promptpanda.names import HeadReadout
+from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout
 from promptpanda.prompts.attention import LayerIndex
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.training.heads import features, read_hidden
 from promptpanda.training.inference import forward
 
-EXAMPLES = 100
 POOLINGS = ("mean", "first")
 
 
@@ -44,7 +43,9 @@ class Signature:
     examples: int
 
     @classmethod
-    def of(cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = EXAMPLES) -> Signature:
+    def of(
+        cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = SIGNATURE_EXAMPLES
+    ) -> Signature:
         """Run the first `examples` rows of text under the prompt: forward only, no labels."""
         return observe(backbone, [prompt], encoded.first(examples), examples=examples)[0].signature
 
@@ -94,7 +95,7 @@ def observe(
     prompts: Sequence[Prompt],
     encoded: Encoded,
     *,
-    examples: int = EXAMPLES,
+    examples: int = SIGNATURE_EXAMPLES,
     readout: HeadReadout | None = None,
 ) -> list[Observation]:
     """Run every row once under each of several prompts of one shape, in mixed batches.

@@ -29,7 +29,7 @@ class Sizing:
 
     model: Annotated[
         str | None,
-        typer.Option(help="Tell what this model takes instead: short name, hub id or folder. Downloads no weights."),
+        typer.Option(help="Show what this model needs instead: short name, hub id or folder. Downloads no weights."),
     ] = None
     revision: Annotated[str | None, typer.Option(help="With --model: branch, tag or commit on the hub.")] = None
     prompt_length: Annotated[
@@ -133,7 +133,7 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
     dtype = sizing.dtype or "float32"
     if sizing.measure and dtype != "float32":
         raise PandaError("A step is measured in float32 alone; leave --measure or --dtype off.")
-    told = estimate(config, **sizes, dtype=dtype)
+    estimated = estimate(config, **sizes, dtype=dtype)
     measured = measure(config, **sizes) if sizing.measure else None
     if json:
         facts = {
@@ -142,7 +142,7 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
             "family": config.model_type,
             **sizes,
             "dtype": dtype,
-            "estimated": dataclasses.asdict(told),
+            "estimated": dataclasses.asdict(estimated),
             "measured": None if measured is None else dataclasses.asdict(measured),
         }
         output.print_json(facts)
@@ -152,21 +152,25 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
         f"{sizes['batch_size']} x {sizes['length']} tokens, {dtype}"
     )
     columns = ["", "estimated"] if measured is None else ["", "estimated", "measured"]
-    output.print_table(title, columns, _lines(told, measured, sizes), numeric=tuple(range(1, len(columns))))
+    output.print_table(title, columns, _lines(estimated, measured, sizes), numeric=tuple(range(1, len(columns))))
 
 
-def _lines(told: Estimate, measured: Measured | None, sizes: dict[str, int]) -> list[list[str]]:
+def _lines(estimated: Estimate, measured: Measured | None, sizes: dict[str, int]) -> list[list[str]]:
     needed = sizes["length"] + sizes["prompt_length"]
-    limit = "no limit" if told.positions is None else f"{told.positions:,}"
+    limit = "no limit" if estimated.positions is None else f"{estimated.positions:,}"
     lines = [
-        ["parameters", f"{told.parameters:,}", ""],
-        ["prompt parameters", f"{told.prompt_parameters:,}", ""],
-        ["weights", _size(told.weights), ""],
-        ["prompt in the bank", _size(told.prompt), ""],
-        ["prompt tuning, peak", _size(told.prompt_tuning), "" if measured is None else _size(measured.prompt_tuning)],
-        ["model tuning, peak", _size(told.model_tuning), ""],
+        ["parameters", f"{estimated.parameters:,}", ""],
+        ["prompt parameters", f"{estimated.prompt_parameters:,}", ""],
+        ["weights", _size(estimated.weights), ""],
+        ["prompt in the bank", _size(estimated.prompt), ""],
+        [
+            "prompt tuning, peak",
+            _size(estimated.prompt_tuning),
+            "" if measured is None else _size(measured.prompt_tuning),
+        ],
+        ["model tuning, peak", _size(estimated.model_tuning), ""],
         ["positions", limit, ""],
-        ["positions needed", f"{needed:,} ({'fits' if told.fits else 'too many'})", ""],
+        ["positions needed", f"{needed:,} ({'fits' if estimated.fits else 'too many'})", ""],
     ]
     if measured is None:
         return [line[:2] for line in lines]

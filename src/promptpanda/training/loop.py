@@ -85,7 +85,11 @@ class TrainingState:
     numbers: dict[str, Any]
 
 
-class TrainingDivergedError(PandaError):
+class UntrainableError(PandaError):
+    """A method cannot be trained on the data at hand; other methods may."""
+
+
+class TrainingDivergedError(UntrainableError):
     """A training was given up; the message says at which step, and what to change."""
 
 

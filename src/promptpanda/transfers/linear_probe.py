@@ -7,18 +7,18 @@ stays as it is, and the head alone is the target's.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from promptpanda.errors import PandaError
 from promptpanda.names import HeadReadout
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.grouping import blocks_of
 from promptpanda.tasks.metrics import compute_metrics
 from promptpanda.training.heads import Head, features
 from promptpanda.training.inference import Data, forward, predict_outputs, scores_of
-from promptpanda.training.loop import Fitted, held_out_temperature
+from promptpanda.training.loop import Fitted, UntrainableError, held_out_temperature
 from promptpanda.transfers.linear import Linear, fitted
 from promptpanda.transfers.method import Method, MethodContext
 
@@ -28,41 +28,64 @@ _NEVER = -30.0  # the logit of a class without a training example, where other c
 def probed(context: MethodContext, method: Method, prompt: Prompt | None) -> Fitted:
     """A head fitted to the training part under a prompt, or to the bare model without one.
 
-    The texts of a pair are read together and apart (readout `compare`); cross-validation decides.
-
     Raises:
-        PandaError: there is too little to cross-validate, or what the model gives is not finite.
+        UntrainableError: there is too little to cross-validate, or what the model gives is not finite.
     """
     began = time.perf_counter()
-    readouts = list(dict.fromkeys((context.readout, *(("compare",) if len(context.task.spec.segments) == 2 else ()))))
-    tried: list[tuple[Linear, Head]] = []
-    for readout in readouts:
-        vectors = _vectors(context, context.data(context.partition.train, readout), prompt, readout)
-        size = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
-        linear = _fitted(context, vectors / size)
-        if linear is not None:
-            tried.append((linear, _head(linear, len(context.task.labels), size, readout)))
-    if not tried:
-        raise PandaError(
+    probe = best_probe(context, prompt)
+    if probe is None:
+        raise UntrainableError(
             f"The method {method.name} chooses its strength by cross-validation, and task '{context.task.name}' has "
             f"too little for that ({len(context.train_data)} training examples), or the model's output is not finite; "
             "give more examples, or leave the method out."
         )
-    _, head = max(tried, key=lambda one: one[0].cross_validation)
-    validation = context.data(context.partition.validation, head.readout)
-    outputs = predict_outputs(context.backbone, prompt, head, validation.encoded)
+    validation = context.data(context.partition.validation, probe.head.readout)
+    outputs = predict_outputs(context.backbone, prompt, probe.head, validation.encoded)
     return Fitted(
         prompt,
-        head,
+        probe.head,
         None,
         context.objective,
         scores_of(outputs, validation, context.objective),
         curve=(),
         example_steps=0,
-        forward_examples=len(readouts) * len(context.train_data) + len(validation),
+        forward_examples=probe.forward_examples + len(validation),
         seconds=time.perf_counter() - began,
         temperature=held_out_temperature(outputs, context.train_data, validation),
     )
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear model as a head.
+
+    Attributes:
+        head: what it has become.
+        cross_validation: the task's metric on the training part, each example predicted without having been seen.
+        forward_examples: that went through the model for it.
+    """
+
+    head: Head
+    cross_validation: float
+    forward_examples: int
+
+
+def best_probe(context: MethodContext, prompt: Prompt | None) -> Probe | None:
+    """The texts of a pair are read together and apart (readout `compare`), and the better cross-validation decides.
+
+    None where there is too little to cross-validate, or what the model gives is not finite.
+    """
+    readouts = list(dict.fromkeys((context.readout, *(("compare",) if len(context.task.spec.segments) == 2 else ()))))
+    tried: list[Probe] = []
+    passes = len(readouts) * len(context.train_data)
+    for readout in readouts:
+        vectors = _vectors(context, context.data(context.partition.train, readout), prompt, readout)
+        size = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
+        linear = _fitted(context, vectors / size)
+        if linear is not None:
+            head = _head(linear, len(context.task.labels), size, readout)
+            tried.append(Probe(head, linear.cross_validation, passes))
+    return max(tried, key=lambda one: one.cross_validation, default=None)
 
 
 def _vectors(context: MethodContext, data: Data, prompt: Prompt | None, readout: HeadReadout) -> np.ndarray:

@@ -13,9 +13,9 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import TestCard
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
-from promptpanda.bank.signature import EXAMPLES, Signature
+from promptpanda.bank.signature import Signature
 from promptpanda.errors import PandaError
-from promptpanda.names import HeadReadout
+from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.encoding import encode, token_lengths
@@ -172,7 +172,7 @@ class Trial:
     @cached_property
     def target(self) -> TargetFeatures:
         """What estimators see of the target: texts of the training part, and labels of the whole budget."""
-        examples = max(EXAMPLES, self.cosine.examples)
+        examples = max(SIGNATURE_EXAMPLES, self.cosine.examples)
         return TargetFeatures.of(self.backbone, self.task, self.partition, self.options, examples=examples)
 
     def data(self, split: Split, readout: HeadReadout | None = None) -> Data:
