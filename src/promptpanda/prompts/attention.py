@@ -218,7 +218,7 @@ def attend(
     if bias is not None:
         mask = bias if mask is None else bias + mask
     if mask is not None:
-        mask = mask.expand(len(query), -1, query.shape[2], key.shape[2])
+        mask = mask.expand(query.shape[0], -1, query.shape[2], key.shape[2])
     if isinstance(prompt, RecordingCall):
         prompt.note(module, key, value, {})
     else:
