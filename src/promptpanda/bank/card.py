@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 from promptpanda.bank.outside import MOST_BYTES, read_object
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, sync
-from promptpanda.names import HeadReadout, PromptKind
+from promptpanda.names import HeadReadout, NumberFormat, PromptKind
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.training.options import TrainingOptions
@@ -77,6 +77,7 @@ class BackboneCard(_Frozen):
         family: transformers' name of the architecture.
         fingerprint: of all that decides what it computes of a text; of the weights alone where `weights` is None.
         weights: fingerprint of the weights alone; None in cards of versions that compared nothing else.
+        precision: the number format in which the model computed.
     """
 
     name: str
@@ -84,6 +85,7 @@ class BackboneCard(_Frozen):
     family: str
     fingerprint: str
     weights: str | None = None
+    precision: NumberFormat = "float32"
 
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneCard:
@@ -93,6 +95,7 @@ class BackboneCard(_Frozen):
             family=backbone.family,
             fingerprint=backbone.fingerprint,
             weights=backbone.weights_fingerprint,
+            precision=backbone.precision,
         )
 
 

@@ -12,9 +12,25 @@ def weights_alone_match(card: Card, backbone: Backbone) -> bool:
     return card.backbone.weights is None and card.backbone.fingerprint == backbone.weights_fingerprint
 
 
+def is_owner(card: Card, backbone: Backbone) -> bool:
+    """Whether a prompt was trained on this backbone, or on the same model in another number format."""
+    return card.backbone.fingerprint == backbone.fingerprint or moved(card, backbone) is not None
+
+
+def moved(card: Card, backbone: Backbone) -> str | None:
+    """A note on a prompt that was trained on the same model in another number format; None of all others."""
+    known = card.backbone
+    if known.family != backbone.family or known.fingerprint != backbone.fingerprint_in(known.precision):
+        return None
+    return (
+        f"Prompt {card.id} was trained on {known.name} in {known.precision} and is used in {backbone.precision}; "
+        "its scores may differ a little from those on its card."
+    )
+
+
 def check_owner(card: Card, backbone: Backbone) -> None:
     """Raises PandaError if a prompt belongs to another backbone, or if that cannot be told."""
-    if card.backbone.fingerprint == backbone.fingerprint:
+    if is_owner(card, backbone):
         return
     if weights_alone_match(card, backbone):
         raise PandaError(

@@ -142,7 +142,7 @@ def adopt_prompts(
     from promptpanda.sharing.selection import own_ids
 
     prompts = own_ids(bank, prompts)
-    backbone = model.load(Card.read(bank.path(prompts[0])).backbone.name)
+    backbone = model.load(Card.read(bank.path(prompts[0])))
     check_adoptable(bank, prompts, backbone)  # all, before the first is rewritten
     typer.echo(
         f"The cards tell the weights of {backbone.name} alone; that its config and tokenizer were these too is taken "

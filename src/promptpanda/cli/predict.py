@@ -10,7 +10,7 @@ import typer
 
 from promptpanda.cli import output as shown
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DATA, OUTPUT, Json, ModelChoice, PromptReference
+from promptpanda.cli.options import DATA, OUTPUT, Json, ModelChoice, PromptReference, tell_moved
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
@@ -135,8 +135,9 @@ def predict_command(
     survey = table.survey(rows.strict) if rows.strict or out.output is not None else None
     for note in table.notes:
         typer.echo(note, err=True)
-    backbone = model.load(card.backbone.name)
+    backbone = model.load(card)
     trained = bank.load(str(path), backbone)
+    tell_moved(card, backbone)
     if out.calibrated:
         from promptpanda.transfers.calibrated import calibrated
 

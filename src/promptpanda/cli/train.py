@@ -65,7 +65,7 @@ def train_command(
     loaded.train()
     from promptpanda.transfers.transfer import train
 
-    backbone = model.load(None if card is None else card.backbone.name)
+    backbone = model.load(card)
     with output.TerminalProgress() as progress:
         trained = [
             train(

@@ -11,7 +11,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank, as_bank
 from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, read_source
-from promptpanda.bank.ownership import weights_alone_match
+from promptpanda.bank.ownership import is_owner, moved, weights_alone_match
 from promptpanda.errors import PandaError
 from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.progress import Progress, Silent
@@ -127,12 +127,13 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
     for problem in problems:
         progress.note(problem)
     _tell_old(cards, backbone, progress)
+    _tell_moved(cards, backbone, progress)
     fitting = [
         card
         for card in cards
         if card.prompt_kind is not None
         and card.task.name != task.name
-        and card.backbone.fingerprint == backbone.fingerprint
+        and is_owner(card, backbone)
         and card.diverged is None
     ]
     return without_overlap(fitting, cards, bank, task.name, rows, progress)
@@ -146,6 +147,16 @@ def _tell_old(cards: Sequence[Card], backbone: Backbone, progress: Progress) -> 
             f"Left out, since their cards do not tell config and tokenizer: {', '.join(old[:3])}"
             f"{f' and {len(old) - 3} more' if len(old) > 3 else ''}; if they were trained on {backbone.name}, accept "
             f"each with `panda bank adopt ID --model {backbone.name}`."
+        )
+
+
+def _tell_moved(cards: Sequence[Card], backbone: Backbone, progress: Progress) -> None:
+    """Say how many prompts were trained in another number format of the backbone."""
+    count = sum(moved(card, backbone) is not None for card in cards)
+    if count:
+        progress.note(
+            f"{count} prompts were trained on the same model in another number format than {backbone.precision}; "
+            "they are taken as they are."
         )
 
 
