@@ -23,21 +23,6 @@ from promptpanda.cli.main import app
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.fixture
-def bank(filled_bank):
-    return filled_bank
-
-
-@pytest.fixture
-def ids(bank):
-    return Bank(bank, others={}).ids()
-
-
-@pytest.fixture
-def model(tiny_folder):
-    return ["--model", str(tiny_folder("bert"))]
-
-
 def test_a_pattern_removes_what_it_means_and_nothing_else(bank, ids):
     assert json.loads(panda("bank", "rm", "books-s[01]-*", "--json")) == {"removed": ids[:2]}
     assert Bank(bank, others={}).ids() == ids[2:]

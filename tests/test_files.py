@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import datasets
+import msoffcrypto
 import openpyxl
 import pandas
 import pyarrow
@@ -320,6 +321,14 @@ def test_sheets(tmp_path):
         open_rows(path, Layout(sheet="Notes"))
 
 
+def test_of_several_sheets_the_one_with_the_columns_is_read(tmp_path):
+    path = tmp_path / "book.xlsx"
+    workbook(path, Notes=[("see the other sheet",)], Data=[("id", "text"), (1, "a")], More=[("text",), ("b",)])
+    assert [record.values for record in open_rows(path, needed=["text"])] == [{"id": 1, "text": "a"}]
+    assert [record.values for record in open_rows(path, needed=["x"])] == []
+    assert "'Notes' is read" in open_rows(path, needed=["x"]).notes[0]
+
+
 def test_headers_of_merged_cells(tmp_path):
     path = tmp_path / "book.xlsx"
     book = workbook(path, Data=[("customer", None, "label"), ("a", "b", "x")])
@@ -336,7 +345,10 @@ def test_headers_of_merged_cells(tmp_path):
 
 def test_workbooks_that_cannot_be_opened(tmp_path):
     path = tmp_path / "book.xlsx"
-    path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600) + "EncryptedPackage".encode("utf-16-le") + bytes(600))
+    workbook(path, Data=[("text",), ("a",)])
+    locked = io.BytesIO()
+    msoffcrypto.OfficeFile(io.BytesIO(path.read_bytes())).encrypt("secret", locked)  # as Excel does
+    path.write_bytes(locked.getvalue())
     with pytest.raises(PandaError, match="is closed by a password; save it without one"):
         open_rows(path)
     path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
