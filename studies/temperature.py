@@ -7,7 +7,7 @@ several centres and strengths: what is expected of T before any data, and the st
 least draws to the centre most, and `inf` not at all. They are judged on training rows that the prompt has never seen;
 test data are not read. One JSON object a line: by centre and strength the temperature, mean log loss and calibration
 error, and the best temperature of the unseen rows themselves. Then, for every task, what was chosen by the log loss of
-all others, and how it does there beside centre 1 with strength 0.5 and beside no temperature. `--epochs` trains shorter.
+all others, and how it does there beside centre 1 with strength 0.5 and beside no temperature.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def main() -> None:
     given = parser.parse_args()
     quiet_libraries()
     backbone = Backbone.load(given.model)
-    options = TrainingOptions(max_length=32, epochs=given.epochs)
+    options = TrainingOptions(max_length=32, **({} if given.epochs is None else {"epochs": given.epochs}))
     lines = []
     for name in given.tasks.split(","):
         for seed in map(int, given.seeds.split(",")):

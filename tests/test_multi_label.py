@@ -417,3 +417,13 @@ def test_the_commands_train_evaluate_and_predict(tiny_folder, tmp_path, monkeypa
         written = list(csv.DictReader(file))
     assert [row["prediction"] for row in written] == ["|".join(line["labels"]) for line in lines]
     assert set(written[0]) == {"text", "up", "down", "prediction", "confidence", "p_up", "p_down"}
+
+
+def test_choices_of_label_studios_smaller_exports(tmp_path):
+    """JSON-MIN has one choice as text and several as an object; CSV has the object as JSON in the cell."""
+    rows = [{"text": "a", "mood": {"choices": ["up", "down"]}}, {"text": "b", "mood": "up"}]
+    cells = [[row["text"], json.dumps(row["mood"]) if isinstance(row["mood"], dict) else row["mood"]] for row in rows]
+    (tmp_path / "min.json").write_text(json.dumps(rows))
+    for path in (tmp_path / "min.json", table(tmp_path, ["text", "mood"], cells)):
+        split = own_task(train=path, label="mood", kind="multi_label").train()
+        assert split.labels.tolist() == [[1, 1], [0, 1]]

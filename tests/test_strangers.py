@@ -47,10 +47,10 @@ def test_a_transfer_and_its_scores_take_a_class_that_training_has_not(tiny_backb
 def test_a_label_that_the_test_data_alone_has_counts_as_an_error(tiny_backbone, tmp_path):
     tested = [
         *label_set_rows(12, 3),
-        {"text": "an odd w1", "labels": ["odd"]},
-        {"text": "good w2", "labels": [*label_set_rows(1, 3)[0]["labels"], "odd", "even"]},
+        {"text": "an odd w1", "label": ["odd"]},
+        {"text": "good w2", "label": [*label_set_rows(1, 3)[0]["label"], "odd", "even"]},
     ]
-    task = own_task(train=label_set_rows(40), test=tested, text="text", label="labels", kind=Kind.MULTI_LABEL)
+    task = own_task(train=label_set_rows(40), test=tested, text="text", kind=Kind.MULTI_LABEL)
     split = task.test()
     assert split.strangers == ("even", "odd")
     assert split.labels.shape == (14, len(task.labels) + 2)
@@ -93,8 +93,8 @@ def test_a_type_that_the_test_data_alone_has_counts_as_an_error(tiny_backbone, t
 
 
 def test_labels_of_another_task_are_refused_with_the_first_row():
-    tested = [{"text": "a", "labels": ["x", "y"]}, {"text": "b", "labels": []}]
-    task = own_task(train=label_set_rows(20), test=tested, text="text", label="labels", kind=Kind.MULTI_LABEL)
+    tested = [{"text": "a", "label": ["x", "y"]}, {"text": "b", "label": []}]
+    task = own_task(train=label_set_rows(20), test=tested, text="text", kind=Kind.MULTI_LABEL)
     with pytest.raises(PandaError, match="Row 1 of test of task 'own' has the label 'x', but train has only"):
         task.test()
 
@@ -107,7 +107,7 @@ def test_mistakes_are_told_by_the_lines_of_the_file(tiny_backbone, tmp_path):
     task = own_task(train=tmp_path / "train.csv", test=tmp_path / "test.csv", text="text")
     judged, _ = judged_by(tiny_backbone, tmp_path, task)
     found = {one.text: (one.place, one.unit) for one in assess(judged).mistakes if one.expected == "never"}
-    assert found == {"two lines": (2, "line"), "three": (5, "line"), "four": (6, "line")}
+    assert found == {"two\nlines": (2, "line"), "three": (5, "line"), "four": (6, "line")}
     assert judged.split.take(np.asarray([1, 0])).lines.tolist() == [5, 2]
     book = openpyxl.Workbook()
     for row in (["text", "label"], [None, None], ["a", "never"], ["five", "no"]):

@@ -196,7 +196,7 @@ def _recognised(
     usual = _USUAL.get(kind, ("text", None, "label"))
     if kind == Kind.TOKEN_CLASSIFICATION and there is not None and "tokens" not in there:
         usual = ("text", None, "label")  # a text and its spans
-    if text is None and there is not None and usual[0] not in there:
+    if text is None and there and usual[0] not in there:
         raise PandaError(
             f"There is no column '{usual[0]}' in {first or 'the rows'}, which has "
             f"{', '.join(map(repr, there))[:200] or 'none'}; say which column has the text (--text COLUMN) and which "
