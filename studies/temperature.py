@@ -24,12 +24,13 @@ from scipy.optimize import minimize_scalar
 
 from promptpanda import Backbone, TrainingOptions, load_task, train
 from promptpanda.assessment.calibration import expected_calibration_error
-from promptpanda.assessment.judged import Answers, softmax
+from promptpanda.assessment.judged import Answers
 from promptpanda.quiet import quiet_libraries
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.inference import predict_outputs
+from promptpanda.transfers.outputs import softmax
 
 BUDGET, UNSEEN = 64, 500
 SPREADS = (0.0, 0.1, 0.2, 0.3, 0.5, 1.0, math.inf)
