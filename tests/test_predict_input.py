@@ -109,7 +109,7 @@ def test_the_first_answers_come_before_the_last_are_computed(trained, tiny_backb
     monkeypatch.setattr(module, "_TOGETHER", 2)
     computed = []
     encode = module.encode
-    monkeypatch.setattr(module, "encode", lambda *given: computed.append(given[1]) or encode(*given))
+    monkeypatch.setattr(module, "encode", lambda *given, **more: computed.append(given[1]) or encode(*given, **more))
     answers = predictions(trained, tiny_backbone, ["good w1", "bad w2", "good w3"])
     next(answers)
     assert len(computed) == 1
