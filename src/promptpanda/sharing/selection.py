@@ -21,20 +21,20 @@ def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 
 
 def chosen(bank: Bank, references: Sequence[str]) -> list[Path]:
-    """Folders of the prompts that are meant, each once, also of the banks beside this one; no reference means all.
+    """Folders of the prompts that are meant, each once; no reference means all.
 
-    A task's name means its best prompt, as everywhere.
+    Patterns mean prompts of this bank alone; an id may be one of the banks beside it. A task's name means its best
+    prompt, as everywhere.
 
     Raises:
         PandaError: a reference means none.
     """
-    everywhere = sorted({*bank.ids(), *(name for other in bank.others.values() for name in other.ids())})
     if not references:
         return [bank.folder / name for name in bank.ids()]
     found: list[Path] = []
     for reference in references:
         if is_pattern(reference) and not Path(reference).is_dir():
-            found += [bank.folder_of(name) for name in _some(everywhere, reference, bank)]
+            found += [bank.folder / name for name in _some(bank.ids(), reference, bank)]
         else:
             found.append(bank.resolve(reference))
     return list(dict.fromkeys(found))
