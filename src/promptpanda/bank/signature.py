@@ -136,6 +136,20 @@ def observe(
     return observations
 
 
+def plain_embeddings(backbone: Backbone, encoded: Encoded) -> np.ndarray:
+    """Mean embedding of the texts' words, and mean hidden state of the last layer, without a prompt.
+
+    *Shape:* (2, hidden), as the index keeps them of prompts (bank/index_row.py).
+    """
+
+    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
+        layers = backbone.all_hidden(batch, stack)
+        return torch.stack([backbone.read(layers[at], batch.attention_mask, "mean") for at in (0, -1)], dim=1)
+
+    found: np.ndarray = np.mean(forward(backbone, [], encoded, read), axis=0)
+    return found
+
+
 class _Traces:
     """Sums over rows, for each of several prompts.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import Literal
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import EXAMPLES, Signature, observe
+from promptpanda.bank.signature import EXAMPLES, Signature, observe, plain_embeddings
 from promptpanda.errors import PandaError
 from promptpanda.names import HeadReadout
 from promptpanda.progress import Progress, Silent
@@ -117,6 +118,12 @@ class TargetFeatures:
         elif key not in self._vectors:
             self._vectors[key] = self.readings.vectors(forward(self.backbone, [], self.texts, self._plain))
         return self._vectors[key]
+
+    @cached_property
+    def plain_embeddings(self) -> np.ndarray:
+        """The texts that signatures are of, seen by the bare backbone. *Shape:* (2, hidden)."""
+        count = EXAMPLES if self.signed is None else min(EXAMPLES, self.signed)
+        return plain_embeddings(self.backbone, self.texts.first(count))
 
     def _plain(self, batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
         return features(self.backbone, batch, layout, stack, self.readout)
