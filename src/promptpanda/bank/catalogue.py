@@ -73,6 +73,8 @@ class Shelf:
 
     def search(self, query: str, limit: int) -> list[tuple[Entry, float]]:
         """Prompts that match a query of FTS5, best first."""
+        if not len(self):
+            return []
         index = self.index or Index(self.folder, keep="memory")
         try:
             return index.search(query, limit)

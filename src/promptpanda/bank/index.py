@@ -3,8 +3,8 @@
 It is never the truth. Every use compares the names of the folders, and size, times and inode of every card, with what
 was read before, and reads what is new or was changed, by whomever; every row has a checksum of its own. A file that is
 damaged, or of another version, is silently made anew. Several processes may use one index: they write in short
-transactions, under a lock. Where nothing can be written beside the folders it lies in the user's cache folder, and where
-that cannot be written either, in memory.
+transactions, under a lock. Where nothing can be written beside the folders it lies in the user's cache folder, and
+where that cannot be written either, in memory.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ class Index:
         gone = [name for name in known if name not in now]
         if gone:
             file.remove(gone)
-        fresh = [name for name, one in now.items() if known.get(name) != one]
+        fresh = [name for name, one in now.items() if not one or known.get(name) != one]
         if len(fresh) > _TOGETHER:
             self._progress.begin("Reading cards for the bank's index", len(fresh))
         for start in range(0, len(fresh), _TOGETHER):
