@@ -15,7 +15,7 @@ import numpy as np
 from promptpanda.bank.card import Card
 from promptpanda.bank.entry import Entry
 from promptpanda.bank.index import Index, Keep
-from promptpanda.bank.index_row import task_vector
+from promptpanda.bank.index_row import word_vector
 from promptpanda.progress import Progress
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._cards) if self.index is None else len(self.index)
 
+    def holds(self, prompt_id: str) -> bool:
+        """Whether there is a readable prompt of this id."""
+        if self.index is None:
+            return any(card.id == prompt_id for card in self._cards)
+        return self.index.holds(prompt_id)
+
     def entries(self, limit: int | None = None) -> list[Entry]:
         """By id, the first `limit`."""
         if self.index is None:
@@ -56,12 +62,12 @@ class Shelf:
         return found if self.name is None else [f"In the installed bank '{self.name}': {one}" for one in found]
 
     def vectors(self, fingerprint: str) -> dict[str, np.ndarray]:
-        """Task embeddings of the prompts of a backbone, by id. *Shape:* (2 x hidden,) each, float16."""
+        """Mean word embeddings of the prompts of a backbone, by id. *Shape:* (hidden,) each, float16."""
         if self.index is not None:
             ids, numbers = self.index.vectors(fingerprint)
             return dict(zip(ids, numbers, strict=True))
         cards = [card for card in self._cards if card.backbone.fingerprint == fingerprint]
-        found = {card.id: task_vector(self.folder / card.id, card) for card in cards}
+        found = {card.id: word_vector(self.folder / card.id, card) for card in cards}
         return {name: vector for name, vector in found.items() if vector is not None}
 
     def suspects(self, entries: Sequence[Entry], hashes: np.ndarray) -> list[Entry]:
@@ -118,7 +124,7 @@ class Catalogue:
         return list(chain.from_iterable(shelf.problems for shelf in self.shelves))
 
     def vectors(self, entries: Sequence[Entry], fingerprint: str) -> np.ndarray:
-        """Task embeddings, NaN where one is missing. *Shape:* (entries, 2 x hidden), float32."""
+        """Mean word embeddings, NaN where one is missing. *Shape:* (entries, hidden), float32."""
         by_shelf = {id(shelf): shelf.vectors(fingerprint) for shelf in self.shelves}
         found = [by_shelf[id(self.by_id[one.id][1])].get(one.id) for one in entries]
         width = max((len(one) for one in found if one is not None), default=1)
@@ -140,9 +146,9 @@ class Catalogue:
     def search(self, query: str, limit: int) -> list[tuple[Entry, Shelf]]:
         """Prompts that match a query of FTS5, best first."""
         found: dict[str, tuple[float, Entry, Shelf]] = {}
-        for shelf in self.shelves:
+        for place, shelf in enumerate(self.shelves):
             for entry, points in shelf.search(query, limit):
-                if self.by_id.get(entry.id, (entry, shelf))[1] is shelf:
+                if not any(earlier.holds(entry.id) for earlier in self.shelves[:place]):
                     found[entry.id] = (points, entry, shelf)
         ordered = sorted(found.values(), key=lambda one: (one[0], one[1].id))
         return [(entry, shelf) for _, entry, shelf in ordered][:limit]

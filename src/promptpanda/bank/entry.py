@@ -6,6 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 from promptpanda.bank.card import SEEN_NAME, Card
+from promptpanda.names import PromptKind
 
 _NAMED = 20  # labels that are kept by name
 
@@ -34,7 +35,7 @@ class Entry(NamedTuple):
     model: str
     fingerprint: str
     weights: str | None
-    prompt_kind: str | None
+    prompt_kind: PromptKind | None
     prompt_length: int
     metric: str
     validation: float

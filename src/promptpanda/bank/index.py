@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -29,6 +30,7 @@ from promptpanda.progress import Progress, Silent
 FOLDER = ".index"
 _NAME = f"prompts-{VERSION}.sqlite3"
 _TOGETHER = 500  # prompts that are read before they are written in one transaction
+_SCANNED = 1000  # records of seen texts that are looked through at once
 _ATTEMPTS = 3  # at one place, before it is given up: other processes may throw files away too
 # Nanoseconds. Some file systems tell times no finer, so that a younger file could change again unseen.
 _SETTLED = 2_000_000_000
@@ -74,15 +76,19 @@ class Index:
         """How many prompts can be read."""
         return int(self._sound(lambda: self._file.read("SELECT count(*) FROM prompts"))[0][0])
 
+    def holds(self, prompt_id: str) -> bool:
+        """Whether there is a readable prompt of this id."""
+        return bool(self._sound(lambda: self._file.read("SELECT 1 FROM prompts WHERE id = ?", prompt_id)))
+
     def entries(self, limit: int | None = None) -> list[Entry]:
         """The readable prompts by id, the first `limit` of them."""
         query = "SELECT id, stamp, facts, sum FROM prompts ORDER BY id LIMIT ?"
         return self._sound(lambda: _entries(self._file.read(query, -1 if limit is None else limit)))
 
     def vectors(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
-        """Ids and task embeddings of the prompts of a backbone that have some.
+        """Ids and mean word embeddings of the prompts of a backbone that have one.
 
-        *Shape:* (prompts, numbers), float16; those of another width than most are left out.
+        *Shape:* (prompts, hidden), float16; those of another width than most are left out.
         """
         return self._sound(lambda: self._vectors(fingerprint))
 
@@ -111,15 +117,18 @@ class Index:
         wanted = np.unique((hashes >> np.uint64(32)).astype(np.uint32))
         marks = np.zeros(1 << 24, dtype=bool)
         marks[wanted >> np.uint32(8)] = True
-        found, known = set(), set()
-        for record, kept, total in self._file.each("SELECT record, hashes, sum FROM records"):
-            if checksum(record, kept) != total:
+        found: set[str] = set()
+        known: set[str] = set()
+        rows = self._file.each("SELECT record, hashes, sum FROM records")
+        while some := list(islice(rows, _SCANNED)):
+            if any(checksum(record, kept) != total for record, kept, total in some):
                 raise DamagedError("a record")
-            known.add(record)
-            halves = np.frombuffer(kept, np.uint32)
-            near = halves[marks[halves >> np.uint32(8)]]
-            if len(near) and np.isin(near, wanted).any():
-                found.add(record)
+            known.update(record for record, _, _ in some)
+            halves = np.frombuffer(b"".join(kept for _, kept, _ in some), np.uint32)
+            near = np.flatnonzero(marks[halves >> np.uint32(8)])
+            hits = near[np.isin(halves[near], wanted)]
+            ends = np.cumsum([len(kept) // halves.itemsize for _, kept, _ in some])
+            found.update(some[owner][0] for owner in np.unique(np.searchsorted(ends, hits, side="right")))
         return found, known
 
     def search(self, query: str, limit: int) -> list[tuple[Entry, float]]:
@@ -181,7 +190,8 @@ class Index:
         """Read what changed since the index was written."""
         self.problems = {}
         known = dict(file.read("SELECT id, stamp FROM prompts"))
-        now = {name: stamp(self.folder / name) for name in self._names(known)}
+        place, moment = str(self.folder), time.time_ns()
+        now = {name: stamp(f"{place}/{name}", moment) for name in self._names(known)}
         gone = [name for name in known if name not in now]
         if gone:
             file.remove(gone)
@@ -196,7 +206,7 @@ class Index:
     def _read(self, file: IndexFile, names: Sequence[str], known: dict[str, str]) -> None:
         rows, lost = [], []
         for name in names:
-            before = stamp(self.folder / name)
+            before = stamp(f"{self.folder}/{name}", time.time_ns())
             try:
                 rows.append(row_of(self.folder / name, before))
             except PandaError as error:
@@ -211,13 +221,17 @@ class Index:
             return [one.name for one in found if (one.name in known or is_id(one.name)) and one.is_dir()]
 
 
-def stamp(folder: Path) -> str:
-    """What tells that a card was changed; empty where that could go unnoticed, since it was written just now."""
+def stamp(folder: str, now: int) -> str:
+    """What tells that a card was changed; empty where that could go unnoticed, since it was written just now.
+
+    Args:
+        now: in nanoseconds.
+    """
     try:
         found = os.stat(f"{folder}/{CARD_NAME}")
     except OSError:
         return ""
-    if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED:
+    if now - max(found.st_mtime_ns, found.st_ctime_ns) < _SETTLED:
         return ""
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 

@@ -46,7 +46,7 @@ class Row(NamedTuple):
         facts: an `Entry`, written.
         words: what is searched: task, title, labels, and everything else.
         fingerprint: of its backbone.
-        vector: its task embeddings, float16; empty where there are none.
+        vector: its mean word embedding, float16; empty where there is none.
         hashes: of the record, uint32; None where it could not be read.
     """
 

@@ -35,7 +35,7 @@ def row_of(folder: Path, stamp: str) -> Row:
             read again when that is mended.
     """
     card = card_of(folder)
-    vector, hashes = task_vector(folder, card), _halves(folder, card)
+    vector, hashes = word_vector(folder, card), _halves(folder, card)
     whole = (vector is not None or card.prompt_kind is None) and (hashes is not None or SEEN_NAME not in card.files)
     return Row(
         card.id,
@@ -49,16 +49,18 @@ def row_of(folder: Path, stamp: str) -> Row:
     )
 
 
-def task_vector(folder: Path, card: Card) -> np.ndarray | None:
-    """The mean embedding of the source's words, and the last layer's under the prompt; None where they are not sound.
+def word_vector(folder: Path, card: Card) -> np.ndarray | None:
+    """The mean embedding of the words of a prompt's texts, before the first layer; None where that is not sound.
 
-    *Shape:* (2 x hidden,), float16.
+    No prompt changes it, so that sources can be compared by it with a target that was seen under none of them.
+
+    *Shape:* (hidden,), float16.
     """
     found = _array(folder, card, SIGNATURE_NAME, "embeddings")
     if found is None or found.ndim != 3 or found.dtype.kind != "f" or 0 in found.shape:
         return None
     with np.errstate(over="ignore"):
-        kept = found[[0, -1], 0].reshape(-1).astype(np.float16)
+        kept = found[0, 0].astype(np.float16)
     return kept if bool(np.isfinite(kept).all()) else None
 
 

@@ -136,17 +136,16 @@ def observe(
     return observations
 
 
-def plain_embeddings(backbone: Backbone, encoded: Encoded) -> np.ndarray:
-    """Mean embedding of the texts' words, and mean hidden state of the last layer, without a prompt.
+def word_embedding(backbone: Backbone, prompt: Prompt, encoded: Encoded) -> np.ndarray:
+    """The mean embedding of the texts' words, before the first layer. Of the prompt it matters how long it is alone.
 
-    *Shape:* (2, hidden), as the index keeps them of prompts (bank/index_row.py).
+    *Shape:* (hidden,); the same as `Signature.task_embedding(0, "mean")`.
     """
 
     def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-        layers = backbone.all_hidden(batch, stack)
-        return torch.stack([backbone.read(layers[at], batch.attention_mask, "mean") for at in (0, -1)], dim=1)
+        return backbone.read(backbone.all_hidden(batch, stack)[0], batch.attention_mask, "mean")
 
-    found: np.ndarray = np.mean(forward(backbone, [], encoded, read), axis=0)
+    found: np.ndarray = np.mean(forward(backbone, [prompt], encoded, read), axis=0)
     return found
 
 

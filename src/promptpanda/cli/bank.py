@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from promptpanda.bank.catalogue import Shelf
     from promptpanda.bank.entry import Entry
 
-_SHOWN = 1000  # prompts of a table, where nothing else is asked for
+_SHOWN = 200  # prompts of a table, where nothing else is asked for
 
 app = typer.Typer(help="The bank of trained prompts.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def list_prompts(
     no_starter: NoStarter = False,
     limit: Annotated[
         int | None,
-        typer.Option(min=0, help="At most so many; 0 shows all. By default 1,000 in a table, and all with --json."),
+        typer.Option(min=0, help="At most so many; 0 shows all. By default 200 in a table, and all with --json."),
     ] = None,
     json: Json = False,
 ) -> None:

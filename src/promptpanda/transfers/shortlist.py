@@ -1,15 +1,18 @@
-"""Which prompts of a large bank are worth a forward pass for a target, told by embeddings that are known already."""
+"""Which prompts of a large bank are worth a forward pass: those whose texts are nearest to the target's."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.catalogue import SMALL, opened
 from promptpanda.bank.entry import Entry
+from promptpanda.errors import PandaError
+from promptpanda.names import PromptKind
 from promptpanda.progress import Progress
 from promptpanda.transfers.estimators import TargetFeatures
 
@@ -19,15 +22,13 @@ _TASKS = 4  # tasks that are among them, at least, where the bank has them: as m
 
 
 def shortlisted(entries: Sequence[Entry], target: TargetFeatures, bank: Bank, progress: Progress) -> list[Entry]:
-    """The prompts that are nearest to the target, in their old order; of few prompts all."""
+    """The prompts whose texts are nearest to the target's, in their old order; of few prompts all."""
     if len(entries) <= PASSES:
         return list(entries)
     with opened(bank, progress) as catalogue:
-        known = catalogue.by_id
-        entries = [one for one in entries if one.id in known]  # others were removed meanwhile
+        entries = [one for one in entries if one.id in catalogue.by_id]  # others were removed meanwhile
         vectors = catalogue.vectors(entries, target.backbone.fingerprint)
-    near = nearness(vectors, target.plain_embeddings)
-    chosen = best_of_tasks([one.task for one in entries], near, PASSES)
+    chosen = best_of_tasks([one.task for one in entries], nearness(entries, vectors, target), PASSES)
     progress.note(
         f"{len(entries):,} prompts fit, too many to run the model under each; the {len(chosen)} whose texts are "
         "nearest to the target's go on."
@@ -35,29 +36,28 @@ def shortlisted(entries: Sequence[Entry], target: TargetFeatures, bank: Bank, pr
     return [entries[place] for place in sorted(chosen)]
 
 
-def nearness(vectors: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """How near the texts of sources are to a target's: mean over layers of the cosine of centred embeddings.
+def nearness(entries: Sequence[Entry], vectors: np.ndarray, target: TargetFeatures) -> np.ndarray:
+    """Minus the distance of the texts of sources from the target's: of their mean word embeddings.
 
-    Embeddings of any two texts are alike; what tells them apart is where they lie from the middle of the bank.
+    Behind prompts of another length words have other positions, so that the target is seen behind each length once.
 
     Args:
-        vectors: of the sources, NaN where one is missing. *Shape:* (sources, 2 x hidden).
-        target: *Shape:* (2, hidden).
+        vectors: of the sources, NaN where one is missing. *Shape:* (sources, hidden).
 
     Returns:
         *Shape:* (sources,). Minus infinity where a source has no embedding, or one of another width.
     """
-    found = np.full(len(vectors), -np.inf)
-    known = np.isfinite(vectors).all(axis=1)
-    if vectors.shape[1] != target.size or not known.any():
-        return found
-    parts = vectors[known].reshape(-1, *target.shape)
-    centre = parts.mean(axis=0)
-    ours, theirs = parts - centre, target - centre
-    norms = np.linalg.norm(ours, axis=2) * np.linalg.norm(theirs, axis=1)
-    products = np.einsum("sld,ld->sl", ours, theirs)
-    found[known] = np.divide(products, norms, out=np.zeros_like(products), where=norms > 0).mean(axis=1)
-    return found
+    found = np.full(len(entries), -np.inf)
+    shapes: dict[tuple[PromptKind, int], list[int]] = {}
+    for place, one in enumerate(entries):
+        if one.prompt_kind is not None:
+            shapes.setdefault((one.prompt_kind, one.prompt_length), []).append(place)
+    for (kind, length), places in shapes.items():
+        with suppress(PandaError):  # too long for this model: such a prompt is none of its own
+            ours = target.word_embedding(kind, length)
+            if vectors.shape[1:] == ours.shape:
+                found[places] = -np.linalg.norm(vectors[places] - ours, axis=1)
+    return np.where(np.isnan(found), -np.inf, found)
 
 
 def best_of_tasks(tasks: Sequence[str], scores: np.ndarray, count: int) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import groupby
 from typing import Literal
 
@@ -14,11 +13,11 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import EXAMPLES, Signature, observe, plain_embeddings
+from promptpanda.bank.signature import EXAMPLES, Signature, observe, word_embedding
 from promptpanda.errors import PandaError
-from promptpanda.names import HeadReadout
+from promptpanda.names import HeadReadout, PromptKind
 from promptpanda.progress import Progress, Silent
-from promptpanda.prompts.prompt import PromptStack
+from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout, encode
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import TaskSpec
@@ -31,6 +30,7 @@ from promptpanda.transfers.estimators.readings import MOST, Readings, readings_o
 
 Side = Literal["source", "own"]
 
+_LONGEST = 512  # virtual tokens; what stands behind more has positions much alike, and a stranger's card may claim any
 _TOGETHER = 32  # prompts that go through the backbone in one series of mixed batches
 
 
@@ -56,6 +56,7 @@ class TargetFeatures:
     signed: int | None = None
     _under: dict[tuple[str, int], Signature] = field(default_factory=dict, repr=False)
     _vectors: dict[str | None, np.ndarray] = field(default_factory=dict, repr=False)
+    _words: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -119,11 +120,17 @@ class TargetFeatures:
             self._vectors[key] = self.readings.vectors(forward(self.backbone, [], self.texts, self._plain))
         return self._vectors[key]
 
-    @cached_property
-    def plain_embeddings(self) -> np.ndarray:
-        """The texts that signatures are of, seen by the bare backbone. *Shape:* (2, hidden)."""
-        count = EXAMPLES if self.signed is None else min(EXAMPLES, self.signed)
-        return plain_embeddings(self.backbone, self.texts.first(count))
+    def word_embedding(self, kind: PromptKind, length: int) -> np.ndarray:
+        """The mean embedding of the words of the texts that signatures are of, behind a prompt of this shape.
+
+        *Shape:* (hidden,). Raises PandaError if the texts do not fit behind it.
+        """
+        length = min(length, _LONGEST)
+        if (kind, length) not in self._words:
+            count = EXAMPLES if self.signed is None else min(EXAMPLES, self.signed)
+            empty = Prompt(kind, torch.zeros(self.backbone.shape.of(kind, length)))
+            self._words[kind, length] = word_embedding(self.backbone, empty, self.texts.first(count))
+        return self._words[kind, length]
 
     def _plain(self, batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
         return features(self.backbone, batch, layout, stack, self.readout)
