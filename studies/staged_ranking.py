@@ -8,8 +8,8 @@ the target's (transfers/shortlist.py). Here both are done, and the first k by ne
 measured grid (rows that `panda sweep --export` wrote): how often the best by passes (`probe_r2`) is among the first k;
 how often the source is that gains most, mean over seeds; and how much PoT's test score loses if passes choose among k
 instead of among all, in points. Of a bank, where nothing was trained on the targets: how much `probe_r2` the best of k
-has less than the best of all. `random` is the same for k prompts drawn by chance, over all ways to draw them. Errors are
-standard errors of the mean over targets. Pairs that share texts are left out. One JSON object a line.
+has less than the best of all. `random` is the same for k prompts drawn by chance, over all ways to draw them. Errors
+are standard errors of the mean over targets. Pairs that share texts are left out. One JSON object a line.
 """
 
 from __future__ import annotations
