@@ -20,7 +20,7 @@ from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.shared_text import share_text
 
-_TOLD = 5  # prompts that a note names
+_LISTED = 5  # prompts that a note names
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def without_overlap(
         catalogue: all prompts of the bank, among which ancestors are looked up.
     """
     suspects = catalogue.suspects(entries, rows.hashes)
-    kept, left_out, said = [], [], []
+    kept, left_out, reasons = [], [], []
     for entry in entries:
         overlap = None
         if entry.id in suspects:
@@ -119,16 +119,16 @@ def without_overlap(
                 continue
         alike = sorted(name for name in _ancestry(entry, catalogue) if name == target or share_text(name, target))
         if overlap is not None and overlap.rows:
-            said.append(f"{entry.id} saw {overlap}")
+            reasons.append(f"{entry.id} saw {overlap}")
         elif alike:
-            said.append(f"{entry.id} by the name of {' and '.join(alike)}")
+            reasons.append(f"{entry.id} by the name of {' and '.join(alike)}")
         else:
             kept.append(entry)
             continue
         seen = 0 if overlap is None and entry.record is not None and entry.id not in suspects else None
         left_out.append(LeftOut(entry.id, seen if overlap is None else overlap.rows))
-    if said:
-        _tell(said, target, progress)
+    if reasons:
+        _note_left_out(reasons, target, progress)
     return Fitting(tuple(kept), tuple(left_out))
 
 
@@ -156,13 +156,13 @@ def _overlap(entry: Entry, bank: Bank, rows: TargetRows, progress: Progress) -> 
     return None if record is None else rows.overlap(record)
 
 
-def _tell(said: Sequence[str], target: str, progress: Progress) -> None:
-    many = len(said) > 1
-    more = f", and {len(said) - _TOLD} more" if len(said) > _TOLD else ""
+def _note_left_out(reasons: Sequence[str], target: str, progress: Progress) -> None:
+    many = len(reasons) > 1
+    more = f", and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
     progress.note(
-        f"{len(said)} prompt{'s are' if many else ' is'} left out: {'they' if many else 'it'}, or what "
+        f"{len(reasons)} prompt{'s are' if many else ' is'} left out: {'they' if many else 'it'}, or what "
         f"{'they' if many else 'it'} started from, {'were' if many else 'was'} trained on texts of {target} "
-        f"({'; '.join(said[:_TOLD])}{more}). Named as --source {'they are' if many else 'it is'} taken."
+        f"({'; '.join(reasons[:_LISTED])}{more}). Named as --source {'they are' if many else 'it is'} taken."
     )
 
 
