@@ -125,8 +125,10 @@ class Catalogue:
 
     def vectors(self, entries: Sequence[Entry], fingerprint: str) -> np.ndarray:
         """Mean word embeddings, NaN where one is missing. *Shape:* (entries, hidden), float32."""
-        by_shelf = {id(shelf): shelf.vectors(fingerprint) for shelf in self.shelves}
-        found = [by_shelf[id(self.by_id[one.id][1])].get(one.id) for one in entries]
+        by_id: dict[str, np.ndarray] = {}
+        for shelf in reversed(self.shelves):  # of the banks that have an id the first counts
+            by_id |= shelf.vectors(fingerprint)
+        found = [by_id.get(one.id) for one in entries]
         width = max((len(one) for one in found if one is not None), default=1)
         missing = np.full(width, np.nan, np.float16)
         return np.stack([one if one is not None and len(one) == width else missing for one in found]).astype(np.float32)

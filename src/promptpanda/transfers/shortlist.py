@@ -26,7 +26,6 @@ def shortlisted(entries: Sequence[Entry], target: TargetFeatures, bank: Bank, pr
     if len(entries) <= PASSES:
         return list(entries)
     with opened(bank, progress) as catalogue:
-        entries = [one for one in entries if one.id in catalogue.by_id]  # others were removed meanwhile
         vectors = catalogue.vectors(entries, target.backbone.fingerprint)
     chosen = best_of_tasks([one.task for one in entries], nearness(entries, vectors, target), PASSES)
     progress.note(
