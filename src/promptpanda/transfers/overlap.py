@@ -125,8 +125,8 @@ def without_overlap(
         else:
             kept.append(entry)
             continue
-        seen = 0 if overlap is None and entry.record is not None and entry.id not in suspects else None
-        left_out.append(LeftOut(entry.id, seen if overlap is None else overlap.rows))
+        denied = entry.record is not None and entry.id not in suspects
+        left_out.append(LeftOut(entry.id, overlap.rows if overlap is not None else 0 if denied else None))
     if reasons:
         _note_left_out(reasons, target, progress)
     return Fitting(tuple(kept), tuple(left_out))
