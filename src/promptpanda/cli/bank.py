@@ -89,9 +89,9 @@ def search_prompts(
         output.print_json({"query": query, "prompts": rows, "problems": problems})
         return
     if found:
-        columns = ["prompt", "title", "kind", "labels", "metric", "validation", "n_train", "model", "bank"]
+        columns = ["prompt", "kind", "labels", "metric", "validation", "n_train", "model", "bank", "title"]
         lines = [_described(one, shelf, bank) for one, shelf in found]
-        output.print_table(None, columns, lines, (5, 6), optional=(3, 1, 6, 7, 8))
+        output.print_table(None, columns, lines, (4, 5), optional=(2, 7, 6, 5))
     else:
         typer.echo(f"Nothing in the bank {bank} is described by '{query}'; `panda bank list` shows what there is.")
     for problem in problems:
@@ -123,7 +123,6 @@ def _described(one: Entry, shelf: Shelf, bank: Path) -> list[str]:
     labels = ", ".join(one.labels[:4]) + (f" and {one.classes - 4} more" if one.classes > 4 else "")
     return [
         one.id,
-        one.title or "-",
         one.kind.replace("_", " "),
         labels or "-",
         one.metric,
@@ -131,6 +130,7 @@ def _described(one: Entry, shelf: Shelf, bank: Path) -> list[str]:
         str(one.n_train),
         Path(one.model).name,
         shelf.name or str(bank),
+        one.title or "-",
     ]
 
 
