@@ -79,7 +79,9 @@ def read_all(backbone: Backbone, hidden: Tensor, attention_mask: Tensor, readout
     if readout == "token":
         return hidden
     if readout == "compare":
-        return compared(*backbone.read(hidden, attention_mask, "mean").chunk(2))
+        means = backbone.read(hidden, attention_mask, "mean")
+        pairs = means.shape[0] // 2  # slices, since the exporter cannot write `chunk`
+        return compared(means[:pairs], means[pairs:])
     return backbone.read(hidden, attention_mask, readout)
 
 
