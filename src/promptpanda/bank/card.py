@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 CARD_NAME = "card.json"
 CONFIG_NAME = "adapter_config.json"  # of PEFT
+SIGNATURE_NAME = "signature.safetensors"
+SEEN_NAME = "seen_texts.safetensors"
 ID_LIMIT = 150  # a task's name, and seed and hash behind it
 _MOST_TOKENS = 2**31 - 1  # what tokenizers can count
 _ID = re.compile(r".+-s\d+-[0-9a-f]{8}")

@@ -86,6 +86,7 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
 
     from promptpanda.backbone import default_device
     from promptpanda.bank.bank import Bank
+    from promptpanda.bank.catalogue import opened
     from promptpanda.bank.installed import installed_banks
     from promptpanda.models import EMBEDDED, embedded_model
     from promptpanda.tasks.catalog import catalog_names, load_task
@@ -96,7 +97,8 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
     tasks = [load_task(name, data_dir=data_dir) for name in catalog_names()]
     here = [task.name for task in tasks if task.available()]
     store = Bank(bank)
-    cards, problems = store.readable_cards()
+    with opened(Bank(bank, others={})) as catalogue:
+        prompts, problems = len(catalogue.entries), catalogue.problems
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
@@ -108,7 +110,7 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
         "tasks in the catalog": len(tasks),
         "tasks with data here": len(here),
         "data root": None if data_dir is None else str(data_dir),
-        "prompts in the bank": len(cards),
+        "prompts in the bank": prompts,
         "installed banks": [f"{name}: {len(bank.ids())} prompts" for name, bank in store.others.items()],
         "damaged prompts": [*problems, *installed_banks()[1]],
         "plugins": [*METHODS.foreign(), *ESTIMATORS.foreign()],

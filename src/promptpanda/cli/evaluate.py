@@ -142,7 +142,7 @@ def _other(bank: Bank, path: Path, given: Task, limit: int | None, known: tuple[
 
     model, backbone = known
     card = Card.read(path)
-    if not is_owner(card, backbone):
+    if not is_owner(card.backbone, backbone):
         backbone = replace(model, model=None).load(card)
     return Judged.of(bank.load(str(path), backbone), backbone, given, _labelled(card, given, limit))
 

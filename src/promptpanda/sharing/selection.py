@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from promptpanda.bank.bank import Bank
+from promptpanda.bank.catalogue import opened
 from promptpanda.errors import PandaError, suggest
 
 
@@ -50,7 +51,7 @@ def own_ids(bank: Bank, references: Sequence[str]) -> list[str]:
     for reference in references:
         if is_pattern(reference):
             found += _some(bank.ids(), reference, bank)
-        elif reference in bank.ids():
+        elif bank.holds(reference):
             found.append(reference)
         else:
             found.append(_only(bank, reference))
@@ -65,7 +66,8 @@ def _some(names: Sequence[str], pattern: str, bank: Bank) -> list[str]:
 
 
 def _only(bank: Bank, task: str) -> str:
-    ids = [card.id for card in bank.readable_cards()[0] if card.task.name == task]
+    with opened(Bank(bank.folder, others={})) as catalogue:
+        ids = [entry.id for entry in catalogue.entries if entry.task == task]
     if len(ids) > 1:
         raise PandaError(f"The task '{task}' has {len(ids)} prompts ({', '.join(ids[:4])}); name one, or '{task}-s*'.")
     return ids[0] if ids else bank.path(task).name

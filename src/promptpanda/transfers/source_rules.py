@@ -112,7 +112,7 @@ class SelectedSource:
             request.task, setting.backbone, setting.bank, request.options, setting.rows, setting.progress
         )
         self.left_out = entrants.left_out
-        tasks = [card.task.name for card in entrants.of_seed(request.seeds[0])]
+        tasks = [card.task for card in entrants.of_seed(request.seeds[0], setting.targets[0])]
         self._plan = self._planned(setting, tasks)
         setting.progress.note(
             f"--source auto will take about {self._plan:.1f} trainings a seed; one is {summary(setting.options)}."
