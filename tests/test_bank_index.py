@@ -283,10 +283,12 @@ def test_own_prompts_go_before_those_of_installed_banks(bank, tmp_path):
         assert len(found.first(COUNT)) == COUNT
 
 
-def test_a_small_bank_needs_none(filled_bank):
-    panda("bank", "list")
-    panda("bank", "search", "books")
-    assert not (filled_bank / FOLDER).exists()
+def test_a_small_bank_needs_none(four_prompts, tmp_path):
+    small = tmp_path / "small"
+    shutil.copytree(four_prompts, small)
+    panda("bank", "list", "--bank", small)
+    panda("bank", "search", "books", "--bank", small)
+    assert not (small / FOLDER).exists()
 
 
 def test_names_seeds_and_lists_mean_the_same_with_it_and_without(bank, monkeypatch):

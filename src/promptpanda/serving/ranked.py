@@ -25,6 +25,7 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetFeatures, preferred
 from promptpanda.transfers.overlap import TargetRows
 from promptpanda.transfers.ranking import fitting_cards, rank, sound_sources
+from promptpanda.transfers.shortlist import shortlisted
 
 _MOST_ROWS = 200
 _SECONDS = 120.0
@@ -106,7 +107,8 @@ def _steps(service: Service, rows: list[dict[str, str]], numbers: bool, job: _Jo
         settings = settled(TrainingOptions(), task.kind, part.train, backbone)
         target = TargetFeatures.of(backbone, task, part, settings, examples=SIGNATURE_EXAMPLES)
     yield "read"
-    for card in fitting_cards(task, backbone, bank, known, Silent()).cards:
+    fitting = fitting_cards(task, backbone, bank, known, Silent()).cards
+    for card in shortlisted(fitting, target, bank, Silent()):
         if job.given_up:
             return
         target.observe(sound_sources([card], backbone, bank, Silent()))
