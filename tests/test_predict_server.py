@@ -82,7 +82,7 @@ def test_the_file_and_the_lines_are_those_of_the_model_here(kind, server, bank):
     here = ("--bank", str(bank), "--no-starter")
     lines = []
     for out, where in (("here.jsonl", here), ("there.jsonl", remote(server.url))):
-        more = ("--probabilities", "--top", "2") if kind in ("single_classification", "multi_label") else ()
+        more = ("--probabilities", "--top", "2") if kind == "single_classification" else ()
         told = panda(name, "rows.jsonl", "--output", out, *more, *where)[1]
         assert "1 of 8 rows could not be read" in told
         lines.append([json.loads(line) for line in panda(name, "rows.jsonl", *where)[0].splitlines()])
