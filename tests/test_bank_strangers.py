@@ -134,7 +134,7 @@ def test_one_bad_card_is_a_problem_and_stops_nothing(name, bank, books, tiny_bac
     listed = json.loads(run("bank", "list", "--bank", bank.folder, "--json").stdout)
     assert [len(listed["prompts"]), len(listed["problems"])] == [1, 1]
     run("doctor", "--bank", bank.folder)
-    assert "1 of 2 prompts are sound" in run("bank", "verify", "--bank", bank.folder, code=2).stdout
+    assert "1 of 2 prompts are intact" in run("bank", "verify", "--bank", bank.folder, code=2).stdout
     assert bank.resolve("films").name == cards[0].id
     found, notes = ranked(bank, tiny_backbone, tmp_path)
     assert found == [cards[0].id]
@@ -311,7 +311,7 @@ def test_a_removal_that_is_stopped_at_any_file_leaves_nothing_to_be_seen(left, b
         bank.remove(books.name)
     monkeypatch.undo()
     assert len(bank.ids()) == 1
-    assert "1 of 1 prompts are sound" in run("bank", "verify", "--no-starter", "--bank", bank.folder).stdout
+    assert "1 of 1 prompts are intact" in run("bank", "verify", "--no-starter", "--bank", bank.folder).stdout
 
 
 def test_of_a_link_to_a_prompt_the_link_is_removed(bank, books, tmp_path):

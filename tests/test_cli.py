@@ -276,7 +276,7 @@ def test_bank_commands(panda, model, tmp_path):
     names = [row["id"] for row in listed]
     assert len(names) == 2
     assert names[0] in panda("bank", "list")
-    assert "2 of 2 prompts are sound" in panda("bank", "verify", "--no-starter")
+    assert "2 of 2 prompts are intact" in panda("bank", "verify", "--no-starter")
     assert json.loads(panda("bank", "list", "--no-starter", "--json"))["problems"] == []
     best = max(listed, key=lambda row: (row["validation"], -row["seed"]))
     assert json.loads(panda("bank", "show", "books", "--json"))["id"] == best["id"], "a task's name is its best prompt"

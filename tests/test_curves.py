@@ -15,6 +15,7 @@ from promptpanda.cli.main import app
 from promptpanda.curves.forecast import Measured, forecast
 from promptpanda.curves.measure import CurveRun, learning_curve
 from promptpanda.curves.plan import CurvePlan
+from promptpanda.curves.request import CurveRequest
 from promptpanda.errors import PandaError
 from promptpanda.tasks.protocol import nested_order
 from promptpanda.training.options import TrainingOptions
@@ -126,28 +127,38 @@ def test_what_does_not_fit_is_refused(sentiment, tiny_backbone):
 
     def refused(match, task=task, **options):
         with pytest.raises(PandaError, match=match):
-            CurveRun.of(task, tiny_backbone, **options)
+            CurveRun.of(CurveRequest(task=task, **options), tiny_backbone)
 
     refused("--sizes 61 is more than the 60 rows", sizes=[16, 61])
     refused("--sizes are numbers of labelled rows", sizes=[])
     refused("8 labelled rows .* too few for 2 classes", sizes=[8])
+    refused("late_fusion takes more", methods=[LATE_FUSION.name])
+    refused("35 labelled rows and no test data", task=sentiment("few", train=35, test=None))
+
+
+def test_values_that_do_not_go_together_are_refused_before_anything_is_loaded(sentiment):
+    def refused(match, **options):
+        with pytest.raises(PandaError, match=match):
+            CurveRequest(task=sentiment(train=60, test=20), **options)
+
     refused("method pot starts from a source prompt", methods=["pot"])
     refused("--source is for methods that start from one", source="books", methods=["prompt_tuning"])
-    refused("late_fusion takes more", methods=[LATE_FUSION.name])
     refused("--lr auto tries three trainings", options=TrainingOptions(lr="auto"))
-    refused("35 labelled rows and no test data", task=sentiment("few", train=35, test=None))
+    refused("Seeds are numbers from 0", seeds=(1, 1))
+    refused("No method 'pott'", methods=["pott"])
 
 
 def test_a_curve_is_never_trained_nor_scored_twice(sentiment, tiny_backbone, tmp_path, monkeypatch):
     task, folder = sentiment(train=64, test=30), tmp_path / "curve"
-    given = {"sizes": [16, 32, 64], "seeds": (0, 1), "options": OPTIONS, "folder": folder}
+    asked = {"sizes": [16, 32, 64], "seeds": (0, 1), "options": OPTIONS}
+    given, request = asked | {"folder": folder}, CurveRequest(task=task, **asked)
     small = learning_curve(task, tiny_backbone, **given | {"sizes": [16, 32]})
-    run = CurveRun.of(task, tiny_backbone, **given)
+    run = CurveRun.of(request, tiny_backbone, folder=folder)
     assert [(size, seed) for _, size, seed in run.left()] == [(64, 0), (64, 1)]
     assert run.seconds(run.left()) > 0
     first = run.run()
     np.testing.assert_array_equal(first.measured["prompt_tuning"].scores[:2], small.measured["prompt_tuning"].scores)
-    assert not CurveRun.of(task, tiny_backbone, **given).left()
+    assert not CurveRun.of(request, tiny_backbone, folder=folder).left()
 
     def never(*arguments, **options):
         raise AssertionError("trained or scored again")

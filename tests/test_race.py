@@ -313,7 +313,7 @@ def test_a_damaged_state_is_told_and_the_race_begins_anew(trial_of, tmp_path):
             (rung / "race.json").write_text("{")
         listener = Listener()
         result = race(trial_of(damage, progress=listener), finalists=2)
-        assert any("is damaged; it begins anew" in note for note in listener.notes)
+        assert any("is damaged; the race starts again" in note for note in listener.notes)
         assert (result.rungs, result.work) == (expected.rungs, expected.work)
 
 

@@ -322,7 +322,7 @@ def test_a_contestant_that_diverges_is_left_behind(bank, tiny_backbone, sentimen
     )
     assert set(result.methods) == {"prompt_tuning", "pot", "head_only"}
     assert all(set(one.posterior) == set(result.methods) for one in result.selection)
-    assert any("The choice is among the others" in note for note in notes.notes)
+    assert any("The choice is made from the others" in note for note in notes.notes)
     with pytest.raises(PandaError, match="stopped"):
         transfer(sentiment(), "auto", tiny_backbone, bank=bank, options=OPTIONS.model_copy(update={"lr": 1e30}))
 

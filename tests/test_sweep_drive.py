@@ -363,7 +363,7 @@ def test_the_command(study, monkeypatch):
     first = json.loads(panda("--limit", "4", "--json").stdout)
     assert (first["begun"], first["left"], first["stopped"]) == (4, ALL - 4, "limit")
     stopped = panda("--time-limit", "0s")
-    assert "Stopped by --time-limit; the same command goes on with the 5 that are left" in stopped.stdout
+    assert "Stopped by --time-limit; the same command resumes with the 5 that are left" in stopped.stdout
     rest = panda()
     assert f"{ALL} of {ALL} runs finished, 0 failed, 0 left" in rest.stdout
     assert f"[{ALL}/{ALL}]" in rest.stderr

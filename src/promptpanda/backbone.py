@@ -50,15 +50,34 @@ class TextBatch:
         input_ids: *Shape:* (batch, tokens).
         attention_mask: 1 for tokens, 0 for padding. *Shape:* (batch, tokens).
         token_type_ids: segments, or None where the tokenizer has none. *Shape:* (batch, tokens).
+        second: where the second text of each row begins, if rows are pairs that are read apart. *Shape:* (batch,).
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     token_type_ids: Tensor | None = None
+    second: Tensor | None = None
 
     def to(self, device: torch.device) -> TextBatch:
         types = None if self.token_type_ids is None else self.token_type_ids.to(device)
-        return TextBatch(self.input_ids.to(device), self.attention_mask.to(device), types)
+        second = None if self.second is None else self.second.to(device)
+        return TextBatch(self.input_ids.to(device), self.attention_mask.to(device), types, second)
+
+    def apart(self) -> TextBatch:
+        """The first texts of all pairs, and behind them the second ones, each as a row of its own.
+
+        *Shape:* twice the rows, as wide as the longest text.
+        """
+        assert self.second is not None
+        ends = self.attention_mask.sum(1)
+        starts = torch.cat([torch.zeros_like(self.second), self.second])
+        lengths = torch.cat([self.second, ends - self.second])
+        columns = torch.arange(int(lengths.max()), device=starts.device)
+        mask = (columns[None] < lengths[:, None]).to(self.attention_mask.dtype)
+        # Padding repeats a row's own last column, which the mask hides.
+        places = (starts[:, None] + columns[None]).clamp(max=self.input_ids.shape[1] - 1)
+        types = None if self.token_type_ids is None else torch.zeros_like(places)
+        return TextBatch(self.input_ids.repeat(2, 1).gather(1, places), mask, types)
 
 
 class Backbone:

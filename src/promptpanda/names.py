@@ -6,4 +6,7 @@ from typing import Literal
 
 PromptKind = Literal["prefix", "shallow"]
 Readout = Literal["pooler", "cls", "mean", "last"]
-HeadReadout = Readout | Literal["token"]
+HeadReadout = Readout | Literal["compare", "token"]
+
+SIGNATURE_EXAMPLES = 100
+"""Texts that a prompt's signature is made of, at most."""

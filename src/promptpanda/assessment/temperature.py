@@ -33,6 +33,6 @@ def fitted_again(trained: TrainedPrompt, backbone: Backbone, data_dir: Path | No
         return None
     if digest([part.train.fingerprint, part.validation.fingerprint]) != card.data_fingerprint:
         return None
-    encoded = encode(backbone, part.validation.texts, card.options.max_length)
+    encoded = encode(backbone, part.validation.texts, card.options.max_length, apart=card.readout == "compare")
     data = Data(encoded, part.validation, task.spec, task.labels)
     return fit_temperature(finite_outputs(trained, backbone, encoded), data, objective_of(card))

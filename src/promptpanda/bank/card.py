@@ -244,6 +244,8 @@ class Card(_Frozen):
             raise ValueError("a threshold that is no probability")
         if kind.reads_tokens != (self.readout == "token"):
             raise ValueError(f"readout {self.readout} does not go with kind {kind}")
+        if self.readout == "compare" and len(self.task.segments) != 2:
+            raise ValueError("readout compare does not go with texts that are no pairs")
 
     @property
     def outputs(self) -> int:

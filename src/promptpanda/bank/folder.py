@@ -21,7 +21,7 @@ from promptpanda.errors import PandaError
 from promptpanda.files import sha256_file, whole_folder
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.spec import TaskSpec
-from promptpanda.training.heads import Head
+from promptpanda.training.heads import Head, width_of
 
 _HEAD_NAME = "head.safetensors"
 _SIGNATURE_NAME = "signature.safetensors"
@@ -142,13 +142,14 @@ def read_folder(folder: Path, backbone: Backbone) -> TrainedPrompt:
     if trained.prompt is not None:
         backbone.check_prompt(trained.prompt, f"The prompt {card.id}")
     width = trained.head.weight.shape[1]
-    if width != backbone.hidden_size:
+    given = width_of(card.readout, backbone.hidden_size)
+    if width != given:
         raise PandaError(
-            f"The head of {card.id} reads {width} numbers, but {backbone.name} gives {backbone.hidden_size}; it was "
+            f"The head of {card.id} reads {width} numbers, but {backbone.name} gives {given}; it was "
             "changed, so remove the prompt (panda bank rm) and train it again."
         )
     backbone.check_length(card.options.max_length, card.prompt_length)
-    if card.readout != "token":
+    if card.readout not in ("token", "compare"):
         backbone.resolve_readout(card.readout)
     return trained
 
@@ -265,7 +266,7 @@ def _signature(folder: Path, prompt: Prompt, head: Head) -> Signature:
     where = folder / _SIGNATURE_NAME
     tensors, metadata = read_tensors(where)
     expected: dict[str, tuple[int | None, ...]] = {
-        "embeddings": (None, len(POOLINGS), head.weight.shape[1]),
+        "embeddings": (None, len(POOLINGS), head.weight.shape[1] // width_of(head.readout, 1)),
         "activated_neurons": (None,),
         "pooled_prompt": (prompt.tensor.numel() // prompt.length,),
     }

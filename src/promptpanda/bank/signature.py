@@ -13,14 +13,13 @@ from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
-from promptpanda.names import HeadReadout
+from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout
 from promptpanda.prompts.attention import LayerIndex
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.training.heads import features, read_hidden
 from promptpanda.training.inference import forward
 
-EXAMPLES = 100
 POOLINGS = ("mean", "first")
 
 
@@ -44,7 +43,9 @@ class Signature:
     examples: int
 
     @classmethod
-    def of(cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = EXAMPLES) -> Signature:
+    def of(
+        cls, backbone: Backbone, prompt: Prompt, encoded: Encoded, *, examples: int = SIGNATURE_EXAMPLES
+    ) -> Signature:
         """Run the first `examples` rows of text under the prompt: forward only, no labels."""
         return observe(backbone, [prompt], encoded.first(examples), examples=examples)[0].signature
 
@@ -94,7 +95,7 @@ def observe(
     prompts: Sequence[Prompt],
     encoded: Encoded,
     *,
-    examples: int = EXAMPLES,
+    examples: int = SIGNATURE_EXAMPLES,
     readout: HeadReadout | None = None,
 ) -> list[Observation]:
     """Run every row once under each of several prompts of one shape, in mixed batches.
@@ -105,14 +106,17 @@ def observe(
     """
     rows = len(encoded.input_ids)
     count = min(examples, rows)
+    texts = 1 if encoded.second is None else 2  # of a row that are read apart, and that traces are the mean of
     owners = None if len(prompts) == 1 else np.repeat(np.arange(len(prompts)), rows)
     traces = _Traces(backbone, len(prompts), prompts[0].length if prompts[0].kind == "shallow" else 0)
 
     def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
         counted = layout.rows % rows < count
-        traces.expect(layout.rows // rows, counted)
+        traces.expect(layout.rows // rows, counted, texts)
         if readout is not None and not bool(counted.any()):
             return features(backbone, batch, layout, stack, readout)
+        if batch.second is not None:
+            batch, stack = batch.apart(), None if stack is None else stack.repeated(texts)
         layers = backbone.all_hidden(batch, stack)
         kept = [(backbone.read(hidden, batch.attention_mask, "mean"), hidden[:, 0]) for hidden in layers]
         traces.add_embeddings(torch.stack([torch.stack(pair, dim=1) for pair in kept], dim=1))
@@ -125,7 +129,7 @@ def observe(
     observations = []
     for number, prompt in enumerate(prompts):
         signature = Signature(
-            traces.embeddings[number].cpu() / count,
+            traces.embeddings[number].cpu() / (texts * count),
             traces.activated(number),
             prompt.tensor.mean(dim=-2).flatten(),
             count,
@@ -152,9 +156,12 @@ class _Traces:
         self.embeddings = torch.zeros(())
         self.activations: dict[int, Tensor] = {}
 
-    def expect(self, owner: Tensor, counted: Tensor) -> None:
-        """Tell whose the rows of the next batch are, and which of them count. *Shape:* (rows,) each."""
-        self._owner, self._counted, self._calls = owner[counted], counted, 0
+    def expect(self, owner: Tensor, counted: Tensor, texts: int) -> None:
+        """Tell whose the rows of the next batch are, and which of them count, of which the model sees so many texts.
+
+        *Shape:* (rows,) each.
+        """
+        self._owner, self._counted, self._calls = owner[counted].repeat(texts), counted.repeat(texts), 0
 
     def add_embeddings(self, pooled: Tensor) -> None:
         """*Shape:* (rows, layers + 1, 2, hidden)."""

@@ -119,7 +119,7 @@ def verify_prompts(
     if json:
         output.print_json({"sound": [name for name in names if name not in problems], "problems": problems})
     else:
-        typer.echo(f"{len(names) - len(problems)} of {len(names)} prompts are sound.")
+        typer.echo(f"{len(names) - len(problems)} of {len(names)} prompts are intact.")
     for problem in problems.values():
         typer.echo(f"panda: {problem}", err=True)
     if problems:

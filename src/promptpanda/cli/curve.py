@@ -84,22 +84,21 @@ def curve_command(
     folder = out or Path("curves") / loaded.name
     _check_folder(folder)
     from promptpanda.curves.measure import CurveRun
+    from promptpanda.curves.request import CurveRequest
 
+    request = CurveRequest(
+        task=loaded,
+        source=source,
+        methods=names,
+        sizes=None if sizes is None else _numbers(sizes),
+        seeds=seed_list,
+        test_examples=test_examples,
+        options=options,
+        bank=bank,
+    )
     backbone = model.load()
     with output.TerminalProgress() as progress:
-        run = CurveRun.of(
-            loaded,
-            backbone,
-            source=source,
-            methods=names,
-            sizes=None if sizes is None else _numbers(sizes),
-            seeds=seed_list,
-            test_examples=test_examples,
-            options=options,
-            bank=bank,
-            folder=folder,
-            progress=progress,
-        )
+        run = CurveRun.of(request, backbone, folder=folder, progress=progress)
         left = run.left()
         seconds = run.seconds(left)
         if dry_run:

@@ -28,7 +28,7 @@ class Sizing:
 
     model: Annotated[
         str | None,
-        typer.Option(help="Tell what this model takes instead: short name, hub id or folder. Downloads no weights."),
+        typer.Option(help="Show what this model needs instead: short name, hub id or folder. Downloads no weights."),
     ] = None
     revision: Annotated[str | None, typer.Option(help="With --model: branch, tag or commit on the hub.")] = None
     prompt_length: Annotated[
@@ -128,7 +128,7 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
     quiet_libraries()
     config = config_of(name, sizing.revision)
     sizes = sizing.sizes()
-    told = estimate(config, **sizes)
+    estimated = estimate(config, **sizes)
     measured = measure(config, **sizes) if sizing.measure else None
     if json:
         facts = {
@@ -136,7 +136,7 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
             "hub_id": hub_id(name),
             "family": config.model_type,
             **sizes,
-            "estimated": dataclasses.asdict(told),
+            "estimated": dataclasses.asdict(estimated),
             "measured": None if measured is None else dataclasses.asdict(measured),
         }
         output.print_json(facts)
@@ -146,21 +146,25 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
         f"{sizes['batch_size']} x {sizes['length']} tokens, fp32"
     )
     columns = ["", "estimated"] if measured is None else ["", "estimated", "measured"]
-    output.print_table(title, columns, _lines(told, measured, sizes), numeric=tuple(range(1, len(columns))))
+    output.print_table(title, columns, _lines(estimated, measured, sizes), numeric=tuple(range(1, len(columns))))
 
 
-def _lines(told: Estimate, measured: Measured | None, sizes: dict[str, int]) -> list[list[str]]:
+def _lines(estimated: Estimate, measured: Measured | None, sizes: dict[str, int]) -> list[list[str]]:
     needed = sizes["length"] + sizes["prompt_length"]
-    limit = "no limit" if told.positions is None else f"{told.positions:,}"
+    limit = "no limit" if estimated.positions is None else f"{estimated.positions:,}"
     lines = [
-        ["parameters", f"{told.parameters:,}", ""],
-        ["prompt parameters", f"{told.prompt_parameters:,}", ""],
-        ["weights", _size(told.weights), ""],
-        ["prompt in the bank", _size(told.prompt), ""],
-        ["prompt tuning, peak", _size(told.prompt_tuning), "" if measured is None else _size(measured.prompt_tuning)],
-        ["model tuning, peak", _size(told.model_tuning), ""],
+        ["parameters", f"{estimated.parameters:,}", ""],
+        ["prompt parameters", f"{estimated.prompt_parameters:,}", ""],
+        ["weights", _size(estimated.weights), ""],
+        ["prompt in the bank", _size(estimated.prompt), ""],
+        [
+            "prompt tuning, peak",
+            _size(estimated.prompt_tuning),
+            "" if measured is None else _size(measured.prompt_tuning),
+        ],
+        ["model tuning, peak", _size(estimated.model_tuning), ""],
         ["positions", limit, ""],
-        ["positions needed", f"{needed:,} ({'fits' if told.fits else 'too many'})", ""],
+        ["positions needed", f"{needed:,} ({'fits' if estimated.fits else 'too many'})", ""],
     ]
     if measured is None:
         return [line[:2] for line in lines]

@@ -38,7 +38,7 @@ def evaluate_command(
     ] = None,
     compare: Annotated[
         str | None,
-        typer.Option(metavar="PROMPT", help="Another prompt: which of the two is better, and can that be told?"),
+        typer.Option(metavar="PROMPT", help="Another prompt: which of the two is better, and is the difference clear?"),
     ] = None,
     report: Annotated[
         Path | None,

@@ -282,8 +282,11 @@ class TrainingChoice:
     reparameterize: Annotated[int | None, typer.Option(help="Width of an MLP to train fresh prompts through.")] = None
     max_length: Annotated[int | None, typer.Option(help="Tokens of an input, or of a window.")] = None
     readout: Annotated[
-        Literal["auto", "pooler", "cls", "mean", "last"] | None,
-        typer.Option(metavar="NAME", help="How hidden states become one vector: auto, pooler, cls, mean, last."),
+        Literal["auto", "pooler", "cls", "mean", "last", "compare"] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Pooling of hidden states: auto, pooler, cls, mean, last; compare reads a pair's texts apart.",
+        ),
     ] = None
     dropout: Annotated[float | None, typer.Option(help="On prompt and head; the backbone has none.")] = None
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None

@@ -33,7 +33,7 @@ NoSeenTexts = Annotated[
     bool,
     typer.Option(
         "--no-seen-texts",
-        help="Leave out the record of the texts that the prompt saw: with it, who has a text can tell if it was seen.",
+        help="Leave out the record of the texts that the prompt saw: with it, whoever has a text can check it.",
     ),
 ]
 AnyModel = Annotated[

@@ -54,7 +54,7 @@ def table_of_stdin(spec: TaskSpec, form: Format | None = None, layout: Layout | 
     """
     layout = layout or Layout()
     if layout.sheet is not None:
-        raise PandaError("--sheet is for workbooks (.xlsx), and standard input is none; leave it out.")
+        raise PandaError("--sheet is for workbooks (.xlsx), and standard input is not one; leave it out.")
     if layout.delimiter is not None and form != "csv":
         raise PandaError("--delimiter is for CSV; say --format csv beside it, or leave it out.")
     if sys.stdin is None:

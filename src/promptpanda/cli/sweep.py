@@ -202,4 +202,4 @@ def _show_outcome(name: str, found: Outcome, places: Places, json: bool) -> None
         typer.echo("--retry-failed tries failed runs again.", err=True)
     if found.stopped is not None:
         more = "" if found.seconds_left is None else f", about {duration(found.seconds_left)}"
-        typer.echo(f"Stopped by --{found.stopped}; the same command goes on with the {found.left} that are left{more}.")
+        typer.echo(f"Stopped by --{found.stopped}; the same command resumes with the {found.left} that are left{more}.")

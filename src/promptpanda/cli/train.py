@@ -155,7 +155,7 @@ def rank_command(
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
     loaded = target.load()
-    from promptpanda.bank.signature import EXAMPLES
+    from promptpanda.names import SIGNATURE_EXAMPLES
     from promptpanda.tasks.protocol import partition
     from promptpanda.training.defaults import settled
     from promptpanda.transfers.estimators import TargetFeatures, estimates, estimators
@@ -167,7 +167,7 @@ def rank_command(
     backbone = model.load()
     seen = settled(options, loaded.kind, part.train, backbone)
     cosine = metric.cosine()
-    features = TargetFeatures.of(backbone, loaded, part, seen, examples=max(EXAMPLES, cosine.examples))
+    features = TargetFeatures.of(backbone, loaded, part, seen, examples=max(SIGNATURE_EXAMPLES, cosine.examples))
     with output.TerminalProgress() as progress:
         if with_target_prompt:
             features.own = train(

@@ -51,12 +51,12 @@ class LearningCurve:
         if len(plan.sizes) < LAST:
             return f"{len(plan.sizes)} size{'s are' if len(plan.sizes) > 1 else ' is'} too few, {LAST} are needed"
         if len(plan.seeds) < 2:
-            return "one seed does not tell how much chance there is in a score; give several (--seeds 0,1,2)"
+            return "one seed does not show how much a score varies by chance; give several (--seeds 0,1,2)"
         low, _ = measured.interval(len(plan.sizes) - 1)
         if low <= self.floor:
             return (
                 f"with {plan.sizes[-1]} rows it may be no better than a constant prediction ({self.floor:.3f}), and "
-                "the curve of a model that has not learnt yet tells nothing of later"
+                "the curve of a model that has not learnt yet says nothing about what follows"
             )
         return None
 
@@ -69,7 +69,7 @@ class LearningCurve:
         found = self.forecast(method)
         assert found is not None
         gain = f"{100 * found.gain:+.1f} points ({100 * found.gain_low:+.1f} to {100 * found.gain_high:+.1f})"
-        said = {
+        answer = {
             "helps": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would help: {gain}",
             "harms": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) are not expected to help: {gain}",
             "little": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would hardly change it: {gain}",
@@ -77,7 +77,7 @@ class LearningCurve:
             f"{gain}",
         }[found.verdict]
         sentences = [
-            f"{title}: {said}.",
+            f"{title}: {answer}.",
             f"By the law through the last {LAST} sizes the {self.metric} is {found.now:.3f} with {plan.sizes[-1]} rows "
             f"and {found.score:.3f} ({found.low:.3f} to {found.high:.3f}) with {found.size}.",
         ]

@@ -116,7 +116,7 @@ def forecast(measured: Measured, size: int) -> Forecast | None:
     return Forecast(size, float(np.median(scores)), *_bounds(scores), now, gain, *_bounds(gains))
 
 
-def _laws(sizes: np.ndarray, errors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _laws(sizes: np.ndarray, errors: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The errors at wanted sizes by a law through each draw. *Shape:* (wanted, samples).
 
     Args:
@@ -129,7 +129,7 @@ def _laws(sizes: np.ndarray, errors: np.ndarray, wanted: np.ndarray) -> np.ndarr
     precision, mean = np.linalg.inv(covariance), errors.mean(axis=0)
     fits, misfits = [], []
     for exponent in EXPONENTS:
-        design, at = _design(sizes, exponent), _design(wanted, exponent)
+        design, at = _design(sizes, exponent), _design(targets, exponent)
         solved = np.linalg.pinv(design)
         fits.append(at @ solved @ errors.T)
         rest = mean - design @ (solved @ mean)

@@ -17,6 +17,7 @@ from promptpanda.bank.seen_texts import KnownRows
 from promptpanda.curves.curve import LearningCurve
 from promptpanda.curves.forecast import Measured
 from promptpanda.curves.plan import MOST_HELD_OUT, CurvePlan
+from promptpanda.curves.request import CurveRequest
 from promptpanda.errors import PandaError
 from promptpanda.files import digest, write_whole
 from promptpanda.progress import Progress, Silent
@@ -27,7 +28,6 @@ from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import RESAMPLES, Resamples
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import check_methods
 from promptpanda.transfers.overlap import TargetRows
 from promptpanda.transfers.sources import find_sources, with_prompt_of
 from promptpanda.transfers.trial import Trial
@@ -63,37 +63,28 @@ class CurveRun:
 
     @classmethod
     def of(
-        cls,
-        task: Task,
-        backbone: Backbone,
-        *,
-        source: str | Path | SourcePrompt | TrainedPrompt | None = None,
-        methods: Sequence[str] | None = None,
-        sizes: Sequence[int] | None = None,
-        seeds: Sequence[int] = (0, 1, 2),
-        test_examples: int = MOST_HELD_OUT,
-        options: TrainingOptions | None = None,
-        bank: Bank | Path | str | None = None,
-        folder: Path | str | None = None,
-        progress: Progress | None = None,
+        cls, request: CurveRequest, backbone: Backbone, *, folder: Path | None = None, progress: Progress | None = None
     ) -> CurveRun:
-        """See `learning_curve`; nothing is trained yet."""
-        progress, options = progress or Silent(), options or TrainingOptions()
-        if options.lr == "auto":
-            raise PandaError("--lr auto tries three trainings at every point of the curve; give a number.")
-        chosen = check_methods(methods or (("pot",) if source is not None else ("prompt_tuning",)))
-        plan = CurvePlan.of(task, chosen, sizes=sizes, seeds=seeds, test_examples=test_examples)
-        takers = [method.name for method in chosen if method.needs_source]
-        if takers and source is None:
-            raise PandaError(f"The method {takers[0]} starts from a source prompt, and there is none; give --source.")
-        if source is not None and not takers:
-            raise PandaError("--source is for methods that start from one, such as pot; add it to --methods.")
+        """Read the data and find the sources; nothing is trained yet.
+
+        Raises:
+            PandaError: too few rows, or a source that is not there or does not fit.
+        """
+        progress, options = progress or Silent(), request.options
+        plan = CurvePlan.of(
+            request.task,
+            request.chosen,
+            sizes=request.sizes,
+            seeds=request.seeds,
+            test_examples=request.test_examples,
+        )
         sources: tuple[SourcePrompt, ...] = ()
-        if source is not None:
+        if request.source is not None:
             rows = TargetRows(KnownRows.of(plan.pool.texts), KnownRows.of(plan.scored.texts))
-            sources = tuple(find_sources(source, plan.seeds, task, backbone, as_bank(bank), rows, progress))
+            bank = as_bank(request.bank)
+            sources = tuple(find_sources(request.source, plan.seeds, request.task, backbone, bank, rows, progress))
             options = with_prompt_of(options, sources[0])
-        return cls(plan, backbone, sources, options, None if folder is None else Path(folder), progress)
+        return cls(plan, backbone, sources, options, folder, progress)
 
     def left(self) -> list[tuple[Method, int, int]]:
         """The points that are not trained yet."""
@@ -192,8 +183,8 @@ class CurveRun:
         except (FileNotFoundError, PandaError, KeyError, TypeError, ValueError):
             return None
         numbers = [point.score, point.seconds, *point.resampled]
-        sound = len(point.resampled) == RESAMPLES and bool(np.isfinite(numbers).all())
-        return point if sound else None
+        valid = len(point.resampled) == RESAMPLES and bool(np.isfinite(numbers).all())
+        return point if valid else None
 
     def _keep(self, key: str, point: Point) -> None:
         if self.folder is None:
@@ -239,16 +230,15 @@ def learning_curve(
     Raises:
         PandaError: anything that the caller can mend; what was finished is kept.
     """
-    return CurveRun.of(
-        task,
-        backbone,
+    request = CurveRequest(
+        task=task,
         source=source,
         methods=methods,
         sizes=sizes,
         seeds=seeds,
         test_examples=test_examples,
-        options=options,
+        options=options or TrainingOptions(),
         bank=bank,
-        folder=folder,
-        progress=progress,
-    ).run()
+    )
+    run = CurveRun.of(request, backbone, folder=None if folder is None else Path(folder), progress=progress)
+    return run.run()

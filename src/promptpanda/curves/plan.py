@@ -65,7 +65,6 @@ class CurvePlan:
             PandaError: too few rows, or sizes that do not fit them.
         """
         seeds, train, test = check_seeds(seeds), task.train(), task.test()
-        _check_methods(task, methods)
         carved = test is None
         if test is None:
             size = int(np.clip(round(_HELD_OUT * len(train)), _FEWEST_HELD_OUT, MOST_HELD_OUT))
@@ -78,14 +77,14 @@ class CurvePlan:
             train, test = held_out(task, size)
         classes = len(np.unique(train.labels)) if task.kind.classifies else 1
         least = minimum_budget(classes)
-        wanted = _doublings(len(train)) if sizes is None else _asked(sizes, task, len(train))
-        kept = tuple(size for size in wanted if size >= least)
+        requested = _doublings(len(train)) if sizes is None else _checked(sizes, task, len(train))
+        kept = tuple(size for size in requested if size >= least)
         if not kept:
             raise PandaError(
-                f"{wanted[-1]} labelled rows of task '{task.name}' are too few for {classes} classes and a validation "
-                f"part; at least {least} are needed."
+                f"{requested[-1]} labelled rows of task '{task.name}' are too few for {classes} classes and a "
+                f"validation part; at least {least} are needed."
             )
-        left_out = tuple(size for size in wanted if size < least)
+        left_out = tuple(size for size in requested if size < least)
         return cls(task, train, capped(test, test_examples), carved, kept, seeds, tuple(methods), left_out)
 
     def drawn(self, size: int, seed: int) -> Task:
@@ -118,23 +117,12 @@ def _doublings(total: int) -> list[int]:
     return [*found, total]
 
 
-def _asked(sizes: Sequence[int], task: Task, total: int) -> list[int]:
-    wanted = sorted(set(sizes))
-    if not wanted or wanted[0] < 1:
+def _checked(sizes: Sequence[int], task: Task, total: int) -> list[int]:
+    requested = sorted(set(sizes))
+    if not requested or requested[0] < 1:
         raise PandaError(f"--sizes are numbers of labelled rows, such as 16,32,64; found {list(sizes)}.")
-    if wanted[-1] > total:
+    if requested[-1] > total:
         raise PandaError(
-            f"--sizes {wanted[-1]} is more than the {total} rows of task '{task.name}' that can be drawn; lower it."
+            f"--sizes {requested[-1]} is more than the {total} rows of task '{task.name}' that can be drawn; lower it."
         )
-    return wanted
-
-
-def _check_methods(task: Task, methods: Sequence[Method]) -> None:
-    for method in methods:
-        if method.unlabeled or method.sources == "several":
-            raise PandaError(
-                f"A learning curve is drawn for methods that start from one source or none, and {method.name} takes "
-                "more; leave it out."
-            )
-        if not method.suits(task.kind):
-            raise PandaError(f"The method {method.name} is not defined for {task.kind.words}; leave it out.")
+    return requested

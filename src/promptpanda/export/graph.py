@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
-from promptpanda.names import Readout
+from promptpanda.names import HeadReadout, Readout
 from promptpanda.prompts.prompt import Prompt, PromptStack
-from promptpanda.training.heads import Head
+from promptpanda.training.heads import Head, compared
 
 _OPSET = 20
 _DYNAMIC = torch.export.Dim.DYNAMIC
@@ -26,7 +26,8 @@ _DYNAMIC = torch.export.Dim.DYNAMIC
 class FoldedGraph(nn.Module):
     """Tokens to the outputs of one prompt's head; prompt and head are constants of the graph.
 
-    The output `logits` is of *shape:* (batch, outputs), of a head that reads tokens (batch, tokens, outputs).
+    The output `logits` is of *shape:* (batch, outputs), of a head that reads tokens (batch, tokens, outputs). Pairs
+    that are compared stand in twice as many rows, first texts before second ones, with one row of outputs a pair.
     """
 
     outputs = ("logits",)
@@ -39,9 +40,7 @@ class FoldedGraph(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         hidden = self._backbone.hidden(TextBatch(input_ids, attention_mask, token_type_ids), self._stack)
-        if self._head.readout == "token":
-            return self._head(hidden)
-        return self._head(self._backbone.read(hidden, attention_mask, self._head.readout))
+        return self._head(read_all(self._backbone, hidden, attention_mask, self._head.readout))
 
 
 class SharedGraph(nn.Module):
@@ -75,7 +74,16 @@ class SharedGraph(nn.Module):
         return (hidden, *read)
 
 
-def example_inputs(backbone: Backbone, lengths: tuple[int, ...] = (7, 4, 5), seed: int = 0) -> dict[str, Tensor]:
+def read_all(backbone: Backbone, hidden: Tensor, attention_mask: Tensor, readout: HeadReadout) -> Tensor:
+    """What a head reads, of a head of tokens every token. *Shape:* (rows, ..., width); of pairs (rows / 2, width)."""
+    if readout == "token":
+        return hidden
+    if readout == "compare":
+        return compared(*backbone.read(hidden, attention_mask, "mean").chunk(2))
+    return backbone.read(hidden, attention_mask, readout)
+
+
+def example_inputs(backbone: Backbone, lengths: tuple[int, ...] = (7, 4, 5, 2), seed: int = 0) -> dict[str, Tensor]:
     """Random tokens, to trace a graph with and to compare with: as many rows as lengths, padded on the right."""
     generator = torch.Generator().manual_seed(seed)
     mask = (torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]).long()

@@ -13,14 +13,14 @@ import torch
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
-from promptpanda.export.graph import FoldedGraph, SharedGraph, example_inputs, run_graph, write_graph
+from promptpanda.export.graph import FoldedGraph, SharedGraph, example_inputs, read_all, run_graph, write_graph
 from promptpanda.files import remove_folder, whole_folder
 from promptpanda.prompts.prompt import PromptStack
 from promptpanda.training.heads import Head
 
 GRAPH_NAME = "model.onnx"
 TOLERANCE = 1e-4
-_LENGTHS = ((7, 4, 5), (3,), (6, 11))  # of the texts that graph and model are compared on
+_LENGTHS = ((7, 4, 5, 2), (3, 3), (6, 11))  # of the texts that graph and model are compared on
 
 
 def export_folded(trained: TrainedPrompt, backbone: Backbone, target: Path, *, force: bool = False) -> float:
@@ -63,7 +63,9 @@ def export_shared(prompts: Sequence[TrainedPrompt], backbone: Backbone, target: 
         (staging / "prompts").mkdir()
         for trained in prompts:
             np.savez(staging / "prompts" / f"{trained.card.id}.npz", **_arrays(trained))
-        write_graph(graph, example_inputs(backbone) | _prefixes(prompts[:1], 3), staging / GRAPH_NAME)
+        inputs = example_inputs(backbone)
+        inputs |= _prefixes(prompts[:1], len(inputs["input_ids"]))
+        write_graph(graph, inputs, staging / GRAPH_NAME)
         worst = max(_compared(staging, graph, backbone, trained) for trained in prompts)
         _check_equal(worst)
         _write_beside(staging, backbone, {"backbone": backbone.name, "fingerprint": backbone.fingerprint})
@@ -93,8 +95,7 @@ def _outputs(backbone: Backbone, trained: TrainedPrompt, inputs: dict[str, torch
         stack = PromptStack(trained.prompt.kind, trained.prompt.tensor[None].to(backbone.device))
     with torch.inference_mode():
         hidden = backbone.hidden(batch, stack)
-        read = hidden if head.readout == "token" else backbone.read(hidden, batch.attention_mask, head.readout)
-        outputs: np.ndarray = head(read).float().cpu().numpy()
+        outputs: np.ndarray = head(read_all(backbone, hidden, batch.attention_mask, head.readout)).float().cpu().numpy()
     return outputs
 
 
@@ -113,10 +114,20 @@ def _compared(folder: Path, graph: SharedGraph, backbone: Backbone, trained: Tra
     for seed, lengths in enumerate(_LENGTHS):
         inputs = example_inputs(backbone, lengths, seed)
         found = run_graph(folder / GRAPH_NAME, inputs | _prefixes([trained], len(lengths)))
-        read = found[graph.outputs.index(f"read_{stored['readout']}")]
+        read = _read_by(stored["readout"], graph, found)
         ours = _outputs(backbone, trained, inputs)
         worst = max(worst, _difference(read @ stored["weight"].T + stored["bias"], ours, inputs, trained.head))
     return worst
+
+
+def _read_by(readout: str, graph: SharedGraph, found: list[np.ndarray]) -> np.ndarray:
+    """What a head takes of the graph's outputs; pairs are compared in NumPy (training/heads.py)."""
+    if readout != "compare":
+        return found[graph.outputs.index(f"read_{readout}")]
+    mean = found[graph.outputs.index("read_mean")]
+    scaled = mean / np.sqrt((mean**2).mean(axis=1, keepdims=True))
+    first, second = np.split(scaled, 2)
+    return np.concatenate([np.abs(first - second), first * second], axis=1)
 
 
 def _check_equal(worst: float) -> None:

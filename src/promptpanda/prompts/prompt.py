@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -115,6 +115,10 @@ class PromptStack:
             found = ", ".join(f"{prompt.kind} {tuple(prompt.tensor.shape)}" for prompt in prompts)
             raise PandaError(f"Prompts of one batch must share kind and shape, found: {found}.")
         return cls(prompts[0].kind, torch.stack([prompt.tensor for prompt in prompts]), rows)
+
+    def repeated(self, times: int) -> PromptStack:
+        """For a batch that holds its rows so many times, one repetition after the other."""
+        return self if self.rows is None else replace(self, rows=self.rows.repeat(times))
 
     def for_batch(self, size: int) -> Tensor:
         """The prompt of every row, dropout applied. *Shape:* (size, ...)."""

@@ -75,8 +75,8 @@ def make_report(
     ]
     sections = [_glance(study, compared, answered), *_scale(study, facts.sizes)]
     for number, (group, bootstrap) in enumerate(zip(study.groups, bootstraps, strict=True), 1):
-        said = () if number <= FIRST_SCREEN else answered[number - 1]
-        sections.append(replace(_group(group, bootstrap, f"g{number}"), answers=said))
+        sentences = () if number <= FIRST_SCREEN else answered[number - 1]
+        sections.append(replace(_group(group, bootstrap, f"g{number}"), answers=sentences))
     if reference is not None:
         sections.append(_reference(study, reference))
     sections += [_runs(study), _origin(study, facts)]

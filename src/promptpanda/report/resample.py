@@ -78,7 +78,7 @@ def scorer(answers: Answers, metric: str, predictions: Sequence[Any]) -> Scorer 
         return (
             None
             if score is None
-            else _share([score(said, gold) for said, gold in zip(predictions, answers.labels, strict=True)])
+            else _share([score(predicted, gold) for predicted, gold in zip(predictions, answers.labels, strict=True)])
         )
     if spec.kind.classifies:
         labels, found = np.asarray(answers.labels), np.asarray(predictions)
@@ -139,13 +139,13 @@ def _classes(metric: str, labels: np.ndarray, found: np.ndarray, positive: int, 
         right = first & ~np.isin(unit, unit[labels != found])
         return _ratio(np.stack([right, first], axis=1))
     classes = np.unique(np.concatenate([labels, found]))
-    gold, said = labels[:, None] == classes, found[:, None] == classes
+    gold, predicted = labels[:, None] == classes, found[:, None] == classes
     if metric == "macro_f1":
-        return _macro_f1(gold, said)
+        return _macro_f1(gold, predicted)
     if metric == "balanced_accuracy":
-        return _mean_recall(gold, gold & said)
+        return _mean_recall(gold, gold & predicted)
     if metric == "matthews":
-        return _matthews(gold, said)
+        return _matthews(gold, predicted)
     return None
 
 
@@ -168,17 +168,17 @@ def _f1(values: np.ndarray) -> Scorer:
     """Twice the first column's sum over the sum of the two others: right, gold, predicted."""
 
     def score(counts: np.ndarray) -> np.ndarray:
-        right, gold, said = (counts @ values.astype(np.float64)).T
-        return _divided(2 * right, gold + said)
+        right, gold, predicted = (counts @ values.astype(np.float64)).T
+        return _divided(2 * right, gold + predicted)
 
     return score
 
 
-def _macro_f1(gold: np.ndarray, said: np.ndarray) -> Scorer:
+def _macro_f1(gold: np.ndarray, predicted: np.ndarray) -> Scorer:
     """Mean over the classes that occur in a replicate's labels or predictions, as scikit-learn has it."""
 
     def score(counts: np.ndarray) -> np.ndarray:
-        right, both = counts @ (gold & said), counts @ (gold.astype(np.float64) + said)
+        right, both = counts @ (gold & predicted), counts @ (gold.astype(np.float64) + predicted)
         return _divided(_divided(2 * right, both).sum(axis=1), (both > 0).sum(axis=1))
 
     return score
@@ -202,23 +202,23 @@ def _matrix(chosen: Sequence[Sequence[int]], labels: int) -> np.ndarray:
     return found
 
 
-def _label_sets(metric: str, gold: np.ndarray, said: np.ndarray) -> Scorer | None:
+def _label_sets(metric: str, gold: np.ndarray, predicted: np.ndarray) -> Scorer | None:
     if metric == "macro_f1":
-        return _macro_f1(gold, said)
+        return _macro_f1(gold, predicted)
     if metric == "micro_f1":
-        return _f1(np.stack([(gold & said).sum(1), gold.sum(1), said.sum(1)], axis=1))
+        return _f1(np.stack([(gold & predicted).sum(1), gold.sum(1), predicted.sum(1)], axis=1))
     return None
 
 
-def _matthews(gold: np.ndarray, said: np.ndarray) -> Scorer:
+def _matthews(gold: np.ndarray, predicted: np.ndarray) -> Scorer:
     """R_K (Gorodkin 2004), which is Matthews' coefficient for two classes; 0 where undefined."""
 
     def score(counts: np.ndarray) -> np.ndarray:
         total = counts.sum(axis=1)
-        right = (counts @ (gold & said)).sum(axis=1)
-        by_gold, by_said = counts @ gold.astype(np.float64), counts @ said.astype(np.float64)
-        covariance = right * total - (by_gold * by_said).sum(axis=1)
-        spread = (total**2 - (by_gold**2).sum(axis=1)) * (total**2 - (by_said**2).sum(axis=1))
+        right = (counts @ (gold & predicted)).sum(axis=1)
+        by_gold, by_predicted = counts @ gold.astype(np.float64), counts @ predicted.astype(np.float64)
+        covariance = right * total - (by_gold * by_predicted).sum(axis=1)
+        spread = (total**2 - (by_gold**2).sum(axis=1)) * (total**2 - (by_predicted**2).sum(axis=1))
         return _divided(covariance, np.sqrt(np.maximum(spread, 0)))
 
     return score
@@ -267,12 +267,12 @@ def _weighted_pearson(counts: np.ndarray, one: np.ndarray, other: np.ndarray) ->
 
 def _spans(metric: str, names: Sequence[str], labels: Sequence[Any], found: Sequence[Any]) -> Scorer | None:
     counts = []
-    for gold, said in zip(labels, found, strict=True):
-        if len(gold) != len(said):
+    for gold, predicted in zip(labels, found, strict=True):
+        if len(gold) != len(predicted):
             return None
         gold_spans = set(spans_of([names[tag] for tag in gold]))
-        said_spans = set(spans_of([names[tag] for tag in said]))
-        counts.append((len(gold_spans & said_spans), len(gold_spans), len(said_spans)))
+        predicted_spans = set(spans_of([names[tag] for tag in predicted]))
+        counts.append((len(gold_spans & predicted_spans), len(gold_spans), len(predicted_spans)))
     values = np.asarray(counts, dtype=np.float64)
     known = {
         "span_f1": lambda: _f1(values),

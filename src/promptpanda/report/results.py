@@ -267,7 +267,7 @@ def interval_notes(shown: Iterable[tuple[str, Gain | None]]) -> list[str]:
             f"{', '.join(bases['seeds'])}. So few values make such intervals rough."
         )
     if "test rows" in bases:
-        notes.append(f"One seed, so that test rows alone are drawn: {', '.join(bases['test rows'])}.")
+        notes.append(f"With one seed only the test rows are drawn: {', '.join(bases['test rows'])}.")
     if "nothing" in bases:
         notes.append(f"One seed and no stored predictions, hence no interval: {', '.join(bases['nothing'])}.")
     return notes

@@ -56,7 +56,7 @@ Piece = tuple[Work, tuple[int, ...]]  # a work, and rows of it
 
 def prepared(backbone: Backbone, trained: TrainedPrompt, inputs: tuple[Input, ...], done: Callable[[], None]) -> Work:
     """A work that can be queued. Raises PandaError if an input cannot be encoded."""
-    encoded = encode(backbone, inputs, trained.card.options.max_length)
+    encoded = encode(backbone, inputs, trained.card.options.max_length, apart=trained.card.readout == "compare")
     return Work(trained, inputs, encoded, done)
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
+from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.progress import Silent
 from promptpanda.serving.limits import RefusedError, outward
 from promptpanda.serving.service import Service, first_of
@@ -104,7 +104,7 @@ def _steps(service: Service, rows: list[dict[str, str]], numbers: bool, job: _Jo
     known = TargetRows.of([part], None)
     with service.model.tokenizing:
         settings = settled(TrainingOptions(), task.kind, part.train, backbone)
-        target = TargetFeatures.of(backbone, task, part, settings, examples=EXAMPLES)
+        target = TargetFeatures.of(backbone, task, part, settings, examples=SIGNATURE_EXAMPLES)
     yield "read"
     for card in fitting_cards(task, backbone, bank, known, Silent()).cards:
         if job.given_up:

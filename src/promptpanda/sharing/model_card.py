@@ -31,6 +31,7 @@ _READOUTS: dict[HeadReadout, str] = {
     "cls": "the first token's hidden state",
     "mean": "the mean of the text's hidden states",
     "last": "the last token's hidden state",
+    "compare": "how the means of the two texts' hidden states differ, each text read by itself",
     "token": "each token's hidden state",
 }
 _EMBEDDED_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"

@@ -313,14 +313,14 @@ class _Driver:
     def _line(self, spec: RunSpec, row: Row) -> str:
         total = len(self._concerned)
         if row.status == "failed":
-            said = f"failed: {row.reason}"
+            outcome = f"failed: {row.reason}"
         elif row.validation is not None and row.metric is not None:
-            said = f"validation {row.metric} {row.validation[row.metric]:.3f}, {row.seconds:.1f} s"
+            outcome = f"validation {row.metric} {row.validation[row.metric]:.3f}, {row.seconds:.1f} s"
         else:
-            said = f"{row.seconds:.1f} s"
+            outcome = f"{row.seconds:.1f} s"
         left = self._seconds_left()
         end = "" if left is None or not self._todo else f"; {duration(left)} left"
-        return f"[{total - len(self._todo)}/{total}] {spec.label}: {said}{end}"
+        return f"[{total - len(self._todo)}/{total}] {spec.label}: {outcome}{end}"
 
 
 def _record_test(row: Row, bank: Bank) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from promptpanda import footprint
-from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
 from promptpanda.models import config_of
+from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.sweep.cache import CACHE, Cache, Planned
 from promptpanda.sweep.plan import Plan
 from promptpanda.sweep.row import Row
@@ -60,7 +60,7 @@ class Work:
         n_test = min(facts.n_test, spec.test_examples or facts.n_test) if spec.tested else 0
         options = resolved(spec.training_options(), self._task(spec).kind, n_train)
         if spec.method is None:
-            return self.tokens(spec) * min(EXAMPLES, n_train) / 3
+            return self.tokens(spec) * min(SIGNATURE_EXAMPLES, n_train) / 3
         if spec.method == AUTO:
             racing = min(len(spec.sources), SURVIVORS)
             tracked = spec.protocol == "paper"
@@ -74,7 +74,7 @@ class Work:
             trained *= _MODEL_TUNING
         trained *= method.trainings * (2 if method.unlabeled else 1)
         passes = options.epochs if spec.protocol == "paper" or options.early_stopping is not None else 1
-        read = n_val * passes + n_test + min(EXAMPLES, n_train)
+        read = n_val * passes + n_test + min(SIGNATURE_EXAMPLES, n_train)
         if method.trained == "head" or spec.teacher is not None:
             read += n_train
         read += len(spec.teachers) * n_train + max(1, len(spec.teachers)) * (spec.unlabeled or 0)

@@ -16,14 +16,14 @@ from promptpanda.sweep.spec import RunSpec
 
 
 def to_do(
-    planned: Planned, rows: Mapping[str, Row], bank: Bank, asked: Sequence[RunSpec], run_filter: RunFilter
+    planned: Planned, rows: Mapping[str, Row], bank: Bank, requested: Sequence[RunSpec], run_filter: RunFilter
 ) -> dict[RunSpec, None]:
     """The runs that are asked for and not done, and what they start from where that is missing, in their order.
 
     Args:
         rows: what the store has, by key.
     """
-    wanted: set[RunSpec] = set()
+    required: set[RunSpec] = set()
 
     def row_of(spec: RunSpec) -> Row | None:
         return rows.get(planned.keys[spec].key)
@@ -32,17 +32,17 @@ def to_do(
         return row is None or (row.status == "failed" and run_filter.retry_failed)
 
     def want(spec: RunSpec) -> None:
-        if spec not in wanted:
-            wanted.add(spec)
+        if spec not in required:
+            required.add(spec)
             for need in spec.needs.values():
                 row = row_of(need)
                 if is_open(row) or (row is not None and _lacking(row, bank, run_filter)):
                     want(need)
 
-    for spec in asked:
+    for spec in requested:
         if is_open(row_of(spec)):
             want(spec)
-    return dict.fromkeys(spec for spec in planned.plan.runs if spec in wanted)
+    return dict.fromkeys(spec for spec in planned.plan.runs if spec in required)
 
 
 def _lacking(row: Row, bank: Bank, run_filter: RunFilter) -> bool:

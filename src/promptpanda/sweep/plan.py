@@ -58,17 +58,17 @@ def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
         names[given] = name
         kinds[name] = loaded.kind
     _check_options(recipe, names, kinds)
-    asked: list[RunSpec] = []
+    requested: list[RunSpec] = []
     for model in recipe.models:
-        asked += _sources(recipe, model, names)
-        asked += [
+        requested += _sources(recipe, model, names)
+        requested += [
             spec
             for task in (recipe.targets.tasks if recipe.targets else ())
             for budget in (recipe.targets.budgets if recipe.targets else ())
             for seed in recipe.seeds
             for spec in _target(recipe, model, names, kinds, task, budget, seed)
         ]
-    return Plan(_joined(asked), {model: _beside(model, base) for model in recipe.models}, locations)
+    return Plan(_joined(requested), {model: _beside(model, base) for model in recipe.models}, locations)
 
 
 def _check_options(recipe: SweepRecipe, names: dict[str, str], kinds: dict[str, Kind]) -> None:
@@ -85,10 +85,10 @@ def _check_options(recipe: SweepRecipe, names: dict[str, str], kinds: dict[str, 
             raise PandaError(f"The recipe's options of {names[task]} do not go with it: {error}") from error
 
 
-def _joined(asked: list[RunSpec]) -> tuple[RunSpec, ...]:
+def _joined(requested: list[RunSpec]) -> tuple[RunSpec, ...]:
     """The runs that are asked for and those that they start from, each once, under the name that it is asked for by."""
     names: dict[RunSpec, str] = {}
-    for spec in asked:
+    for spec in requested:
         known = names.setdefault(spec, spec.variant)
         if known != spec.variant:
             raise PandaError(
@@ -96,7 +96,7 @@ def _joined(asked: list[RunSpec]) -> tuple[RunSpec, ...]:
                 "leave one out."
             )
     runs: dict[RunSpec, RunSpec] = {}
-    for spec in asked:
+    for spec in requested:
         for one in spec.closure():
             if one not in runs:
                 runs[one] = replace(
@@ -182,29 +182,35 @@ def _target(
             variant=variant,
         )
 
-    asked = [(METHODS[name], DEFAULT) for name in METHODS if name in recipe.methods]
-    asked += [
+    requested = [(METHODS[name], DEFAULT) for name in METHODS if name in recipe.methods]
+    requested += [
         (METHODS[variant.method], name)
         for name, variant in recipe.variants.items()
         if recipe.distillation_options(name).suits(kinds[names[task]])
     ]
-    plain = [run(method, variant) for method, variant in asked if not method.needs_source]
-    led = [run(method, variant, prompt) for prompt in prompts for method, variant in asked if method.sources == "one"]
+    plain = [run(method, variant) for method, variant in requested if not method.needs_source]
+    transferred = [
+        run(method, variant, prompt) for prompt in prompts for method, variant in requested if method.sources == "one"
+    ]
     # A fusion holds all sources, so that one which shares text with the target would spoil it.
-    apart = [prompt for prompt in prompts if not share_text(prompt.task, names[task])]
-    fused = [run(method, variant, *apart) for method, variant in asked if method.sources == "several" and apart]
+    unrelated = [prompt for prompt in prompts if not share_text(prompt.task, names[task])]
+    fused = [
+        run(method, variant, *unrelated) for method, variant in requested if method.sources == "several" and unrelated
+    ]
     selected = []
-    if AUTO in recipe.methods and apart:
+    if AUTO in recipe.methods and unrelated:
         # Students are among the contestants, so what concerns them concerns the selection.
-        free = replace(run(PANDA, DEFAULT, apart[0]), method=AUTO, source=None, teacher=None)
-        selected = [replace(free, sources=tuple(apart), selection=decisive_settings())]
+        free = replace(run(PANDA, DEFAULT, unrelated[0]), method=AUTO, source=None, teacher=None)
+        selected = [replace(free, sources=tuple(unrelated), selection=decisive_settings())]
     tuned = run(PROMPT_TUNING, DEFAULT)
-    wanted = recipe.estimator_names(own=tuned in plain)
-    estimates = [_estimates(recipe, wanted, tuned, prompt, task) for prompt in prompts if wanted]
-    return [*plain, *led, *fused, *selected, *estimates]
+    chosen_estimators = recipe.estimator_names(own=tuned in plain)
+    estimates = [_estimates(recipe, chosen_estimators, tuned, prompt, task) for prompt in prompts if chosen_estimators]
+    return [*plain, *transferred, *fused, *selected, *estimates]
 
 
-def _estimates(recipe: SweepRecipe, wanted: tuple[str, ...], tuned: RunSpec, source: RunSpec, task: str) -> RunSpec:
+def _estimates(
+    recipe: SweepRecipe, chosen_estimators: tuple[str, ...], tuned: RunSpec, source: RunSpec, task: str
+) -> RunSpec:
     known = estimators()
     settings = _settings(recipe.target_options(task), PROMPT_TUNING)
     return RunSpec(
@@ -216,10 +222,10 @@ def _estimates(recipe: SweepRecipe, wanted: tuple[str, ...], tuned: RunSpec, sou
         budget=tuned.budget,
         protocol=tuned.protocol,
         options=tuple((name, value) for name, value in settings if name in _SEEN),
-        estimators=wanted,
+        estimators=chosen_estimators,
         threads=tuned.threads,
         source=source,
-        own=tuned if any(known[name].needs_target_prompt for name in wanted) else None,
+        own=tuned if any(known[name].needs_target_prompt for name in chosen_estimators) else None,
     )
 
 

@@ -116,12 +116,12 @@ def preview(
     """
     run_filter = run_filter or RunFilter()
     plan = expand(recipe, places.base)
-    asked = list(dict.fromkeys(one for spec in chosen(plan.runs, run_filter.only) for one in spec.closure()))
+    requested = list(dict.fromkeys(one for spec in chosen(plan.runs, run_filter.only) for one in spec.closure()))
     CACHE.forget()
     try:
         planned = identify(plan, recipe.protocol, places.data(recipe))
     except PandaError as error:
-        return forecast(plan, asked, why_not=str(error))
+        return forecast(plan, requested, why_not=str(error))
     rows: dict[str, Row] = {}
     if places.store.is_file():
         with Store.open(places.store) as store:

@@ -234,9 +234,9 @@ class Store:
             )
         if version < 1:
             raise self._damaged(f"its version is {version}, and stores have versions from 1 to {VERSION}")
-        ((sound,),) = self._read("PRAGMA quick_check(1)")
-        if sound != "ok":
-            raise self._damaged(str(sound))
+        ((integrity,),) = self._read("PRAGMA quick_check(1)")
+        if integrity != "ok":
+            raise self._damaged(str(integrity))
         return True
 
     def _settle(self) -> None:

@@ -33,10 +33,10 @@ from promptpanda.tasks.unlabeled import rest_of_train
 from promptpanda.training.defaults import settled
 from promptpanda.transfers.estimators import IncomparableError, estimators
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import METHODS, check_methods
+from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.names import AUTO
 from promptpanda.transfers.overlap import LeftOut, TargetRows
-from promptpanda.transfers.selection import CONTESTANTS, Selection, SelectionOptions, choose
+from promptpanda.transfers.selection import Selection, SelectionOptions, choose, contestants_of
 from promptpanda.transfers.trial import Trial
 
 
@@ -210,7 +210,7 @@ def _prepared(
     """The trial with all that is there already, the method, what `auto` did, and seconds spent before this run."""
     assert order.spec.method is not None
     if order.spec.method == AUTO:
-        selection = choose(trial, check_methods(CONTESTANTS), SelectionOptions())
+        selection = choose(trial, contestants_of(trial.task.kind), SelectionOptions())
         return selection.trial, METHODS[selection.chosen], selection, 0.0
     method = METHODS[order.spec.method]
     _hand_in_teachers(trial, method, [one for role, one in prompts.items() if role.startswith("teacher")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -111,15 +111,7 @@ def own_task(
     Raises:
         PandaError: a file that is not there, rows that are no rows, or columns and kind that do not go together.
     """
-    given = {"train": train, "validation": validation, "test": test}
-    files = {split: Path(one) for split, one in given.items() if isinstance(one, (str, Path))}
-    rows = {split: OwnRows.of(one, split) for split, one in given.items() if one is not None and split not in files}
-    if not files and not rows:
-        raise PandaError("Own data needs at least one file; give --train FILE (or --test FILE to evaluate).")
-    if files and rows:
-        raise PandaError("Own data comes from files or from rows in memory; give all splits in one of the two ways.")
-    for path in files.values():
-        check_data(path)
+    files, rows = _inputs({"train": train, "validation": validation, "test": test})
     first = next(iter(files.values()), None)
     layout = Layout(delimiter=delimiter, sheet=sheet)
     if kind is None:
@@ -139,22 +131,38 @@ def own_task(
         own["label_columns"] = columns
     if label_separator is not None:
         own["label_separator"] = label_separator
-    metrics = _OWN_METRICS.get(kind, ["accuracy", "macro_f1"])
-    if metric is not None:
-        metrics = [metric, *(other for other in metrics if other != metric)]
     paths = {split: str(path) for split, path in files.items()}
     spec = TaskSpec.parse(
         {
             "name": _own_name(name, first),
             "kind": kind,
             "label": label,
-            "metrics": metrics,
+            "metrics": _metrics(kind, metric),
             **own,
             "files": FileData(**paths, delimiter=layout.delimiter, sheet=sheet) if files else None,
         },
         "the options",
     )
     return Task(spec, metric_open=metric is None, rows=rows, strict=strict)  # type: ignore[arg-type]
+
+
+def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Path], dict[str, OwnRows]]:
+    """The files and the rows in memory, by split. Raises PandaError if there are none, or some of both."""
+    files = {split: Path(one) for split, one in given.items() if isinstance(one, (str, Path))}
+    rows = {split: OwnRows.of(one, split) for split, one in given.items() if one is not None and split not in files}
+    if not files and not rows:
+        raise PandaError("Own data needs at least one file; give --train FILE (or --test FILE to evaluate).")
+    if files and rows:
+        raise PandaError("Own data comes from files or from rows in memory; give all splits in one of the two ways.")
+    for path in files.values():
+        check_data(path)
+    return files, rows
+
+
+def _metrics(kind: Kind, metric: str | None) -> list[str]:
+    """The metrics of own data; the one that was asked for comes first."""
+    metrics = _OWN_METRICS.get(kind, ["accuracy", "macro_f1"])
+    return metrics if metric is None else [metric, *(other for other in metrics if other != metric)]
 
 
 def _kind(text2: str | None, choices: Sequence[str], text_column: int | None, tag_column: int | None) -> Kind | None:

@@ -226,7 +226,7 @@ def told_of_classes(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
             more = f" and {len(single) - 5} more" if len(single) > 5 else ""
             told.append(
                 f"{cleaner.origin}: {'a class has' if len(single) == 1 else f'{len(single)} classes have'} one row: "
-                f"{which}{more}; nothing can be said of how well it is learnt."
+                f"{which}{more}; how well it is learnt cannot be measured."
             )
         if not spec.labels and _are_amounts(by_class):
             told.append(

@@ -58,6 +58,7 @@ class Encoded:
             reads one vector a row.
         places: what each unit is: the number of the word that it begins (*shape:* (units,)), or where it stands in the
             context, in characters (*shape:* (units, 2); -1 for the unit that means no answer).
+        second: where the second text of every row begins, if rows are pairs that are read apart. *Shape:* (rows,).
     """
 
     input_ids: tuple[np.ndarray, ...]
@@ -66,6 +67,7 @@ class Encoded:
     starts: np.ndarray | None = None
     units: tuple[np.ndarray, ...] | None = None
     places: tuple[np.ndarray, ...] | None = None
+    second: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids) if self.starts is None else len(self.starts) - 1
@@ -73,13 +75,15 @@ class Encoded:
     def first(self, count: int) -> Encoded:
         """The first `count` rows, or all if there are fewer, as texts alone."""
         types = None if self.token_type_ids is None else self.token_type_ids[:count]
-        return Encoded(self.input_ids[:count], types, self.pad_id)
+        second = None if self.second is None else self.second[:count]
+        return Encoded(self.input_ids[:count], types, self.pad_id, second=second)
 
     def times(self, count: int) -> Encoded:
         """All rows, so many times over, for a forward pass of the same rows under several prompts."""
         types = None if self.token_type_ids is None else self.token_type_ids * count
         units = None if self.units is None else self.units * count
-        return Encoded(self.input_ids * count, types, self.pad_id, units=units)
+        second = None if self.second is None else np.tile(self.second, count)
+        return Encoded(self.input_ids * count, types, self.pad_id, units=units, second=second)
 
     @cached_property
     def row_lengths(self) -> np.ndarray:
@@ -111,8 +115,9 @@ class Encoded:
             mask[place, :length] = 1
             if types is not None and self.token_type_ids is not None:
                 types[place, :length] = self.token_type_ids[row]
+        second = None if self.second is None else torch.from_numpy(self.second[np.asarray(rows)])
         return TextBatch(
-            torch.from_numpy(ids), torch.from_numpy(mask), None if types is None else torch.from_numpy(types)
+            torch.from_numpy(ids), torch.from_numpy(mask), None if types is None else torch.from_numpy(types), second
         )
 
     def layout(self, examples: Sequence[int] | np.ndarray) -> Layout:
@@ -144,7 +149,7 @@ class Encoded:
         return replace(alone, units=torch.from_numpy(units), real=torch.from_numpy(real))
 
 
-def encode(backbone: Backbone, inputs: Sequence[Input], max_length: int) -> Encoded:
+def encode(backbone: Backbone, inputs: Sequence[Input], max_length: int, *, apart: bool = False) -> Encoded:
     """Tokenise inputs of one kind, cut to rows of `max_length` tokens.
 
     Whole texts and choices are cut (the longer segment of a pair first). Sentences of words and contexts of questions
@@ -152,8 +157,11 @@ def encode(backbone: Backbone, inputs: Sequence[Input], max_length: int) -> Enco
     quarter of `max_length`. Whatever sides the tokenizer is set to, the end of a text is cut, and rows begin at its
     beginning.
 
+    Args:
+        apart: the two texts of a pair are tokenised, and cut, each by itself (readout `compare`).
+
     Raises:
-        PandaError: a question leaves no room for its context.
+        PandaError: a question leaves no room for its context; `apart`, and an input is no pair of texts.
     """
     with _cutting_the_end(backbone.tokenizer):
         if inputs and isinstance(inputs[0], Choices):
@@ -162,6 +170,8 @@ def encode(backbone: Backbone, inputs: Sequence[Input], max_length: int) -> Enco
             return _words(backbone, [one for one in inputs if isinstance(one, Words)], max_length)
         if inputs and isinstance(inputs[0], Passage):
             return _passages(backbone, [one for one in inputs if isinstance(one, Passage)], max_length)
+        if apart:
+            return _pairs_apart(backbone, inputs, max_length)  # type: ignore[arg-type]
         return _texts(backbone, inputs, max_length)  # type: ignore[arg-type]
 
 
@@ -185,11 +195,13 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
         return parts[0]
     types = [part.token_type_ids for part in parts if part.token_type_ids is not None]
     units = [part.units for part in parts if part.units is not None]
+    second = [part.second for part in parts if part.second is not None]
     return Encoded(
         tuple(chain.from_iterable(part.input_ids for part in parts)),
         tuple(chain.from_iterable(types)) if types else None,
         parts[0].pad_id,
         units=tuple(chain.from_iterable(units)) if units else None,
+        second=np.concatenate(second) if second else None,
     )
 
 
@@ -215,6 +227,20 @@ def _texts(backbone: Backbone, texts: Sequence[Text], max_length: int) -> Encode
         None if types is None else tuple(np.asarray(row, dtype=np.int64) for row in types),
         _pad_id(backbone),
     )
+
+
+def _pairs_apart(backbone: Backbone, texts: Sequence[Text], max_length: int) -> Encoded:
+    """Rows of two texts, one behind the other, each with its own special tokens; `second` tells where they meet."""
+    for text in texts:
+        if len(text) != 2:
+            raise PandaError(
+                f"The readout 'compare' compares the two texts of a pair, and {text[0][:40]!r} has none beside it; "
+                "give both texts, or another --readout."
+            )
+    first, second = (_texts(backbone, [(text[side],) for text in texts], max_length) for side in (0, 1))
+    rows = tuple(np.concatenate(pair) for pair in zip(first.input_ids, second.input_ids, strict=True))
+    types = None if first.token_type_ids is None else tuple(np.zeros_like(row) for row in rows)
+    return Encoded(rows, types, first.pad_id, second=first.row_lengths)
 
 
 def _choices(backbone: Backbone, inputs: Sequence[Choices], max_length: int) -> Encoded:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from promptpanda.backbone import Backbone
-from promptpanda.tasks.encoding import token_lengths
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.options import TrainingOptions
+
+if TYPE_CHECKING:
+    from promptpanda.backbone import Backbone
 
 _STEPS = 200  # a training of the default length, if the data is neither tiny nor large
 _FEWEST, _MOST = 3, 40  # epochs
@@ -17,6 +20,8 @@ _LENGTH, _LONGEST = 128, 384  # tokens
 
 def settled(options: TrainingOptions, kind: Kind, train: Split, backbone: Backbone) -> TrainingOptions:
     """`resolved` for a training part and a backbone."""
+    from promptpanda.tasks.encoding import token_lengths  # needs torch, and `resolved` does not
+
     lengths = np.empty(0) if "max_length" in options.model_fields_set else token_lengths(backbone, train.texts)
     return resolved(options, kind, len(train), positions=backbone.positions, lengths=lengths)
 

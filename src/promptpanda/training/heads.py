@@ -18,8 +18,10 @@ def features(
 ) -> Tensor:
     """Run the model, and give what a head reads: the tokens that the layout names, or one vector a row.
 
-    *Shape:* (rows, units, hidden_size), or (rows, hidden_size).
+    *Shape:* (rows, units, hidden_size), or (rows, width of `width_of`).
     """
+    if batch.second is not None:
+        batch, prompts = batch.apart(), None if prompts is None else prompts.repeated(2)
     hidden = backbone.hidden(batch, prompts, first_only=readout in ("cls", "pooler"))
     return read_hidden(backbone, hidden, batch, layout, readout)
 
@@ -27,12 +29,33 @@ def features(
 def read_hidden(backbone: Backbone, hidden: Tensor, batch: TextBatch, layout: Layout, readout: HeadReadout) -> Tensor:
     """What a head reads of hidden states that are there already.
 
-    *Shape:* (rows, tokens, hidden_size) -> (rows, units, hidden_size), or (rows, hidden_size).
+    *Shape:* (rows, tokens, hidden_size) -> (rows, units, hidden_size), or (rows, width of `width_of`). Of pairs
+    that are compared, hidden states are those of first texts and, behind them, of second ones (`TextBatch.apart`).
     """
+    if readout == "compare":
+        return compared(*backbone.read(hidden, batch.attention_mask, "mean").chunk(2))
     if readout != "token":
         return backbone.read(hidden, batch.attention_mask, readout)
     assert layout.units is not None
     return hidden.gather(1, layout.units[:, :, None].expand(-1, -1, hidden.shape[2]))
+
+
+def compared(first: Tensor, second: Tensor) -> Tensor:
+    """What a head reads of two texts that are read apart: |u - v| and u * v, of vectors with a mean square of one.
+
+    The features of InferSent (Conneau et al. 2017, arXiv 1705.02364) without u and v themselves. The mean of the second
+    half is the cosine.
+
+    *Shape:* (rows, hidden_size) twice -> (rows, 2 x hidden_size).
+    """
+    root = first.shape[1] ** 0.5
+    first, second = (nn.functional.normalize(vectors, dim=1) * root for vectors in (first, second))
+    return torch.cat([(first - second).abs(), first * second], dim=1)
+
+
+def width_of(readout: HeadReadout, hidden_size: int) -> int:
+    """How many numbers a head reads."""
+    return 2 * hidden_size if readout == "compare" else hidden_size
 
 
 @dataclass(frozen=True)
@@ -40,7 +63,7 @@ class Head:
     """A trained readout whose outputs are logits, or values in the units of the labels.
 
     Attributes:
-        weight: *Shape:* (outputs, hidden_size).
+        weight: *Shape:* (outputs, width of `width_of`).
         bias: *Shape:* (outputs,), or None (readout `last`, as in transformers' sequence classifiers of decoders).
         readout: how hidden states become the vector that it reads; `token`: each token's own.
     """
@@ -50,14 +73,14 @@ class Head:
     readout: HeadReadout
 
     def __call__(self, pooled: Tensor) -> Tensor:
-        """*Shape:* (..., hidden_size) -> (..., outputs)."""
+        """*Shape:* (..., width) -> (..., outputs)."""
         return nn.functional.linear(pooled, self.weight.to(pooled), None if self.bias is None else self.bias.to(pooled))
 
 
-def fresh_head(hidden_size: int, outputs: int, *, bias: bool, generator: torch.Generator) -> nn.Linear:
+def fresh_head(width: int, outputs: int, *, bias: bool, generator: torch.Generator) -> nn.Linear:
     """A new head: N(0, 0.02^2) weights and zero bias, as transformers initialises classifiers."""
     # Without torch's own first values: they would be drawn from a stream that is not ours.
-    head: nn.Linear = nn.utils.skip_init(nn.Linear, hidden_size, outputs, bias=bias)
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, width, outputs, bias=bias)
     with torch.no_grad():
         head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
         if bias:
@@ -99,11 +122,11 @@ def started(fresh: nn.Linear, start: HeadStart, *, scale: float, shift: float) -
     return head
 
 
-def no_head(hidden_size: int) -> nn.Linear:
+def no_head(width: int) -> nn.Linear:
     """A head that hands on what it reads, and does not learn."""
-    head: nn.Linear = nn.utils.skip_init(nn.Linear, hidden_size, hidden_size, bias=False)
+    head: nn.Linear = nn.utils.skip_init(nn.Linear, width, width, bias=False)
     with torch.no_grad():
-        head.weight.copy_(torch.eye(hidden_size))
+        head.weight.copy_(torch.eye(width))
     return head.requires_grad_(False)
 
 

@@ -17,7 +17,7 @@ from promptpanda.prompts.dropout import keep_mask
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
 from promptpanda.tasks.encoding import Layout
-from promptpanda.training.heads import Head, HeadStart, features, folded, fresh_head, no_head, started
+from promptpanda.training.heads import Head, HeadStart, features, folded, fresh_head, no_head, started, width_of
 from promptpanda.training.inference import Data, forward
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
@@ -143,10 +143,11 @@ class Learner:
             prompt = _prompt(backbone, options, streams, start).to(backbone.device)
         if trained == "model":
             backbone = backbone.trainable_copy()
+        width = width_of(readout, backbone.hidden_size)
         if objective.headless:
-            head = no_head(backbone.hidden_size)
+            head = no_head(width)
         else:
-            head = fresh_head(backbone.hidden_size, objective.outputs, bias=readout != "last", generator=streams.head)
+            head = fresh_head(width, objective.outputs, bias=readout != "last", generator=streams.head)
             if head_start is not None:
                 head = started(head, head_start, scale=objective.scale, shift=objective.shift)
         return cls(backbone, prompt, head.to(backbone.device), readout, options.dropout, streams.dropout)

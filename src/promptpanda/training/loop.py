@@ -85,7 +85,11 @@ class TrainingState:
     numbers: dict[str, Any]
 
 
-class TrainingDivergedError(PandaError):
+class UntrainableError(PandaError):
+    """A method cannot be trained on the data at hand; other methods may."""
+
+
+class TrainingDivergedError(UntrainableError):
     """A training was given up; the message says at which step, and what to change."""
 
 
@@ -267,8 +271,7 @@ class Training:
                 )
             prompt, head = self._learner.frozen(self._objective)
             chosen, scores = self._judged(outputs)
-            held_out = not set(self._validation.split.texts) <= set(self._train.split.texts)
-            temperature = self._temperature(outputs) if held_out else None
+            temperature = held_out_temperature(outputs, self._train, self._validation)
         return Fitted(
             prompt,
             head,
@@ -361,14 +364,6 @@ class Training:
             chosen = replace(self._objective, threshold=self._threshold)
         return chosen, scores_of(outputs, self._validation, chosen)
 
-    def _temperature(self, outputs: np.ndarray) -> float | None:
-        if not self._objective.gives_logits:
-            return None
-        # Weights of classes, which an objective may have in training, do not hold for new texts.
-        spec, classes = self._validation.spec, self._validation.class_names
-        plain = objective_for(spec, len(classes), self._train.split.labels)
-        return fit_temperature(outputs, self._validation, plain)
-
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
         began = time.perf_counter()
@@ -376,6 +371,19 @@ class Training:
             yield
         finally:
             self._seconds += time.perf_counter() - began
+
+
+def held_out_temperature(outputs: np.ndarray, train: Data, validation: Data) -> float | None:
+    """The temperature of a kept head's outputs; None where validation examples were trained on, or there are no logits.
+
+    Args:
+        outputs: on the validation part.
+    """
+    if set(validation.split.texts) <= set(train.split.texts):
+        return None
+    # Weights of classes, which an objective may have in training, do not hold for new texts.
+    objective = objective_for(validation.spec, len(validation.class_names), train.split.labels)
+    return fit_temperature(outputs, validation, objective)
 
 
 def _warnings(train: Data, validation: Data, scores: dict[str, float], curve: list[Epoch]) -> tuple[str, ...]:

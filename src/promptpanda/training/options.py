@@ -30,7 +30,8 @@ class TrainingOptions(BaseModel):
         init_std: standard deviation of a fresh prompt's normal distribution.
         reparameterize: width of the MLP that fresh prompts are trained through, or None for none.
         max_length: tokens an input is cut to, or a window has; left out, the kind of task decides.
-        readout: how hidden states become one vector: auto, pooler, cls, mean or last.
+        readout: how hidden states become one vector: auto, pooler, cls, mean or last; `compare` reads the two texts of
+            a pair apart and compares their means.
         dropout: on the prompt and on the head's input; the backbone has none.
         weight_decay, max_grad_norm: of AdamW, and of gradient clipping.
         early_stopping: epochs without a better validation score after which training stops and the best epoch counts;
@@ -53,7 +54,7 @@ class TrainingOptions(BaseModel):
     init_std: float = Field(default=1.0, ge=0, le=_LARGEST)
     reparameterize: int | None = Field(default=None, ge=1, le=_WIDEST)
     max_length: int = Field(default=128, ge=4, le=_MOST)
-    readout: Literal["auto", "pooler", "cls", "mean", "last"] = "auto"
+    readout: Literal["auto", "pooler", "cls", "mean", "last", "compare"] = "auto"
     dropout: float = Field(default=0.1, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=_LARGEST)
     max_grad_norm: float = Field(default=1.0, gt=0, allow_inf_nan=False)

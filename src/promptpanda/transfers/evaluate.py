@@ -68,7 +68,7 @@ def outputs_on(
     Raises:
         PandaError: outputs are not finite.
     """
-    encoded = encode(backbone, split.texts, trained.card.options.max_length)
+    encoded = encode(backbone, split.texts, trained.card.options.max_length, apart=trained.card.readout == "compare")
     outputs = finite_outputs(trained, backbone, encoded)
     objective = objective_of(trained.card)
     if trained.card.labels:

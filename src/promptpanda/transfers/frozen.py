@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.dummy import DummyClassifier
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from promptpanda.backbone import Backbone
 from promptpanda.tasks.encoding import encode
@@ -23,11 +18,10 @@ from promptpanda.tasks.protocol import Partition, capped
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.heads import features
 from promptpanda.training.inference import forward
+from promptpanda.transfers.linear import fitted
 from promptpanda.transfers.scores import OverSeeds
 from promptpanda.transfers.setting import Setting
 
-STRENGTHS = (1e-2, 1e-1, 1.0, 1e1, 1e2)  # C of the logistic regression; a ridge regression has alpha 1 / C
-FOLDS = 5
 KINDS = (Kind.SINGLE_CLASSIFICATION, Kind.PAIR_CLASSIFICATION, Kind.REGRESSION)  # where it is defined
 MOST = 2000  # labelled examples that are learnt from: more would be noticed in the time that a transfer takes
 
@@ -58,21 +52,6 @@ class FrozenEmbeddings(OverSeeds):
             "cross_validation": list(self.cross_validation),
             "examples": self.examples,
         }
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A linear model, and how its strength was chosen.
-
-    Attributes:
-        predict: vectors -> classes or values.
-        strength: C.
-        cross_validation: the score that it was chosen by.
-    """
-
-    predict: Callable[[np.ndarray], np.ndarray]
-    strength: float
-    cross_validation: float
 
 
 def frozen_embeddings(setting: Setting) -> FrozenEmbeddings | None:
@@ -142,63 +121,3 @@ def _unit(backbone: Backbone, texts: list[Text], max_length: int) -> np.ndarray:
     lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: np.ndarray = vectors / np.maximum(lengths, 1e-12)
     return unit
-
-
-def fitted(
-    vectors: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
-    score: Callable[[np.ndarray], float],
-    *,
-    seed: int = 0,
-) -> Linear | None:
-    """A logistic regression, or a ridge regression of float labels, with the strength of the best cross-validation.
-
-    Args:
-        vectors: *Shape:* (vectors, width).
-        labels: class indices, or values (float64). *Shape:* (vectors,).
-        groups: which vectors are held out together. *Shape:* (vectors,).
-        score: what predictions for all of them are worth.
-        seed: fixes the folds.
-
-    Returns:
-        The model, of equally good ones the most regularised; None where there is nothing to hold out, or where not all
-        is finite.
-    """
-    splits = _folds(labels, groups, seed)
-    if len(splits) < 2 or not np.isfinite(vectors).all():
-        return None
-    scores = {}
-    for strength in STRENGTHS:
-        predictions = np.empty_like(labels)
-        for train, held in splits:
-            predictions[held] = linear_model(vectors[train], labels[train], strength).predict(vectors[held])
-        scores[strength] = score(predictions)
-    best = max(scores, key=lambda strength: scores[strength])
-    return Linear(linear_model(vectors, labels, best).predict, best, scores[best])
-
-
-def _folds(labels: np.ndarray, groups: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Positions to train on and to hold out; none where there are no two folds."""
-    classes = labels.dtype != np.float64
-    count = min(FOLDS, len(np.unique(groups)))
-    if classes:
-        count = min(count, int(np.bincount(labels).max()))
-    if count < 2:
-        return []
-    folds = (StratifiedGroupKFold if classes else GroupKFold)(count, shuffle=True, random_state=seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a class of fewer examples than folds is ordinary here
-        found = list(folds.split(labels, labels, groups))
-    return [(train, held) for train, held in found if len(train) and len(held)]
-
-
-def linear_model(vectors: np.ndarray, labels: np.ndarray, strength: float) -> Any:
-    """scikit-learn's logistic regression, or ridge regression of float labels, fitted."""
-    if labels.dtype == np.float64:
-        return Ridge(alpha=1 / strength).fit(vectors, labels)
-    if len(np.unique(labels)) < 2:  # all others of a rare class are held out
-        return DummyClassifier().fit(vectors, labels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=strength, max_iter=1000).fit(vectors, labels)

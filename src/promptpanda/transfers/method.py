@@ -10,8 +10,9 @@ import numpy as np
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
+from promptpanda.names import HeadReadout
 from promptpanda.prompts.prompt import Prompt
-from promptpanda.tasks.inputs import Input
+from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
@@ -33,6 +34,7 @@ class MethodContext(Protocol):
         unlabeled: texts of the target without labels; None where there are none.
         train_data, validation_data: encoded parts of the budget; test data is not within reach.
         objective: the target's loss and predictions.
+        readout: how a head reads hidden states.
         transferability: what estimators say of the best source; empty without one.
     """
 
@@ -57,7 +59,12 @@ class MethodContext(Protocol):
     @property
     def objective(self) -> Objective: ...
     @property
+    def readout(self) -> HeadReadout: ...
+    @property
     def transferability(self) -> dict[str, float]: ...
+
+    def data(self, split: Split, readout: HeadReadout | None = None) -> Data:
+        """A split encoded as a head reads; by default as `readout` says."""
 
     def sources_of(self, method: Method) -> tuple[SourcePrompt, ...]:
         """The sources that a method starts from."""

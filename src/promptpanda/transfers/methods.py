@@ -11,6 +11,7 @@ from promptpanda.errors import PandaError
 from promptpanda.plugins import Registry, one_line
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.loop import Fitted, TrainingDivergedError
+from promptpanda.transfers.linear_probe import probed
 from promptpanda.transfers.method import Method, MethodContext
 from promptpanda.transfers.names import METHODS_GROUP, check_known
 from promptpanda.transfers.teaching import distil
@@ -213,6 +214,39 @@ CONTRASTIVE_POT = Method(
     kinds=_CLASSES,
 )
 
+
+def _linear_probe(context: MethodContext) -> Fitted:
+    return probed(context, LINEAR_PROBE, None)
+
+
+def _source_probe(context: MethodContext) -> Fitted:
+    return probed(context, SOURCE_PROBE, context.fused_source(SOURCE_PROBE))
+
+
+_WHOLE_TEXTS = (*_CLASSES, Kind.REGRESSION)
+LINEAR_PROBE = Method(
+    "linear_probe",
+    "linear probe",
+    "logistic or ridge regression on frozen embeddings; pairs compared as in InferSent, arXiv 1705.02364",
+    sources="none",
+    teacher=None,
+    run=_linear_probe,
+    trained="head",
+    trainings=0,
+    kinds=_WHOLE_TEXTS,
+)
+SOURCE_PROBE = Method(
+    "source_probe",
+    "linear probe of the source",
+    "SPoT's prompt, arXiv 2110.07904, without further tuning; a linear probe reads the model under it",
+    sources="one",
+    teacher=None,
+    run=_source_probe,
+    trainings=0,
+    kinds=_WHOLE_TEXTS,
+)
+
+
 _OWN = {
     method.name: method
     for method in (
@@ -227,6 +261,8 @@ _OWN = {
         LATE_FUSION_UNLABELED,
         CONTRASTIVE,
         CONTRASTIVE_POT,
+        LINEAR_PROBE,
+        SOURCE_PROBE,
         PROMPT_TUNING_TWICE,
         BEST_OF_TWO,
         PERMUTED_SOURCE,

@@ -29,6 +29,8 @@ METHOD_NAMES = (
     "late_fusion_unlabeled",
     "contrastive",
     "contrastive_pot",
+    "linear_probe",
+    "source_probe",
     "prompt_tuning_twice",
     "best_of_two",
     "permuted_source",

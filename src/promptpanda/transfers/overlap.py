@@ -16,7 +16,7 @@ from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.shared_text import share_text
 
-_TOLD = 5  # prompts that a note names
+_LISTED = 5  # prompts that a note names
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def without_overlap(
         known: all cards of the bank, among which ancestors are looked up.
     """
     by_id = {card.id: card for card in known}
-    kept, left_out, said = [], [], []
+    kept, left_out, reasons = [], [], []
     for card in cards:
         try:
             overlap = _overlap(card, bank, rows, progress)
@@ -108,15 +108,15 @@ def without_overlap(
             continue
         alike = sorted(name for name in _ancestry(card, by_id) if name == target or share_text(name, target))
         if overlap is not None and overlap.rows:
-            said.append(f"{card.id} saw {overlap}")
+            reasons.append(f"{card.id} saw {overlap}")
         elif alike:
-            said.append(f"{card.id} by the name of {' and '.join(alike)}")
+            reasons.append(f"{card.id} by the name of {' and '.join(alike)}")
         else:
             kept.append(card)
             continue
         left_out.append(LeftOut(card.id, None if overlap is None else overlap.rows))
-    if said:
-        _tell(said, target, progress)
+    if reasons:
+        _note_left_out(reasons, target, progress)
     return Fitting(tuple(kept), tuple(left_out))
 
 
@@ -143,13 +143,13 @@ def _overlap(card: Card, bank: Bank, rows: TargetRows, progress: Progress) -> Ov
     return None if record is None else rows.overlap(record)
 
 
-def _tell(said: Sequence[str], target: str, progress: Progress) -> None:
-    many = len(said) > 1
-    more = f", and {len(said) - _TOLD} more" if len(said) > _TOLD else ""
+def _note_left_out(reasons: Sequence[str], target: str, progress: Progress) -> None:
+    many = len(reasons) > 1
+    more = f", and {len(reasons) - _LISTED} more" if len(reasons) > _LISTED else ""
     progress.note(
-        f"{len(said)} prompt{'s are' if many else ' is'} left out: {'they' if many else 'it'}, or what "
+        f"{len(reasons)} prompt{'s are' if many else ' is'} left out: {'they' if many else 'it'}, or what "
         f"{'they' if many else 'it'} started from, {'were' if many else 'was'} trained on texts of {target} "
-        f"({'; '.join(said[:_TOLD])}{more}). Named as --source {'they are' if many else 'it is'} taken."
+        f"({'; '.join(reasons[:_LISTED])}{more}). Named as --source {'they are' if many else 'it is'} taken."
     )
 
 

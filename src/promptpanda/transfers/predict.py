@@ -93,7 +93,7 @@ def _together(backbone: Backbone, pairs: Sequence[tuple[TrainedPrompt, Input]]) 
         places[id(trained)].append(place)
     inputs = [[pairs[place][1] for place in places[key]] for key in prompts]
     encoded = [
-        encode(backbone, own, trained.card.options.max_length)
+        encode(backbone, own, trained.card.options.max_length, apart=trained.card.readout == "compare")
         for trained, own in zip(prompts.values(), inputs, strict=True)
     ]
     outputs = outputs_together(list(prompts.values()), backbone, encoded)

@@ -1,7 +1,9 @@
 """`--source auto --effort quick`: the estimator decides, and one training on all labelled examples follows.
 
 Every prompt of the bank that fits sees the target's examples once, and so does the bare model. Where a prompt is put
-above the bare model, PoT from the best of them is trained, else prompt tuning. No example is kept back, so there is no
+above the bare model, PoT from the best of them is trained, else prompt tuning. Of pairs of texts linear probes decide
+first: where the bare model's, which may read the texts apart, is cross-validated above the best prompt's, it is the
+answer, and nothing is trained. No example is kept back, so there is no
 validation score; test data, where there is any, gives the figure.
 """
 
@@ -12,17 +14,38 @@ from collections.abc import Sequence
 
 from promptpanda.tasks.protocol import Partition
 from promptpanda.transfers.estimators import TargetFeatures
+from promptpanda.transfers.linear_probe import Probe, best_probe
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import POT, PROMPT_TUNING
+from promptpanda.transfers.methods import LINEAR_PROBE, POT, PROMPT_TUNING
 from promptpanda.transfers.pruning import Pruned
 from promptpanda.transfers.selection import Selection, refit_trial
 from promptpanda.transfers.trial import Trial
 
+METHODS = (PROMPT_TUNING, POT, LINEAR_PROBE)
 
-def favourite(pruned: Sequence[Pruned]) -> Method:
-    """PoT where the best prompt is put above no transfer, on the average of the seeds; else prompt tuning."""
+
+def favourite(trials: Sequence[Trial], pruned: Sequence[Pruned]) -> tuple[Method, float]:
+    """What to train, and by how many examples trained it was dear to say so beyond the pruning.
+
+    PoT where the best prompt is put above no transfer, on the average of the seeds; else prompt tuning.
+
+    Of pairs a linear probe of the bare model, where that is cross-validated above one of the best prompt.
+    """
+    work = 0.0
+    if len(trials[0].task.spec.segments) == 2 and LINEAR_PROBE.suits(trials[0].task.kind):
+        pairs = [(best_probe(trial, None), _of_source(trial)) for trial in trials]
+        leads = [bare.cross_validation - (0.0 if led is None else led.cross_validation) for bare, led in pairs if bare]
+        passes = sum(probe.forward_examples for pair in pairs for probe in pair if probe is not None)
+        work = passes / 3 / len(trials)
+        if leads and statistics.fmean(leads) > 0:
+            return LINEAR_PROBE, work
     lead = statistics.fmean(one.lead(one.survivors[:1]) for one in pruned)
-    return POT if lead > 0 and all(one.survivors for one in pruned) else PROMPT_TUNING
+    return POT if lead > 0 and all(one.survivors for one in pruned) else PROMPT_TUNING, work
+
+
+def _of_source(trial: Trial) -> Probe | None:
+    """A linear probe of the best prompt; None where there is no prompt."""
+    return None if trial.source is None else best_probe(trial, trial.source.prompt)
 
 
 def planned(target: TargetFeatures, part: Partition, epochs: int, prompts: int) -> float:
@@ -36,8 +59,11 @@ def planned(target: TargetFeatures, part: Partition, epochs: int, prompts: int) 
     return labelled / len(part.train) + passes / 3 / unit
 
 
-def trained(trial: Trial, pruned: Pruned, method: Method, plan: float) -> Selection:
+def trained(trial: Trial, pruned: Pruned, method: Method, plan: float, decided: float) -> Selection:
     """Train the method on all labelled examples of one seed, and say what it took.
+
+    Args:
+        decided: what the decision took, in examples trained.
 
     Raises:
         PandaError: the training diverged.
@@ -45,6 +71,6 @@ def trained(trial: Trial, pruned: Pruned, method: Method, plan: float) -> Select
     whole = refit_trial(trial)
     whole.outcome(method)
     outcomes = [*whole.cached.values(), *trial.cached.values()]  # the latter where a threshold had to be chosen first
-    work = pruned.work + sum(one.card.work for one in outcomes)
+    work = pruned.work + decided + sum(one.card.work for one in outcomes)
     unit = trial.options.epochs * len(trial.partition.train)
     return Selection(whole, pruned, None, {}, method.name, None, plan, work / unit)

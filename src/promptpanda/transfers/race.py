@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
+from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.training.loop import Training, TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import NOISE, SPREAD, Contestant, Resamples, posteriors, prior_of
@@ -106,7 +106,7 @@ def planned_training(options: TrainingOptions, n_train: int, n_val: int, *, trac
         tracked: see `validations`.
     """
     passes = validations(options, tracked=tracked)
-    return options.epochs * n_train + (passes * n_val + min(EXAMPLES, n_train)) / 3
+    return options.epochs * n_train + (passes * n_val + min(SIGNATURE_EXAMPLES, n_train)) / 3
 
 
 def planned_cost(
@@ -317,7 +317,7 @@ def _take_up(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> 
     except (DamagedStateError, IndexError, KeyError, TypeError, ValueError, RuntimeError):
         for one in runners:
             one.restart()
-        runners[0].trial.progress.note(f"What is kept of the race in {kept.folder} is damaged; it begins anew.")
+        runners[0].trial.progress.note(f"What is kept of the race in {kept.folder} is damaged; the race starts again.")
         kept.remove()
         return []
     return history
@@ -335,14 +335,14 @@ def _ranked(running: Sequence[_Runner], stop: Rung, scale: _Scale) -> tuple[list
     contestants: dict[str, Contestant] = {}
     for one in running:
         if not compared:
-            sound = one.cached or one.training.diverged is None
-            found.append(Standing(one.prompt, None, None, None, 0, sound))
+            usable = one.cached or one.training.diverged is None
+            found.append(Standing(one.prompt, None, None, None, 0, usable))
             continue
-        judged = one.training.validate()
-        if judged is None:
+        evaluated = one.training.validate()
+        if evaluated is None:
             found.append(Standing(one.prompt, None, None, None, 0, False))
             continue
-        predictions, scores = judged
+        predictions, scores = evaluated
         score, loss = scores[one.trial.task.spec.metric], scores["loss"]
         name = one.prompt or ""
         contestants[name] = Contestant(predictions, score, loss, prior_of(one.method).of(scale.leads[name]))

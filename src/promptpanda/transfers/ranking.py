@@ -12,8 +12,8 @@ from promptpanda.bank.bank import Bank, as_bank
 from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, read_source
 from promptpanda.bank.ownership import weights_alone_match
-from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
+from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.progress import Progress, Silent
 from promptpanda.tasks.protocol import partition
 from promptpanda.tasks.task import Task
@@ -96,7 +96,7 @@ def rank(
         rows = rows or TargetRows.of([part], task.test())
     if target is None:
         settings = settled(options or TrainingOptions(), task.kind, part.train, backbone)
-        target = TargetFeatures.of(backbone, task, part, settings, examples=max(EXAMPLES, cosine.examples))
+        target = TargetFeatures.of(backbone, task, part, settings, examples=max(SIGNATURE_EXAMPLES, cosine.examples))
     fitting = fitting_cards(task, backbone, bank, rows, progress)
     if not fitting.cards:
         which = " that did not see its texts" if fitting.left_out else ""
@@ -108,7 +108,7 @@ def rank(
     progress.begin(f"rank for {task.name}", len(sources))
     sources = seen_sources(sources, target, progress)
     if not sources:
-        raise PandaError(f"No prompt in the bank {bank.folder} is sound; `panda bank verify` tells more.")
+        raise PandaError(f"No prompt in the bank {bank.folder} is intact; `panda bank verify` says more.")
     if backbone.neurons is None:
         progress.note(f"{backbone.name} does not show the neurons of every layer, so that `on` is left out.")
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]

@@ -14,11 +14,12 @@ from promptpanda.tasks.reading import Row
 from promptpanda.tasks.task import Task
 from promptpanda.training.distillation import DistillationOptions
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers import quick
 from promptpanda.transfers.estimators import Cosine
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import PANDA_UNLABELED, POT, PROMPT_TUNING, check_methods
+from promptpanda.transfers.methods import PANDA_UNLABELED, PROMPT_TUNING, check_methods
 from promptpanda.transfers.names import AUTO
-from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions
+from promptpanda.transfers.selection import SelectionOptions, contestants_of
 
 DEFAULT_METHODS = ("prompt_tuning", "pot", "panda")
 
@@ -63,12 +64,10 @@ class TransferRequest:
     def __post_init__(self) -> None:
         if self.selection is not None and self.source != AUTO:
             raise PandaError(
-                "--effort, --survivors, --finalists and --refit are for --source auto; leave them out, or say that."
+                "--effort, --survivors, --finalists and --refit are for --source auto; leave them out, or use it."
             )
         if self.selection_options.effort == "quick" and (self.methods is not None or self.unlabeled is not None):
-            raise PandaError(
-                "--effort quick decides between pot and prompt_tuning by itself; leave --methods and --unlabeled out."
-            )
+            raise PandaError("--effort quick decides by itself what to train; leave --methods and --unlabeled out.")
         _ = self.contestants
         if self.selection is not None and not self.takes_source:
             raise PandaError(
@@ -81,19 +80,22 @@ class TransferRequest:
         self.selection_options.check(self.options, self.protocol)
 
     @cached_property
-    def _asked(self) -> tuple[Method, ...]:
-        default: tuple[str, ...] = CONTESTANTS if self.source == AUTO else DEFAULT_METHODS
+    def _requested(self) -> tuple[Method, ...]:
+        requested = self._by_default if self.methods is None else check_methods(tuple(self.methods))
+        if self.unlabeled is not None and not any(method.unlabeled for method in requested):
+            requested = (*requested, PANDA_UNLABELED)
+        return requested
+
+    @property
+    def _by_default(self) -> tuple[Method, ...]:
         if self.selection_options.effort == "quick":
-            default = (PROMPT_TUNING.name, POT.name)
-        asked = check_methods(tuple(default if self.methods is None else self.methods))
-        if self.unlabeled is not None and not any(method.unlabeled for method in asked):
-            asked = (*asked, PANDA_UNLABELED)
-        return asked
+            return tuple(method for method in quick.METHODS if method.suits(self.task.kind))
+        return contestants_of(self.task.kind) if self.source == AUTO else check_methods(DEFAULT_METHODS)
 
     @property
     def takes_source(self) -> bool:
         """Whether any method starts from a source prompt."""
-        return self.ablation or any(method.needs_source for method in self._asked)
+        return self.ablation or any(method.needs_source for method in self._requested)
 
     @property
     def selects(self) -> bool:
@@ -104,8 +106,8 @@ class TransferRequest:
     def contestants(self) -> tuple[Method, ...]:
         """The methods that are tried; those of `auto` always include prompt tuning."""
         if not self.selects:
-            return self._asked
-        return check_methods((PROMPT_TUNING.name, *(method.name for method in self._asked)))
+            return self._requested
+        return check_methods((PROMPT_TUNING.name, *(method.name for method in self._requested)))
 
     @property
     def selection_options(self) -> SelectionOptions:

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from promptpanda.errors import PandaError
 from promptpanda.tasks.protocol import Partition
+from promptpanda.tasks.spec import Kind
 from promptpanda.training.learner import is_read_once
-from promptpanda.training.loop import TrainingDivergedError
+from promptpanda.training.loop import UntrainableError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import (
     NOISE,
@@ -39,7 +40,7 @@ from promptpanda.transfers.trial import Trial
 
 SURVIVORS = 4
 Effort = Literal["full", "quick"]
-CONTESTANTS = ("prompt_tuning", "head_only", "pot", "panda")
+CONTESTANTS = ("prompt_tuning", "pot", "contrastive_pot", "linear_probe", "source_probe")
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,11 @@ class SelectionOptions:
             )
         if protocol == "paper":
             raise PandaError("--effort quick trains on the validation part too; use --protocol clean with it.")
+
+
+def contestants_of(kind: Kind) -> tuple[Method, ...]:
+    """The methods that `auto` chooses among for a kind of task, if none are asked for."""
+    return tuple(method for method in check_methods(CONTESTANTS) if method.suits(kind))
 
 
 def decisive_settings() -> tuple[tuple[str, Any], ...]:
@@ -175,6 +181,8 @@ def planned(
         vectors = n_train * options.max_length  # one a token, at most
         if method.trained == "head" and is_read_once(target.readout, vectors, target.backbone.hidden_size):
             work += (n_train + passes * n_val) / 3
+        elif method.trainings == 0:
+            work += n_train / 3
         elif method not in (PROMPT_TUNING, POT):
             work += method.trainings * one
         work += whole if method.unlabeled else 0
@@ -216,7 +224,7 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
 def trainable(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Method, ...]:
     """The methods that can train on all trials: with sources where they need them, and without diverging.
 
-    What diverges is told, and out of the contest.
+    What cannot is told, and out of the contest.
 
     Raises:
         PandaError: prompt tuning, which all are compared with, diverged.
@@ -228,10 +236,10 @@ def trainable(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Metho
         try:
             for trial in trials:
                 trial.outcome(method)
-        except TrainingDivergedError as error:
+        except UntrainableError as error:
             if method is PROMPT_TUNING:
                 raise
-            trials[0].progress.note(f"{error} The choice is among the others.")
+            trials[0].progress.note(f"{error} The choice is made from the others.")
         else:
             kept.append(method)
     return tuple(kept)

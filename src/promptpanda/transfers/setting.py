@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import EXAMPLES
 from promptpanda.errors import PandaError
+from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.progress import Progress
 from promptpanda.tasks.grouping import repeated
 from promptpanda.tasks.inputs import Input, Split
@@ -70,7 +70,7 @@ class Setting:
             unlabeled = tuple(_unlabeled(request, partitions, test, progress))
         options = settled(request.options, task.kind, partitions[0].train, backbone)
         targets = tuple(
-            TargetFeatures.of(backbone, task, part, options, examples=max(EXAMPLES, cosine.examples))
+            TargetFeatures.of(backbone, task, part, options, examples=max(SIGNATURE_EXAMPLES, cosine.examples))
             for part in (partitions if request.selects else partitions[:1])
         )
         capped_test = None if test is None else capped(test, request.test_examples)
@@ -79,8 +79,8 @@ class Setting:
 
     def options_for(self, sources: Sequence[SourcePrompt]) -> TrainingOptions:
         """The settled options of a transfer from these sources, whose prompts' shape it takes."""
-        asked = self.request.options
-        options = with_prompt_of(asked, sources[0]) if sources else asked
+        requested = self.request.options
+        options = with_prompt_of(requested, sources[0]) if sources else requested
         return settled(options, self.request.task.kind, self.partitions[0].train, self.backbone)
 
     def trial(self, place: int, sources: tuple[SourcePrompt, ...], options: TrainingOptions) -> Trial:

@@ -151,9 +151,10 @@ class QuickSource(SelectedSource):
     """`auto` of little effort: the estimator alone decides (transfers/quick.py)."""
 
     def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
-        method = quick.favourite(self._pruned)
+        method, decided = quick.favourite(trials, self._pruned)
         selections = tuple(
-            quick.trained(trial, one, method, self._plan) for trial, one in zip(trials, self._pruned, strict=True)
+            quick.trained(trial, one, method, self._plan, decided)
+            for trial, one in zip(trials, self._pruned, strict=True)
         )
         return Contest.held([one.trial for one in selections], [method], setting.test, selections)
 

@@ -34,7 +34,8 @@ def distil(context: MethodContext, method: Method) -> Fitted:
     read = len(context.train_data)
     unlabeled = None
     if method.unlabeled:
-        encoded = encode(context.backbone, context.unlabeled or (), context.options.max_length)
+        apart = context.readout == "compare"
+        encoded = encode(context.backbone, context.unlabeled or (), context.options.max_length, apart=apart)
         soft = _outputs(context, models, weights, encoded)
         sure = None
         if options.confidence:

@@ -13,8 +13,9 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import TestCard
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
-from promptpanda.bank.signature import EXAMPLES, Signature
+from promptpanda.bank.signature import Signature
 from promptpanda.errors import PandaError
+from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.encoding import encode, token_lengths
@@ -118,6 +119,11 @@ class Trial:
                 f"The method {method.name} is not defined for {self.task.kind.words}, the kind of task "
                 f"'{self.task.name}'; leave it out."
             )
+        if self.readout == "compare" and len(self.task.spec.segments) != 2:
+            raise PandaError(
+                f"The readout 'compare' compares the two texts of a pair, and task '{self.task.name}' has "
+                f"{len(self.task.spec.segments)} a row; choose another --readout."
+            )
         if method.needs_source and not sources:
             raise PandaError(f"The method {method.name} starts from a source prompt, and there is none; give --source.")
         if method.unlabeled and not self.unlabeled:
@@ -158,14 +164,21 @@ class Trial:
     def objective(self) -> Objective:
         return objective_for(self.task.spec, len(self.task.labels), self.partition.train.labels)
 
+    @property
+    def readout(self) -> HeadReadout:
+        """How a head reads hidden states."""
+        return self.objective.readout(self.backbone, self.options.readout)
+
     @cached_property
     def target(self) -> TargetFeatures:
         """What estimators see of the target: texts of the training part, and labels of the whole budget."""
-        examples = max(EXAMPLES, self.cosine.examples)
+        examples = max(SIGNATURE_EXAMPLES, self.cosine.examples)
         return TargetFeatures.of(self.backbone, self.task, self.partition, self.options, examples=examples)
 
-    def data(self, split: Split) -> Data:
-        encoded = encode(self.backbone, split.texts, self.options.max_length)
+    def data(self, split: Split, readout: HeadReadout | None = None) -> Data:
+        """Encoded as a head reads; by default as the options say."""
+        apart = (readout or self.readout) == "compare"
+        encoded = encode(self.backbone, split.texts, self.options.max_length, apart=apart)
         return Data(encoded, split, self.task.spec, self.task.labels)
 
     def outcome(self, method: Method) -> TrainedPrompt:
@@ -336,6 +349,8 @@ class Trial:
 
     def predict(self, trained: TrainedPrompt, data: Data) -> Predicted:
         """What a trained prompt says of examples of the target, at the threshold that it was kept with."""
+        if (trained.head.readout == "compare") != (data.encoded.second is not None):
+            data = self.data(data.split, trained.head.readout)
         objective = replace(self.objective, threshold=trained.card.threshold)
         outputs = predict_outputs(trained.backbone or self.backbone, trained.prompt, trained.head, data.encoded)
         predictions = objective.predictions(outputs, data.encoded, data.split.texts)

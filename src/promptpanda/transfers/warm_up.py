@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from promptpanda.errors import PandaError
-from promptpanda.training.loop import Fitted, TrainingDivergedError
+from promptpanda.training.heads import width_of
+from promptpanda.training.loop import Fitted, TrainingDivergedError, UntrainableError
 from promptpanda.training.objectives.contrastive import Contrastive
 from promptpanda.transfers.method import Method, MethodContext
 
@@ -23,11 +23,11 @@ def warmed_up(context: MethodContext, method: Method) -> Fitted:
     """Warm up from the method's source, or from the fresh prompt that prompt tuning starts from, and train from there.
 
     Raises:
-        PandaError: no class has two training examples.
+        UntrainableError: no class has two training examples.
         TrainingDivergedError: one of the two trainings diverged.
     """
     if np.bincount(context.train_data.split.labels).max() < 2:
-        raise PandaError(
+        raise UntrainableError(
             f"The method {method.name} needs two training examples of a class, and each class of task "
             f"'{context.task.name}' has one; give more examples, or leave the method out."
         )
@@ -37,7 +37,7 @@ def warmed_up(context: MethodContext, method: Method) -> Fitted:
         method,
         start=start,
         epochs=max(1, round(STEPS / steps_an_epoch)),
-        objective=Contrastive(context.backbone.hidden_size),
+        objective=Contrastive(width_of(context.readout, context.backbone.hidden_size)),
     )
     warm_up.advance()
     if warm_up.diverged is not None:

@@ -60,7 +60,7 @@ def _listed(spec: TaskSpec, row: Row, where: str) -> tuple[list[str], list[str]]
             "lists 'text' and 'label' of one length."
         )
     if names is not None and len(set(names)) < len(names):
-        raise PandaError(f"{where} gives two choices in '{spec.choice_list}' the same label; tell them apart.")
+        raise PandaError(f"{where} gives two choices in '{spec.choice_list}' the same label; make them different.")
     return list(given), list(given if names is None else names)
 
 

@@ -21,7 +21,7 @@ from promptpanda.training.objectives.sequence import Classification
 
 @dataclass(frozen=True)
 class Contrastive(Classification):
-    """The supervised contrastive loss of what a head would read; `outputs` is the hidden size.
+    """The supervised contrastive loss of what a head would read; `outputs` is how many numbers that are.
 
     Attributes:
         temperature: of the cosines; the smaller, the more the hardest examples count.

@@ -50,6 +50,8 @@ class Objective(ABC):
         """How the head reads hidden states, if `asked` is what the user said."""
         if self.reads_tokens:
             return "token"
+        if self.takes_readout and asked == "compare":
+            return "compare"
         return backbone.resolve_readout(asked if self.takes_readout else "auto")
 
     @abstractmethod

@@ -1,5 +1,9 @@
 """Transferability estimators: scores of (source prompt, target) before the transfer is trained."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from promptpanda.transfers.estimators.base import COSTS, Cost, Estimator, IncomparableError, Needs
 from promptpanda.transfers.estimators.registry import (
     DEFAULT_ESTIMATOR,
@@ -10,7 +14,9 @@ from promptpanda.transfers.estimators.registry import (
     preferred,
 )
 from promptpanda.transfers.estimators.signatures import Cosine
-from promptpanda.transfers.estimators.target import TargetFeatures
+
+if TYPE_CHECKING:
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 __all__ = [
     "COSTS",
@@ -27,3 +33,12 @@ __all__ = [
     "estimators",
     "preferred",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when it is first used, since it needs torch, and estimators are listed without.
+    if name != "TargetFeatures":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from promptpanda.transfers.estimators.target import TargetFeatures
+
+    return TargetFeatures

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.errors import PandaError
-from promptpanda.transfers.estimators.target import TargetFeatures
 
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.transfers.estimators.target import TargetFeatures
+
+Side = Literal["source", "own"]
 Needs = Literal["bank", "examples", "labels", "target_prompt"]
 
 

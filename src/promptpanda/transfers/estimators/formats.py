@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, IncomparableError, Needs
-from promptpanda.transfers.estimators.target import TargetFeatures
+
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 @dataclass(frozen=True)

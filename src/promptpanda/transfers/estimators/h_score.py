@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
 
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
 from promptpanda.transfers.estimators.labels import labelled, target_columns
-from promptpanda.transfers.estimators.target import TargetFeatures
+
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ def h_score(features: np.ndarray, *classes: np.ndarray) -> float:
         features: *Shape:* (n, d).
         classes: of one division into classes, or of several, over which the score is the mean. *Shape:* (n,) each.
     """
+    from sklearn.covariance import ledoit_wolf
+
     covariance, shrinkage = ledoit_wolf(features)
     centred = features - features.mean(0)
     between = np.zeros_like(covariance)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
 from promptpanda.transfers.estimators.labels import labelled, target_columns
-from promptpanda.transfers.estimators.target import TargetFeatures
+
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def log_evidence(features: np.ndarray, targets: np.ndarray) -> np.ndarray:
     Returns:
         *Shape:* (columns,).
     """
+    from scipy.optimize import minimize_scalar
+
     n = len(features)
     left, singular, _ = np.linalg.svd(features, full_matrices=False)
     squares = singular**2

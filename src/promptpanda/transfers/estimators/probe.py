@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.transfers.estimators.base import Estimator, Needs
-from promptpanda.transfers.estimators.labels import labelled, target_columns, told_labels
-from promptpanda.transfers.estimators.target import TargetFeatures
+from promptpanda.transfers.estimators.labels import labelled, target_columns, varying_labels
+
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 # Relative to the features' total variance, so that their scale does not matter.
 PENALTIES = tuple(float(value) for value in 10.0 ** np.arange(-2.0, 3.5, 0.5))
@@ -44,9 +46,9 @@ class Probe(Estimator):
         if not readings.classifies:
             return readings.score(best[:, 0])
         if readings.several:
-            seeming = readings.labels.astype(np.float64)
-            seeming[:, told_labels(readings)] = best
-            return readings.score(seeming)
+            estimated = readings.labels.astype(np.float64)
+            estimated[:, varying_labels(readings)] = best
+            return readings.score(estimated)
         if readings.relative:
             return readings.score(best[:, 1])
         return readings.score(np.unique(readings.labels)[best.argmax(1)])

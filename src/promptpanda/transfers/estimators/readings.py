@@ -60,7 +60,7 @@ class Readings:
         return self.labels.ndim == 2
 
     @property
-    def told_apart(self) -> bool:
+    def varied(self) -> bool:
         """Whether there is anything to learn: labels that differ, of different owners."""
         return len(np.unique(self.labels, axis=0)) > 1 and len(np.unique(self.owner)) > 1
 
@@ -110,10 +110,10 @@ def _label_sets(data: Data, sample: np.ndarray) -> Readings:
     part = data.split.take(sample)
     in_task_terms = _in_task_terms(data, part)
 
-    def score(seeming: np.ndarray) -> float:
+    def score(estimated: np.ndarray) -> float:
         # A head gets its thresholds likewise, from examples that it was not trained on.
-        thresholds = label_thresholds(seeming.clip(0, 1), part.labels)
-        return in_task_terms((seeming.clip(0, 1) >= np.asarray(thresholds)).astype(np.int64))
+        thresholds = label_thresholds(estimated.clip(0, 1), part.labels)
+        return in_task_terms((estimated.clip(0, 1) >= np.asarray(thresholds)).astype(np.int64))
 
     groups = part.groups if part.groups is not None else sample
     return Readings(data.encoded, part.labels, groups, sample, None, False, score)

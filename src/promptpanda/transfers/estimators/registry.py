@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from promptpanda.bank.folder import SourcePrompt
 from promptpanda.errors import PandaError
 from promptpanda.plugins import Registry, one_line
 from promptpanda.transfers.estimators.base import COSTS, Estimator, IncomparableError, Needs
@@ -15,7 +15,10 @@ from promptpanda.transfers.estimators.h_score import HScore
 from promptpanda.transfers.estimators.logme import LogME
 from promptpanda.transfers.estimators.probe import Probe
 from promptpanda.transfers.estimators.signatures import ActivatedNeurons, AveragePrompt, Cosine
-from promptpanda.transfers.estimators.target import TargetFeatures
+
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 DEFAULT_ESTIMATOR = "probe_r2"  # orders rankings, prunes banks and leads expectations: docs/results says why
 PANDA_METRIC = "cosine"  # governs the adaptive coefficient, as in the paper, and the weights of fusions

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch.nn.functional as F
-from torch import Tensor
-
-from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import EXAMPLES, Signature
 from promptpanda.errors import PandaError
-from promptpanda.transfers.estimators.base import Estimator, IncomparableError, Needs
-from promptpanda.transfers.estimators.target import Side, TargetFeatures
+from promptpanda.names import SIGNATURE_EXAMPLES
+from promptpanda.transfers.estimators.base import Estimator, IncomparableError, Needs, Side
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from promptpanda.bank.folder import SourcePrompt
+    from promptpanda.bank.signature import Signature
+    from promptpanda.transfers.estimators.target import TargetFeatures
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Cosine(Estimator):
 
     layer: int = -1
     pooling: Literal["mean", "first"] = "mean"
-    examples: int = EXAMPLES
+    examples: int = SIGNATURE_EXAMPLES
     prompt: Side = "source"
     reference: ClassVar[str] = "PANDA, arXiv 2208.10160"
 
@@ -105,7 +107,9 @@ def _signature(source: SourcePrompt | None, *, of_own_texts: bool = False) -> tu
 def _similarity(a: Tensor, b: Tensor) -> float:
     if a.shape != b.shape:
         raise IncomparableError(f"Signatures of shapes {tuple(a.shape)} and {tuple(b.shape)} cannot be compared.")
-    found = float(F.cosine_similarity(a.double(), b.double(), dim=0).clamp(-1.0, 1.0))
+    from torch.nn.functional import cosine_similarity
+
+    found = float(cosine_similarity(a.double(), b.double(), dim=0).clamp(-1.0, 1.0))
     if not math.isfinite(found):
         raise IncomparableError("Under this prompt the model's hidden states are not finite.")
     return found

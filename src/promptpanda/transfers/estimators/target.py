@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import EXAMPLES, Signature, observe
+from promptpanda.bank.signature import Signature, observe
 from promptpanda.errors import PandaError
-from promptpanda.names import HeadReadout
+from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout
 from promptpanda.progress import Progress, Silent
 from promptpanda.prompts.prompt import PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout, encode
@@ -26,9 +25,8 @@ from promptpanda.training.heads import features
 from promptpanda.training.inference import Data, forward
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.estimators.base import Side
 from promptpanda.transfers.estimators.readings import MOST, Readings, readings_of
-
-Side = Literal["source", "own"]
 
 _TOGETHER = 32  # prompts that go through the backbone in one series of mixed batches
 
@@ -64,7 +62,7 @@ class TargetFeatures:
         partition: Partition,
         options: TrainingOptions,
         *,
-        examples: int = EXAMPLES,
+        examples: int = SIGNATURE_EXAMPLES,
         own: Signature | None = None,
     ) -> TargetFeatures:
         """The target's budget as estimators may see it: test data is not touched.
@@ -83,13 +81,13 @@ class TargetFeatures:
         sample = np.sort(np.random.default_rng([0, 2]).permutation(len(whole))[:MOST])
         chosen = np.union1d(np.arange(first), sample)
         split = whole.take(chosen)
-        encoded = encode(backbone, split.texts, options.max_length)
-        found = readings_of(Data(encoded, split, task.spec, task.labels), np.searchsorted(chosen, sample))
         readout = objective_for(task.spec, len(task.labels), train.labels).readout(backbone, options.readout)
+        encoded = encode(backbone, split.texts, options.max_length, apart=readout == "compare")
+        found = readings_of(Data(encoded, split, task.spec, task.labels), np.searchsorted(chosen, sample))
         signed = encoded.rows_of(first - 1).stop
         return cls(backbone, found.encoded, own, task.spec, found, readout, signed)
 
-    def signature_under(self, side: Side, source: SourcePrompt, examples: int = EXAMPLES) -> Signature:
+    def signature_under(self, side: Side, source: SourcePrompt, examples: int = SIGNATURE_EXAMPLES) -> Signature:
         """The target's texts under a source's prompt (one forward pass a prompt), or under a prompt of its own."""
         if side == "own":
             if self.own is None:
@@ -122,7 +120,7 @@ class TargetFeatures:
         return features(self.backbone, batch, layout, stack, self.readout)
 
     def observe(
-        self, sources: Sequence[SourcePrompt], examples: int = EXAMPLES, progress: Progress | None = None
+        self, sources: Sequence[SourcePrompt], examples: int = SIGNATURE_EXAMPLES, progress: Progress | None = None
     ) -> None:
         """Run the texts under every prompt that they were not seen under yet, prompts of one shape together."""
         progress = progress or Silent()
