@@ -115,7 +115,7 @@ def test_long_texts_and_questions_without_room_are_rows_without_a_prediction(ser
     texts[77] = "good " * 1000
     out = panda("single-classification", *remote(server.url), "--output", "o.csv", stdin="\n".join(texts))
     assert "1 of 140 rows could not be read" in out[1]
-    assert "The text has 4999 characters, 2000 are the most" in out[1]
+    assert "The text has 5000 characters, 2000 are the most" in out[1]
     assert [place for place, row in enumerate(cells("o.csv")[1:]) if not row[1]] == [77]
     rows = question_rows(6, 3)
     rows[2]["question"] = " ".join(["w1"] * 60)
@@ -140,10 +140,10 @@ def test_pieces_are_bounded_and_several_are_under_way(server, monkeypatch):
             under_way.wait()
         return ask(self, path, asked)
 
-    monkeypatch.setattr(client_module.Client, "_ask", counted)
     texts = [f"w{number % 50} good" for number in range(40)]
-    lines = panda("regression", *remote(server.url), stdin="\n".join(texts))[0].splitlines()
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(client_module.Client, "_ask", counted)
+        lines = panda("regression", *remote(server.url), stdin="\n".join(texts))[0].splitlines()
     assert sizes == [10, 10, 10, 10]
     alone = json.loads(panda("regression", *remote(server.url), stdin=texts[33])[0])
     assert json.loads(lines[33])["value"] == pytest.approx(alone["value"], abs=1e-5)
