@@ -113,7 +113,9 @@ def test_mlflow_has_the_runs_of_a_sweep_once(study):
     client = MlflowClient()
     runs = client.search_runs([client.get_experiment_by_name("study").experiment_id])
     assert sorted(run.info.run_name for run in runs) == sorted(Record.of_row(row).name for row in study.rows())
-    assert all("validation/accuracy" in run.data.metrics for run in runs if run.data.params["kind"] != "estimates")
+    assert all(
+        "final/validation/accuracy" in run.data.metrics for run in runs if run.data.params["kind"] != "estimates"
+    )
 
 
 @installed("trackio")
