@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -136,19 +137,29 @@ def behind_litserve(setting: Setting) -> list[dict[str, Any]]:
     return lines
 
 
+def tell(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
 def measured(setting: Setting, measure: Any) -> dict[str, Any]:
     """All of it, as data."""
     given = setting.given
+    tell("offline, one mixed pass")
     passes = [measure()]
+    tell("panda serve under load")
     server = panda(setting.folder / "bank", setting.model, given.threads)
     lines, bad = under_load(setting, server)
     steady = list(server.memory)
+    tell("panda serve killed under load")
     killed = killed_under_load(setting, server)
     code = server.stop()
     passes.append(measure())
+    tell("one process a task, and others beside it")
     beside, alone_memory = processes_alone(setting) if given.alone else ([], None)
     if given.litserve is not None:
         beside += behind_litserve(setting)
+    tell("one PEFT model that switches adapters")
+    peft = peft_rate(setting.trained, setting.model, setting.requests, min(20.0, given.seconds / 2))
     tenth = max(1, len(steady) // 10)
     return {
         "settings": {name: str(value) for name, value in vars(given).items()},
@@ -161,7 +172,7 @@ def measured(setting: Setting, measure: Any) -> dict[str, Any]:
         "memory_mb": [float(np.mean(steady[at : at + tenth])) for at in range(0, len(steady), tenth)],
         "beside": beside,
         "memory_mb_of_one_process_a_task": alone_memory,
-        "peft_rows_a_second": peft_rate(setting.trained, setting.model, setting.requests, min(20.0, given.seconds / 2)),
+        "peft_rows_a_second": peft,
     }
 
 
@@ -225,6 +236,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     given.out.mkdir(parents=True, exist_ok=True)
+    tell("making the bank, and what is right")
     quiet_libraries()
     torch.set_num_threads(given.threads)
     model = Path(locate(given.model))
