@@ -222,6 +222,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0, help="of both loads of panda serve together")
     parser.add_argument("--beside", type=float, help="the same of each other server; by default a quarter of it")
+    parser.add_argument("--requests", type=int, default=600, help="different ones, whose right answers are computed")
     parser.add_argument("--most-rows", type=int, default=8, help="a request has 1 to so many rows")
     parser.add_argument("--bad", type=int, default=200, help="bad requests among the good ones")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -243,7 +244,7 @@ def main() -> None:
     with TemporaryDirectory() as name:
         backbone = Backbone.load(str(model))
         trained = make_bank(Path(name), backbone, given.prompts)
-        requests, measure = make_requests(trained, backbone, 600, given.most_rows)
+        requests, measure = make_requests(trained, backbone, given.requests, given.most_rows)
         found = measured(Setting(Path(name), model, trained, requests, given), measure)
     (given.out / "serve.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     page = markdown(found)
