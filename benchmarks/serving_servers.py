@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import signal
@@ -26,18 +27,26 @@ class Server:
     def __init__(self, command: list[str], port: int, health: str = "/readyz", **env: str) -> None:
         self.command, self.port, self.health, self.env = command, port, health, {**os.environ, **env}
         self.memory: list[float] = []
+        atexit.register(self.end)
         self.start()
 
     def start(self) -> None:
         """Begin, and return when it is ready."""
         # A group of its own: LitServe has workers.
-        self.process = subprocess.Popen(self.command, stderr=subprocess.DEVNULL, env=self.env, start_new_session=True)
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.env, start_new_session=True
+        )
         end = time.monotonic() + 300
         while not self._ready():
             if self.process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"a server did not start: {' '.join(self.command)}")
             time.sleep(0.1)
         threading.Thread(target=self._watch, args=(self.process,), daemon=True).start()
+
+    def end(self) -> None:
+        """Leave nothing running, however the benchmark ends."""
+        if self.process.poll() is None:
+            self.kill()
 
     def _ready(self) -> bool:
         try:
