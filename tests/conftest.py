@@ -258,8 +258,22 @@ def four_prompts(tmp_path_factory, load_tiny):
 
 
 @pytest.fixture
-def filled_bank(four_prompts, tmp_path, monkeypatch):
+def bank(four_prompts, tmp_path, monkeypatch):
     """`four_prompts` of the test's own, as ./bank."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(four_prompts, tmp_path / "bank")
     return tmp_path / "bank"
+
+
+@pytest.fixture
+def ids(bank):
+    """Those of the four prompts, in order."""
+    from promptpanda.bank.bank import Bank
+
+    return Bank(bank, others={}).ids()
+
+
+@pytest.fixture
+def model(tiny_folder):
+    """Options of a command that name the model of the four prompts."""
+    return ["--model", str(tiny_folder("bert"))]

@@ -27,6 +27,17 @@ def pair_rows(count: int, seed: int = 0) -> Rows:
     ]
 
 
+def equal_pairs(count: int, seed: int = 0) -> Rows:
+    """Whether two texts are equal: seen of their difference, and hardly of the pair read as one."""
+    draws = np.random.default_rng(seed)
+    rows = []
+    for number in range(count):
+        first, other = (" ".join(f"w{word}" for word in draws.integers(0, 60, 5)) for _ in range(2))
+        equal = number % 2
+        rows.append({"first": first, "second": first if equal else other, "label": "good" if equal else "bad"})
+    return rows
+
+
 def value_rows(count: int, seed: int = 0) -> Rows:
     """How many good words there are."""
     draws = np.random.default_rng(seed)

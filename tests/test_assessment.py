@@ -241,7 +241,7 @@ def test_the_rows_that_are_wrong_come_by_how_sure_the_model_is():
     confidence, said = classified_confidence(outputs), outputs.argmax(axis=1)
     wrong = np.flatnonzero(said != labels)
     order = wrong[np.argsort(-confidence[wrong])]
-    assert [one.row - 1 for one in found] == order[: len(found)].tolist()
+    assert [one.place - 1 for one in found] == order[: len(found)].tolist()
     first = order[0]
     assert (found[0].expected, found[0].predicted) == (f"c{labels[first]}", f"c{said[first]}")
     assert found[0].text == f"text {first}"
@@ -296,7 +296,7 @@ def test_values_are_measured_by_error_and_correlation():
     assert found.metrics["rmse"].value == pytest.approx(sk.root_mean_squared_error(labels, predictions))
     assert found.score.value == pytest.approx(np.corrcoef(labels, predictions)[0, 1])
     assert found.calibration is None
-    assert found.mistakes[0].row - 1 == np.abs(predictions - labels).argmax()
+    assert found.mistakes[0].place - 1 == np.abs(predictions - labels).argmax()
     whole = to_json(found)
     assert whole["values"]["predictions"] == predictions.tolist()
     assert whole["calibration"] == {"ece": None, "ece_scaled": None, "temperature": None}
@@ -342,7 +342,7 @@ def test_confusions_of_spans_tell_types_limits_missed_and_made_up():
     assert found.confusion.matrix.tolist() == [[1, 0, 0, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0]]
     assert "1 of these begin or end elsewhere" in found.confusion.note
     assert ("A", "O", 1) in found.confusions
-    first = {one.row: one for one in found.mistakes}[1]
+    first = {one.place: one for one in found.mistakes}[1]
     assert (first.expected, first.predicted) == ("w0x0 w0x1 [A]; w0x3 [B]", "w0x0 w0x1 [A]; w0x3 [A]")
 
 

@@ -19,23 +19,9 @@ from typer.testing import CliRunner
 
 from promptpanda.bank.bank import Bank
 from promptpanda.cli.main import app
+from promptpanda.errors import PandaError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture
-def bank(filled_bank):
-    return filled_bank
-
-
-@pytest.fixture
-def ids(bank):
-    return Bank(bank, others={}).ids()
-
-
-@pytest.fixture
-def model(tiny_folder):
-    return ["--model", str(tiny_folder("bert"))]
 
 
 def test_a_pattern_removes_what_it_means_and_nothing_else(bank, ids):
@@ -81,6 +67,18 @@ def test_a_task_stands_for_its_best_prompt_wherever_one_is_meant(bank, ids):
     assert json.loads(panda("bank", "verify", "books", "--json"))["sound"] == [best]
     assert json.loads(panda("bank", "copy", "books", "other", "--json"))["sent"] == [best]
     assert panda("bank", "card", "books") == panda("bank", "card", best)
+
+
+def test_a_pattern_means_prompts_of_the_own_bank_and_an_id_also_those_of_others(bank, ids, tmp_path):
+    from promptpanda.sharing.selection import chosen
+
+    (tmp_path / "own").mkdir()
+    shutil.copytree(bank / ids[0], tmp_path / "own" / ids[0])
+    own = Bank(tmp_path / "own", others={"installed": Bank(bank, others={})})
+    assert chosen(own, ["*"]) == [tmp_path / "own" / ids[0]]
+    assert chosen(own, ["*", ids[3]]) == [tmp_path / "own" / ids[0], bank / ids[3]]
+    with pytest.raises(PandaError, match="No prompt in the bank .* is of the form 'films-\\*'"):
+        chosen(own, ["films-*"])
 
 
 def test_a_copy_is_the_same_bytes_and_made_once(bank, ids):

@@ -42,11 +42,6 @@ def panda(tiny_folder, tmp_path, monkeypatch):
     return run
 
 
-@pytest.fixture
-def model(tiny_folder):
-    return ["--model", str(tiny_folder("bert"))]
-
-
 def own(name, test=True):
     files = ["--train", f"{name}.jsonl", "--text", "text", "--label", "label", "--name", name]
     return files + (["--test", f"{name}-test.jsonl"] if test else [])

@@ -73,8 +73,8 @@ def test_warm_up_is_a_method_with_and_without_a_source(tiny_backbone, tasks, tmp
     assert not torch.equal(prompts["contrastive"], prompts["prompt_tuning"])
     assert not torch.equal(prompts["contrastive_pot"], prompts["pot"])
     assert [one.id for one in cards["contrastive_pot"].sources] == [source.card.id]
-    # 32 examples make 4 steps an epoch: 150 steps are 38 epochs, beside the 2 of the training itself.
-    assert cards["contrastive"].example_steps == (38 + 2) * 32
+    # 32 examples make 4 steps an epoch: 150 steps are 38 epochs.
+    assert cards["contrastive"].example_steps == 38 * 32
     again = transfer(tasks("mood", 0), source, tiny_backbone, options=FAST, methods=("contrastive",))
     assert torch.equal(again.methods["contrastive"].outcomes[0].prompt.tensor, prompts["contrastive"])
 

@@ -68,6 +68,14 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert np.median(widths) < 0.15
 
 
+def test_no_interval_goes_beyond_a_perfect_score():
+    measured = law([16, 32, 64, 128], 0.0, 0.2, 0.5, seeds=2, noise=0.05)
+    assert measured.draws()[:, 3].max() > 1
+    low, high = measured.interval(3)
+    assert low < high == 1.0
+    assert forecast(measured, 256).high <= 1.0
+
+
 def test_rows_that_are_hard_at_all_sizes_make_the_score_unsure_and_not_the_gain():
     few, many = (law([16, 32, 64, 128], 0.1, 2.0, 0.5, noise=1e-3, rows=rows) for rows in (50, 5000))
     narrow, wide = forecast(many, 256), forecast(few, 256)

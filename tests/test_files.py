@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import datasets
+import msoffcrypto
 import openpyxl
 import pandas
 import pyarrow
@@ -320,6 +321,14 @@ def test_sheets(tmp_path):
         open_rows(path, Layout(sheet="Notes"))
 
 
+def test_of_several_sheets_the_one_with_the_columns_is_read(tmp_path):
+    path = tmp_path / "book.xlsx"
+    workbook(path, Notes=[("see the other sheet",)], Data=[("id", "text"), (1, "a")], More=[("text",), ("b",)])
+    assert [record.values for record in open_rows(path, needed=["text"])] == [{"id": 1, "text": "a"}]
+    assert [record.values for record in open_rows(path, needed=["x"])] == []
+    assert "'Notes' is read" in open_rows(path, needed=["x"]).notes[0]
+
+
 def test_headers_of_merged_cells(tmp_path):
     path = tmp_path / "book.xlsx"
     book = workbook(path, Data=[("customer", None, "label"), ("a", "b", "x")])
@@ -336,7 +345,10 @@ def test_headers_of_merged_cells(tmp_path):
 
 def test_workbooks_that_cannot_be_opened(tmp_path):
     path = tmp_path / "book.xlsx"
-    path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600) + "EncryptedPackage".encode("utf-16-le") + bytes(600))
+    workbook(path, Data=[("text",), ("a",)])
+    locked = io.BytesIO()
+    msoffcrypto.OfficeFile(io.BytesIO(path.read_bytes())).encrypt("secret", locked)  # as Excel does
+    path.write_bytes(locked.getvalue())
     with pytest.raises(PandaError, match="is closed by a password; save it without one"):
         open_rows(path)
     path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
@@ -477,3 +489,32 @@ def test_comments_above_a_sentence_of_columns(tmp_path):
     path = tmp_path / "rows.iob2"
     path.write_text("# sent_id = 4\n# O\nAna B-PER\n")
     assert rows_of(path, columns=ColumnData()) == [{"tokens": ["#", "Ana"], "tags": ["O", "B-PER"]}]
+
+
+def test_a_delimiter_of_another_kind_is_asked_for(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text~label\ngood, really~a\n")
+    with pytest.raises(PandaError, match="is one column, 'text~label', .* say it with --delimiter"):
+        open_rows(path, needed=["text"])
+    assert rows_of(path, Layout(delimiter="~")) == [{"text": "good, really", "label": "a"}]
+
+
+def test_the_shortest_rows_of_a_bomb_do_not_fill_memory(tmp_path):
+    """Every row of four bytes takes a hundred times as much as values."""
+    path = tmp_path / "rows.csv.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(b"text,label\n")
+        for _ in range(16):
+            file.write(b"a,b\n" * 2**18)
+    read = []
+    with pytest.raises(PandaError, match="unpacks to more than 200 times its size"):
+        read.extend(record.number for record in open_rows(path))
+    assert len(read) < 1_500_000
+
+
+def test_json_of_pandas_by_index_and_by_column(tmp_path):
+    path, rows = tmp_path / "rows.json", [{"text": "a", "1": 2}, {"text": "b", "1": 3}]
+    for orient in ("records", "index", "columns", "split", "table"):
+        pandas.DataFrame(rows).to_json(path, orient=orient)
+        found = [{key: value for key, value in row.items() if key != "index"} for row in rows_of(path)]
+        assert found == rows

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import sentiment_rows, task_of
-from kinds import kind_task
+from kinds import equal_pairs, kind_task
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -73,15 +73,7 @@ def test_it_predicts_as_scikit_learn_does(kind, transferred, source, tiny_backbo
 
 
 def test_pairs_are_read_apart_where_that_predicts_better(tiny_backbone, tmp_path):
-    """Whether two texts are equal can be seen of their difference, and hardly of the pair read as one."""
-    draws = np.random.default_rng(0)
-    rows = []
-    for number in range(120):
-        first, other = (" ".join(f"w{word}" for word in draws.integers(0, 60, 5)) for _ in range(2))
-        rows.append(
-            {"first": first, "second": first if number % 2 else other, "label": "good" if number % 2 else "bad"}
-        )
-    task = kind_task("pair_classification", tmp_path / "data", "equal", rows=rows, test=None)
+    task = kind_task("pair_classification", tmp_path / "data", "equal", rows=equal_pairs(120), test=None)
     result, outcome = probe(task, tiny_backbone)
     assert outcome.head.readout == "compare"
     assert outcome.card.score == 1.0

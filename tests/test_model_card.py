@@ -16,11 +16,6 @@ from promptpanda.sharing.model_card import bank_card, model_card
 
 
 @pytest.fixture
-def bank(filled_bank):
-    return filled_bank
-
-
-@pytest.fixture
 def folder(bank):
     return bank / Bank(bank, others={}).ids()[0]
 

@@ -452,3 +452,37 @@ def test_rows_that_are_none(rows, message):
 def test_files_and_rows_are_not_mixed(tmp_path):
     with pytest.raises(PandaError, match="from files or from rows in memory"):
         own_task(train=csv(tmp_path, *good()), test=[{"text": "a", "label": "b"}], text="text")
+
+
+def test_integers_that_pandas_made_floats_for_a_gap_keep_their_classes():
+    whole = pandas.DataFrame({"text": [f"text {n}" for n in range(8)], "label": [n % 2 for n in range(8)]})
+    gap = whole.assign(label=[None, *map(float, whole["label"][1:])])
+    assert gap["label"].dtype == float
+    for train, test in ((gap, whole), (whole, gap)):
+        task = own_task(train=train, test=test, text="text")
+        assert task.labels == ("0", "1")
+        assert task.test().strangers == ()
+    halves = own_task(train=whole.assign(label=[0.5, 1.0] * 4), text="text")
+    assert halves.labels == ("0.5", "1.0")
+
+
+def test_a_frame_that_names_a_column_twice_is_refused():
+    frame = pandas.DataFrame([["a", "b", "x"]], columns=["text", "text", "label"])
+    with pytest.raises(PandaError, match="The frame of train names the column 'text' twice"):
+        own_task(train=frame, text="text")
+
+
+def test_columns_need_no_names_where_they_are_called_as_usual(tmp_path):
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(4)]
+    assert len(own_task(train=csv(tmp_path, *good())).train()) == 6
+    assert own_task(train=rows).labels == ("a", "b")
+    path = write_jsonl(tmp_path / "many.jsonl", [{"text": f"t {n}", "label": ["a"] * (n % 2)} for n in range(4)])
+    assert own_task(train=path, kind=Kind.MULTI_LABEL).labels == ("a",)
+    words = [{"tokens": ["a", "b"], "tags": ["B-X", "O"]}]
+    assert own_task(train=words, kind=Kind.TOKEN_CLASSIFICATION).labels == ("O", "B-X", "I-X")
+    spans = [{"text": "a b", "label": [[0, 1, "X"]]}]
+    assert own_task(train=spans, kind=Kind.TOKEN_CLASSIFICATION).labels == ("O", "B-X", "I-X")
+    with pytest.raises(PandaError, match="no column 'text' in .*own.csv, which has 'body', 'label'; say which"):
+        own_task(train=csv(tmp_path, *good(), header="body,label"))
+    with pytest.raises(PandaError, match="own.csv is empty"):
+        own_task(train=csv(tmp_path, header="")).train()

@@ -109,7 +109,7 @@ def test_the_first_answers_come_before_the_last_are_computed(trained, tiny_backb
     monkeypatch.setattr(module, "_TOGETHER", 2)
     computed = []
     encode = module.encode
-    monkeypatch.setattr(module, "encode", lambda *given: computed.append(given[1]) or encode(*given))
+    monkeypatch.setattr(module, "encode", lambda *given, **more: computed.append(given[1]) or encode(*given, **more))
     answers = predictions(trained, tiny_backbone, ["good w1", "bad w2", "good w3"])
     next(answers)
     assert len(computed) == 1
@@ -171,3 +171,13 @@ def test_lines_of_a_file_keep_their_numbers(tmp_path):
     assert len(read_rows(path)) == 2, "to train on, blank lines do not matter"
     with pytest.raises(PandaError, match="Line 2 of .*rows.jsonl is empty"):
         list(open_rows(path, every_line=True))
+
+
+def test_rows_in_memory_are_enough_to_train_and_what_is_no_list_of_texts_is_refused(tiny_backbone):
+    trained = train(sentiment_rows(24), tiny_backbone, options=FAST)
+    assert trained.card.labels == ("bad", "good")
+    for wrong, name in (("one text", "str"), (None, "NoneType"), (5, "int"), ({"text": "a"}, "dict")):
+        with pytest.raises(PandaError, match=f"of the type {name}; expected a list"):
+            predict(trained, tiny_backbone, wrong)
+    with pytest.raises(PandaError, match="The rows of train are of the type int"):
+        train(5, tiny_backbone, options=FAST)

@@ -20,21 +20,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def bank(filled_bank):
-    return filled_bank
-
-
-@pytest.fixture
-def ids(bank):
-    return Bank(bank, others={}).ids()
-
-
-@pytest.fixture
-def model(tiny_folder):
-    return ["--model", str(tiny_folder("bert"))]
-
-
-@pytest.fixture
 def s3(monkeypatch):
     """A bucket on a real S3 server: (its filesystem, the requests so far)."""
     pytest.importorskip("moto", reason="the S3 server is in the dev extra")

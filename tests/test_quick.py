@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kinds import equal_pairs, kind_task
 
 from promptpanda.bank.bank import Bank
 from promptpanda.errors import PandaError
@@ -63,17 +64,29 @@ def test_the_first_of_the_ranking_is_trained_on_all_labelled_examples(bank, tiny
     assert result.selection[0].planned == pytest.approx(result.cost, rel=0.2)
 
 
-def test_no_source_ahead_of_the_bare_model_means_prompt_tuning():
+def test_no_source_ahead_of_the_bare_model_means_prompt_tuning(tiny_backbone, sentiment):
     class Source:
         id = "books"
 
     behind = Pruned((Source(),), "probe", {"books": 0.2}, 0.3)
     ahead = Pruned((Source(),), "probe", {"books": 0.5}, 0.3)
-    assert favourite([behind]) is PROMPT_TUNING
-    assert favourite([ahead]) is POT
-    assert favourite([ahead, behind]) is POT, "the mean over seeds decides"
-    assert favourite([Pruned()]) is PROMPT_TUNING
-    assert favourite([ahead, Pruned()]) is PROMPT_TUNING, "one method serves all seeds"
+    trials = [Trial(tiny_backbone, sentiment(), partition(sentiment(), seed=0), OPTIONS, 0, ())]
+    for pruned, method in (
+        ([behind], PROMPT_TUNING),
+        ([ahead], POT),
+        ([ahead, behind], POT),  # the mean over seeds decides
+        ([Pruned()], PROMPT_TUNING),
+        ([ahead, Pruned()], PROMPT_TUNING),  # one method serves all seeds
+    ):
+        assert favourite(trials, pruned) == (method, 0.0)
+
+
+def test_pairs_that_are_best_read_apart_need_no_training(tiny_backbone, tmp_path):
+    task = kind_task("pair_classification", tmp_path / "data", "equal", rows=equal_pairs(60), test=None)
+    result = transfer(task, "auto", tiny_backbone, options=OPTIONS, selection=QUICK, train_examples=40)
+    assert (result.chosen, result.prompt.card.readout) == ("linear_probe", "compare")
+    # Two readings of the 32 training examples to decide, and of all 40 to fit; one of the 8 that would be held out.
+    assert result.cost == pytest.approx((2 * 32 + 2 * 40 + 8) / 3 / (OPTIONS.epochs * 32))
 
 
 def test_without_a_bank_prompt_tuning_is_trained_once(tiny_backbone, sentiment):

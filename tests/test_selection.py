@@ -25,7 +25,7 @@ from promptpanda.transfers.choice import Contestant, Resamples, posteriors
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, TargetFeatures
 from promptpanda.transfers.methods import PANDA, POT, check_methods
 from promptpanda.transfers.ranking import rank
-from promptpanda.transfers.selection import CONTESTANTS, SelectionOptions, choose, refit_trial
+from promptpanda.transfers.selection import SelectionOptions, choose, contestants_of, refit_trial
 from promptpanda.transfers.transfer import train, transfer
 from promptpanda.transfers.trial import Trial
 
@@ -68,7 +68,7 @@ def auto(bank, tiny_backbone, sentiment):
 
 def test_auto_prunes_races_and_chooses(auto, bank, tiny_backbone, sentiment):
     result = auto(seeds=(0, 1), selection=SelectionOptions(survivors=3, finalists=2))
-    assert list(result.methods) == ["prompt_tuning", "pot", "panda", "head_only"]
+    assert list(result.methods) == ["prompt_tuning", "pot", "contrastive_pot", "linear_probe", "source_probe"]
     for place, one in enumerate(result.selection):
         part = partition(sentiment(), train_examples=40, seed=place)
         view = TargetFeatures.of(tiny_backbone, sentiment(), part, OPTIONS)
@@ -79,7 +79,7 @@ def test_auto_prunes_races_and_chooses(auto, bank, tiny_backbone, sentiment):
         assert [source.id for source in one.pruned.survivors] == [entry.prompt for entry in mine[:3]]
         winner = next(at.prompt for at in one.race.rungs[-1][1] if at.prompt is not None)
         assert one.trial.source.id == winner
-        for name in ("pot", "panda"):
+        for name in ("pot", "contrastive_pot", "source_probe"):
             assert [source.id for source in result.methods[name].outcomes[place].card.sources] == [winner]
         assert set(one.posterior) == set(result.methods)
         assert one.chosen == max(one.posterior, key=lambda name: (one.posterior[name].mean, name == one.chosen))
@@ -120,11 +120,11 @@ def test_the_counted_cost_is_what_was_done(auto):
     seen = (5 + 1) * 40 / 3  # five prompts and the bare backbone
     steps = 2 * OPTIONS.epochs  # two an epoch; the first rung is at step 1
     first = 2 * training * 1 / steps + 4 * N_VAL / 3  # two of four stay behind there
-    teacher = N_TRAIN / 3  # its outputs on the training part
-    head = (N_TRAIN + N_VAL) / 3
-    choosing = (3 + 2) * N_VAL / 3  # of both finalists at the end of the race, and of the contestants beside its winner
+    contrastive = 75 * N_TRAIN  # 150 steps, two an epoch
+    probes = 3 * (N_TRAIN + N_VAL) / 3 + 2 * N_TRAIN / 3  # two of them with a prompt, which gets a signature
+    choosing = (4 + 2) * N_VAL / 3  # of both finalists at the end of the race, and of the contestants beside its winner
     race = 3 * prompt + first
-    assert result.cost == pytest.approx((seen + race + prompt + teacher + head + choosing) / training)
+    assert result.cost == pytest.approx((seen + race + contrastive + probes + choosing) / training)
     assert result.selection[0].planned == pytest.approx(result.cost)
 
 
@@ -153,8 +153,8 @@ def test_where_every_source_diverges_the_others_are_chosen_among(bank, tiny_back
         for place, one in enumerate(sources)
     )
     trial = Trial(tiny_backbone, task, part, OPTIONS.model_copy(update={"prompt_length": 3}), 0, broken)
-    one = choose(trial, check_methods(CONTESTANTS), SelectionOptions())
-    assert set(one.posterior) == {"prompt_tuning", "head_only"}
+    one = choose(trial, contestants_of(task.kind), SelectionOptions())
+    assert set(one.posterior) == {"prompt_tuning", "contrastive", "linear_probe"}
 
 
 def test_it_repeats_and_trains_nothing_twice(auto, bank):
@@ -194,7 +194,7 @@ def test_where_nothing_can_be_transferred_the_others_compete(where, auto, tmp_pa
         del changes["bank"]
         changes["options"] = TrainingOptions(**OPTIONS.model_dump(exclude_unset=True), prompt_length=7)
     result = auto(**changes)
-    assert list(result.methods) == ["prompt_tuning", "head_only"]
+    assert list(result.methods) == ["prompt_tuning", "contrastive", "linear_probe"]
     assert any("nothing to transfer: only methods without a source compete" in note for note in notes.notes)
     (one,) = result.selection
     assert (one.race, one.trial.source, one.pruned.survivors) == (None, None, ())
@@ -223,8 +223,8 @@ def test_a_refit_trains_the_chosen_method_on_all_examples(auto, bank, tiny_backb
     (outcome,) = refitted.auto.outcomes
     assert outcome.card.method == plain.chosen
     assert (outcome.card.n_train, plain.auto.outcomes[0].card.n_train) == (40, N_TRAIN)
-    assert outcome.card.example_steps in (40 * OPTIONS.epochs, 0)
-    assert any("among those that were trained on" in warning for warning in outcome.card.warnings)
+    assert outcome.card.example_steps in (40 * OPTIONS.epochs, 40 * 50, 0)  # 150 contrastive steps are 50 epochs
+    assert outcome.card.validation_seen
     assert refitted.prompt.card.id == outcome.card.id
     assert refitted.auto.scores == (outcome.card.test.scores["accuracy"],)
     (one,) = refitted.selection
@@ -317,9 +317,8 @@ def test_prompts_that_saw_the_target_s_texts_are_no_sources(bank, tiny_backbone,
 def test_a_contestant_that_diverges_is_left_behind(bank, tiny_backbone, sentiment):
     notes = Notes()
     wild = OPTIONS.model_copy(update={"student_lr": 1e30})
-    result = transfer(
-        sentiment(), "auto", tiny_backbone, bank=bank, options=wild, train_examples=40, seeds=(0, 1), progress=notes
-    )
+    given = {"bank": bank, "train_examples": 40, "seeds": (0, 1), "methods": ["pot", "panda", "head_only"]}
+    result = transfer(sentiment(), "auto", tiny_backbone, options=wild, progress=notes, **given)
     assert set(result.methods) == {"prompt_tuning", "pot", "head_only"}
     assert all(set(one.posterior) == set(result.methods) for one in result.selection)
     assert any("The choice is made from the others" in note for note in notes.notes)
@@ -333,7 +332,7 @@ def test_a_bank_of_damaged_prompts_is_as_good_as_none(bank, auto):
         weights.write_bytes(weights.read_bytes()[:-8])
     notes = Notes()
     result = auto(progress=notes)
-    assert set(result.methods) == {"prompt_tuning", "head_only"}
+    assert set(result.methods) == {"prompt_tuning", "contrastive", "linear_probe"}
     assert sum("adapter_model.safetensors" in note for note in notes.notes) >= len(TASKS)
 
 
@@ -407,7 +406,8 @@ def test_auto_is_the_default_of_the_library_and_of_the_command(
     assert all(len(values) == 2 for values in selection.values())
     assert [len(survivors) for survivors in selection["survivors"]] == [3, 3]
     assert set(selection["survivors"][0][0]) == {"prompt", "task", "estimate"}
-    assert set(selection["posterior"][0]) == {"prompt_tuning", "head_only", "pot", "panda"}
+    probes = {"linear_probe", "source_probe"}
+    assert set(selection["posterior"][0]) == {"prompt_tuning", "pot", "contrastive_pot", *probes}
     assert set(selection["posterior"][0]["pot"]) == {"mean", "se"}
     assert set(selection["gain_over_prompt_tuning"][0]) == {"mean", "low", "high", "distinguishable"}
     assert found["source"] == selection["winner"][0]

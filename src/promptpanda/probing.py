@@ -86,11 +86,12 @@ def _probe(model: PreTrainedModel, inputs: dict[str, Any]) -> Probed | None:
 def _own_attention(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     """Last hidden states as the model computes them by itself, also the positions."""
     texts = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    usual = model.config._attn_implementation
     model.set_attn_implementation("eager")
     try:
         hidden: Tensor = model(**texts).last_hidden_state
     finally:
-        model.set_attn_implementation(attention.NAME)
+        model.set_attn_implementation(usual)
     return hidden
 
 

@@ -13,6 +13,8 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.encoding import Encoded
 from promptpanda.tasks.grouping import blocks_of
 from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.metrics import as_wide
+from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.transfers.evaluate import outputs_on, with_labels_of
@@ -58,10 +60,17 @@ class Judged:
             raise PandaError(f"Task '{task.name}' has no example to evaluate on; give at least one labelled row.")
         encoded, outputs, objective = outputs_on(trained, backbone, task, split)
         predictions = objective.predictions(outputs, encoded, split.texts)
+        if task.kind == Kind.MULTI_LABEL:
+            predictions = as_wide(predictions, split)
         return cls(trained.card.id, task, split, encoded, outputs, objective, predictions, blocks_of(split))
 
     def __len__(self) -> int:
         return len(self.split)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of classes, labels or tags, and after them of those that the examples alone have."""
+        return (*self.task.labels, *self.split.strangers)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,15 @@ class Mistake:
     """One example.
 
     Attributes:
-        row: its number among the examples, from 1.
+        place: where it begins in the file, from 1.
+        unit: what `place` counts: lines or rows.
         text: what the model read.
         expected, predicted: the right answer and the model's, in words.
         confidence: how sure the model is of its answer; None for values.
     """
 
-    row: int
+    place: int
+    unit: str
     text: str
     expected: str
     predicted: str
@@ -37,7 +39,8 @@ def mistakes(judged: Judged, form: Form, answers: Answers | None) -> list[Mistak
     for example, confidence in _worst(judged, answers)[:MOST]:
         written = form.written(judged, example)
         text = as_text(judged.split.texts[example])
-        found.append(Mistake(example + 1, text, written.expected, written.predicted, confidence))
+        place, unit = judged.split.place(example), judged.split.unit
+        found.append(Mistake(place, unit, text, written.expected, written.predicted, confidence))
     return found
 
 

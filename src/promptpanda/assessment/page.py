@@ -164,7 +164,7 @@ def _coverage(found: Assessment) -> Table:
 def _mistakes(found: Assessment) -> Table:
     rows = tuple(
         (
-            Cell(str(one.row), value=one.row),
+            Cell(str(one.place), value=one.place),
             Cell(one_line(one.expected, 150)),
             Cell(one_line(one.predicted, 150)),
             *(() if one.confidence is None else (Cell(f"{one.confidence:.3f}", value=one.confidence),)),
@@ -173,8 +173,9 @@ def _mistakes(found: Assessment) -> Table:
         for one in found.mistakes
     )
     title = "Farthest off" if found.values is not None else "Wrong and most sure"
-    columns = ("row", "right", "said", *(("confidence",) if found.values is None else ()), "text")
-    caption = "Rows count from 1, as in the file. Long texts are cut."
+    unit = found.mistakes[0].unit
+    columns = (unit, "right", "said", *(("confidence",) if found.values is None else ()), "text")
+    caption = f"{unit.capitalize()}s count from 1, as in the file. Long texts are cut."
     return Table("mistakes", title, "", caption, columns, rows, words=len(columns))
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, overload
 
 from promptpanda.bank.card import ID_LIMIT, Card, TestCard, check_id, is_id, is_prompt_folder
+from promptpanda.bank.catalogue import opened
+from promptpanda.bank.index_row import card_of
 from promptpanda.bank.installed import installed_banks
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name, remove_folder, staging_prefix, sweep_staging
@@ -17,6 +21,8 @@ from promptpanda.files import check_name, remove_folder, staging_prefix, sweep_s
 if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
     from promptpanda.bank.folder import TrainedPrompt
+
+_COMPARED = 1000  # prompts whose ids are looked through for the one that was meant
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,18 @@ class Bank:
             self.check_there()
             return []
         self._seen[:] = [True]
-        return sorted(path.name for path in self.folder.iterdir() if is_id(path.name) and path.is_dir())
+        return sorted(self._names())
+
+    def holds_more_than(self, count: int) -> bool:
+        """Whether it has more prompts; of a large bank without looking at all."""
+        if not self.folder.is_dir():
+            return False
+        self._seen[:] = [True]
+        return sum(1 for _ in islice(self._names(), count + 1)) > count
+
+    def _names(self) -> Iterator[str]:
+        with os.scandir(self.folder) as found:
+            yield from (one.name for one in found if is_id(one.name) and one.is_dir())
 
     def cards(self) -> Iterator[Card]:
         """Cards of all prompts, by id. A damaged card raises PandaError when its turn comes."""
@@ -69,17 +86,6 @@ class Bank:
                 problems.append(str(error))
         return cards, problems
 
-    def cards_in_force(self) -> tuple[list[Card], list[str]]:
-        """The readable cards of this bank and of those beside it, each id once, and what is wrong with the others."""
-        cards, problems = self.readable_cards()
-        known = {card.id for card in cards}
-        for name, bank in self.others.items():
-            more, wrong = bank.readable_cards()
-            cards += [card for card in more if card.id not in known]
-            known |= {card.id for card in more}
-            problems += [f"In the installed bank '{name}': {problem}" for problem in wrong]
-        return cards, problems
-
     def folder_of(self, prompt_id: str) -> Path:
         """Where a prompt of a card in force lies."""
         for bank in (self, *self.others.values()):
@@ -88,39 +94,39 @@ class Bank:
         return self.folder / prompt_id
 
     def _card(self, prompt_id: str) -> Card:
-        card = Card.read(self.folder / prompt_id)
-        if card.id != prompt_id:
-            raise PandaError(f"The folder {self.folder / prompt_id} holds the prompt {card.id}; rename it back.")
-        return card
+        return card_of(self.folder / prompt_id)
 
     def path(self, prompt_id: str) -> Path:
         """The folder of an id. Raises PandaError if the bank has no such prompt."""
         check_name(prompt_id, "Prompt id", ID_LIMIT)
-        if prompt_id not in self.ids():
+        if not self.holds(prompt_id):
             raise PandaError(f"No prompt '{prompt_id}' in the bank {self.folder}.{suggest(prompt_id, self.ids())}")
         return self.folder / prompt_id
+
+    def holds(self, prompt_id: str) -> bool:
+        """Whether a folder of this name is among its prompts."""
+        return is_id(prompt_id) and Path(prompt_id).name == prompt_id and (self.folder / prompt_id).is_dir()
 
     def resolve(self, reference: str) -> Path:
         """The folder that a PROMPT means: an id, a path, or a task's name (best validation score, then lowest seed).
 
         A score on validation examples that were trained on stands behind all others.
         """
-        ids = {*self.ids(), *(prompt_id for bank in self.others.values() for prompt_id in bank.ids())}
-        if reference in ids:
+        if any(bank.holds(reference) for bank in (self, *self.others.values())):
             return self.folder_of(reference)
         path = Path(reference)
         if is_prompt_folder(path):
             return path
-        cards = [
-            card
-            for card in self.cards_in_force()[0]
-            if card.task.name == reference and card.diverged is None and card.prompt_kind is not None
-        ]
-        if cards:
-            best = max(cards, key=lambda card: (not card.validation_seen, card.score, -card.seed, card.id))
+        with opened(self) as catalogue:
+            prompts = [entry for entry in catalogue.entries if entry.prompt_kind is not None]
+        named = [entry for entry in prompts if entry.task == reference and not entry.diverged]
+        if named:
+            best = max(named, key=lambda one: (not one.validation_seen, one.validation, -one.seed, one.id))
             return self.folder_of(best.id)
-        cards = [card for card in self.cards_in_force()[0] if card.prompt_kind is not None]
-        names = sorted({card.task.name for card in cards} | ids)
+        names = sorted({entry.task for entry in prompts})
+        if len(prompts) <= _COMPARED:
+            ids = {*self.ids(), *(prompt_id for bank in self.others.values() for prompt_id in bank.ids())}
+            names = sorted({*names, *ids})
         what = f"holds {', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "is empty"
         raise PandaError(
             f"No prompt '{reference}': it is neither an id nor a task in the bank {self.folder}, which {what}, nor a "
@@ -202,11 +208,12 @@ class Bank:
         Args:
             candidates: the ids that may be taken; None: all.
         """
-        series = [
-            other
-            for other in self.cards_in_force()[0]
-            if other.series == card.series and other.diverged is None and (candidates is None or other.id in candidates)
-        ]
+        with opened(self) as catalogue:
+            series = [
+                other
+                for other in catalogue.entries
+                if other.series == card.series and not other.diverged and (candidates is None or other.id in candidates)
+            ]
         return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
 
     def verify(self, prompt_id: str) -> None:

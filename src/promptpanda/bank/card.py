@@ -14,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 from promptpanda.bank.outside import MOST_BYTES, read_object
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, sync
-from promptpanda.names import HeadReadout, PromptKind
+from promptpanda.names import HeadReadout, NumberFormat, PromptKind
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.training.options import TrainingOptions
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 CARD_NAME = "card.json"
 CONFIG_NAME = "adapter_config.json"  # of PEFT
+SIGNATURE_NAME = "signature.safetensors"
+SEEN_NAME = "seen_texts.safetensors"
 ID_LIMIT = 150  # a task's name, and seed and hash behind it
 _MOST_TOKENS = 2**31 - 1  # what tokenizers can count
 _ID = re.compile(r".+-s\d+-[0-9a-f]{8}")
@@ -77,6 +79,7 @@ class BackboneCard(_Frozen):
         family: transformers' name of the architecture.
         fingerprint: of all that decides what it computes of a text; of the weights alone where `weights` is None.
         weights: fingerprint of the weights alone; None in cards of versions that compared nothing else.
+        precision: the number format in which the model computed.
     """
 
     name: str
@@ -84,6 +87,7 @@ class BackboneCard(_Frozen):
     family: str
     fingerprint: str
     weights: str | None = None
+    precision: NumberFormat = "float32"
 
     @classmethod
     def of(cls, backbone: Backbone) -> BackboneCard:
@@ -93,6 +97,7 @@ class BackboneCard(_Frozen):
             family=backbone.family,
             fingerprint=backbone.fingerprint,
             weights=backbone.weights_fingerprint,
+            precision=backbone.precision,
         )
 
 

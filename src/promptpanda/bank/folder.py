@@ -12,7 +12,7 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank import peft_format
-from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, Card
+from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, SIGNATURE_NAME, Card
 from promptpanda.bank.ownership import check_owner
 from promptpanda.bank.seen_texts import SEEN_NAME, OtherVersionError, SeenTexts
 from promptpanda.bank.signature import POOLINGS, Signature
@@ -24,8 +24,7 @@ from promptpanda.tasks.spec import TaskSpec
 from promptpanda.training.heads import Head, width_of
 
 _HEAD_NAME = "head.safetensors"
-_SIGNATURE_NAME = "signature.safetensors"
-PARTS = frozenset({_HEAD_NAME, _SIGNATURE_NAME, SEEN_NAME, CONFIG_NAME, peft_format.WEIGHTS_NAME})
+PARTS = frozenset({_HEAD_NAME, SIGNATURE_NAME, SEEN_NAME, CONFIG_NAME, peft_format.WEIGHTS_NAME})
 """The files that a prompt's folder can have beside its card."""
 
 
@@ -113,7 +112,7 @@ def write_folder(trained: TrainedPrompt, target: Path, backbone: Backbone) -> Pa
             config = peft_format.adapter_config(backbone, trained.prompt, form)
             (staging / CONFIG_NAME).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
             signature = save(trained.signature.tensors(), trained.signature.metadata())
-            (staging / _SIGNATURE_NAME).write_bytes(signature)
+            (staging / SIGNATURE_NAME).write_bytes(signature)
         if trained.seen is not None:
             (staging / SEEN_NAME).write_bytes(trained.seen.saved())
         if form != "SEQ_CLS":
@@ -204,7 +203,7 @@ def is_incomplete(folder: Path) -> bool:
 
 def check_files(folder: Path, card: Card) -> None:
     """Compare every file with its checksum in the card."""
-    needed = {CONFIG_NAME, peft_format.WEIGHTS_NAME, _SIGNATURE_NAME}
+    needed = {CONFIG_NAME, peft_format.WEIGHTS_NAME, SIGNATURE_NAME}
     unnamed = ({_HEAD_NAME} if card.prompt_kind is None else needed) - set(card.files)
     if unnamed:
         raise PandaError(
@@ -263,7 +262,7 @@ def _head(folder: Path, card: Card, rest: dict[str, Tensor]) -> Head:
 
 
 def _signature(folder: Path, prompt: Prompt, head: Head) -> Signature:
-    where = folder / _SIGNATURE_NAME
+    where = folder / SIGNATURE_NAME
     tensors, metadata = read_tensors(where)
     expected: dict[str, tuple[int | None, ...]] = {
         "embeddings": (None, len(POOLINGS), head.weight.shape[1] // width_of(head.readout, 1)),

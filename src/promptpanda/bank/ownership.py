@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from promptpanda.backbone import Backbone
 from promptpanda.bank.card import Card
 from promptpanda.errors import PandaError
+from promptpanda.names import NumberFormat
 
 
 def weights_alone_match(card: Card, backbone: Backbone) -> bool:
@@ -12,9 +15,41 @@ def weights_alone_match(card: Card, backbone: Backbone) -> bool:
     return card.backbone.weights is None and card.backbone.fingerprint == backbone.weights_fingerprint
 
 
+class Known(Protocol):
+    """What is kept of the backbone that a prompt was trained on."""
+
+    @property
+    def family(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def precision(self) -> NumberFormat: ...
+
+
+def is_owner(known: Known, backbone: Backbone) -> bool:
+    """Whether what a prompt was trained on is this backbone, or the same model in another number format."""
+    return known.fingerprint == backbone.fingerprint or in_another_format(known, backbone)
+
+
+def in_another_format(known: Known, backbone: Backbone) -> bool:
+    """Whether it is the same model in another number format."""
+    return known.family == backbone.family and known.fingerprint == backbone.fingerprint_in(known.precision)
+
+
+def moved(card: Card, backbone: Backbone) -> str | None:
+    """A note on a prompt that was trained on the same model in another number format; None of all others."""
+    known = card.backbone
+    if not in_another_format(known, backbone):
+        return None
+    return (
+        f"Prompt {card.id} was trained on {known.name} in {known.precision} and is used in {backbone.precision}; "
+        "its scores may differ a little from those on its card."
+    )
+
+
 def check_owner(card: Card, backbone: Backbone) -> None:
     """Raises PandaError if a prompt belongs to another backbone, or if that cannot be told."""
-    if card.backbone.fingerprint == backbone.fingerprint:
+    if is_owner(card.backbone, backbone):
         return
     if weights_alone_match(card, backbone):
         raise PandaError(

@@ -17,6 +17,7 @@ from promptpanda.bank.card import CONFIG_NAME, PeftForm
 from promptpanda.bank.outside import read_object
 from promptpanda.bank.tensors import read_tensors
 from promptpanda.errors import PandaError
+from promptpanda.families import proved
 from promptpanda.models import EMBEDDED
 from promptpanda.prompts.prompt import Prompt, PromptShape
 from promptpanda.tasks.spec import Kind
@@ -26,7 +27,6 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 
 _MOST_SIZE = 2**31
 _PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
-_NO_PREFIX_TUNING = {"distilbert", "albert", "modernbert"}
 _DECODERS = {"gpt2", "llama", "qwen3"}
 _EMBEDDED_ALIASES = {EMBEDDED, "all-minilm-l6-v2"}
 _EMBEDDED_HUB = "sentence-transformers/all-MiniLM-L6-v2"  # what the package carries; PEFT finds it by this name
@@ -34,7 +34,7 @@ _EMBEDDED_HUB = "sentence-transformers/all-MiniLM-L6-v2"  # what the package car
 
 def peft_form(backbone: Backbone, prompt: Prompt | None, head: Head, kind: Kind) -> PeftForm:
     """Which of PEFT's model classes expresses this prompt and head exactly."""
-    if prompt is None or (prompt.kind == "prefix" and backbone.family in _NO_PREFIX_TUNING):
+    if prompt is None or (prompt.kind == "prefix" and not proved(backbone.family, "equal to PEFT")):
         return "unsupported"
     if prompt.kind == "prefix" and (kind.classifies or kind in (Kind.MULTI_LABEL, Kind.REGRESSION)):
         if backbone.family == "bert" and head.readout == "pooler":

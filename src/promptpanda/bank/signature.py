@@ -140,6 +140,19 @@ def observe(
     return observations
 
 
+def word_embedding(backbone: Backbone, prompt: Prompt, encoded: Encoded) -> np.ndarray:
+    """The mean embedding of the texts' words, before the first layer. Of the prompt it matters how long it is alone.
+
+    *Shape:* (hidden,); the same as `Signature.task_embedding(0, "mean")`.
+    """
+
+    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
+        return backbone.read(backbone.all_hidden(batch, stack)[0], batch.attention_mask, "mean")
+
+    found: np.ndarray = np.mean(forward(backbone, [prompt], encoded, read), axis=0)
+    return found
+
+
 class _Traces:
     """Sums over rows, for each of several prompts.
 

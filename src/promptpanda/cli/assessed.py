@@ -75,7 +75,7 @@ def _print_mistakes(found: Assessment) -> None:
         return
     rows = [
         [
-            str(one.row),
+            str(one.place),
             one_line(one.expected, 30),
             one_line(one.predicted, 30),
             points(one.confidence),
@@ -83,7 +83,7 @@ def _print_mistakes(found: Assessment) -> None:
         ]
         for one in found.mistakes[:_MISTAKES]
     ]
-    columns = ["row", "right", "said", "confidence", "text"]
+    columns = [found.mistakes[0].unit, "right", "said", "confidence", "text"]
     if found.values is None:
         print_table("\nWrong and most sure", columns, rows, numeric=(0, 3))
         return

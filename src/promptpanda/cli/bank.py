@@ -1,10 +1,10 @@
-"""panda bank list | show | verify | adopt | rm | du; what sends and fetches prompts is in sharing.py"""
+"""panda bank list | search | show | verify | adopt | rm | du; what sends and fetches prompts is in sharing.py"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,12 @@ from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import BankFolder, Json, ModelChoice, NoStarter
 from promptpanda.errors import PandaError
+
+if TYPE_CHECKING:
+    from promptpanda.bank.catalogue import Shelf
+    from promptpanda.bank.entry import Entry
+
+_SHOWN = 200  # prompts of a table, where nothing else is asked for
 
 app = typer.Typer(help="The bank of trained prompts.", no_args_is_help=True)
 
@@ -22,56 +28,132 @@ OwnPrompts = Annotated[
 
 
 @command(app, "list")
-def list_prompts(bank: BankFolder = Path("bank"), no_starter: NoStarter = False, json: Json = False) -> None:
+def list_prompts(
+    bank: BankFolder = Path("bank"),
+    no_starter: NoStarter = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=0, help="At most so many; 0 shows all. By default 200 in a table, and all with --json."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """All prompts of the bank, and of the banks that installed packages brought."""
     from promptpanda.bank.bank import Bank
+    from promptpanda.bank.catalogue import opened
     from promptpanda.bank.installed import installed_banks
 
-    store = Bank(bank, others={} if no_starter else None)
-    cards, problems = store.cards_in_force()
-    problems += [] if no_starter else installed_banks()[1]
-    homes = {other.folder: name for name, other in store.others.items()}
-    places = [homes.get(store.folder_of(card.id).parent, str(bank)) for card in cards]
+    most = limit if limit is not None else 0 if json else _SHOWN
+    with output.TerminalProgress() as progress, opened(Bank(bank, others={} if no_starter else None), progress) as here:
+        total = sum(map(len, here.shelves))
+        found = here.first(most or total)
+        problems = here.problems + ([] if no_starter else list(installed_banks()[1]))
     if json:
-        rows = [
-            {
-                "id": card.id,
-                "task": card.task.name,
-                "kind": card.task.kind.value,
-                "bank": place,
-                "method": card.method,
-                "seed": card.seed,
-                "metric": card.task.metric,
-                "validation": card.score,
-                "test": None if card.test is None else card.test.scores[card.task.metric],
-                "n_train": card.n_train,
-                "model": card.backbone.name,
-            }
-            for card, place in zip(cards, places, strict=True)
-        ]
-        output.print_json({"bank": str(bank), "prompts": rows, "problems": problems})
+        output.print_json(
+            {"bank": str(bank), "prompts": [_plain(one, shelf, bank) for one, shelf in found], "problems": problems}
+        )
         return
+    _print_prompts(found, bank)
+    if len(found) == most < total:
+        typer.echo(
+            f"The first {len(found):,} of {total:,}; --limit 0 shows all, `panda bank search WORDS` finds some.",
+            err=True,
+        )
+    for problem in problems:
+        typer.echo(problem, err=True)
+
+
+@command(app, "search")
+def search_prompts(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WORDS...", help="Of titles, tasks, labels, kinds, metrics, such as 'product reviews, two classes'."
+        ),
+    ],
+    bank: BankFolder = Path("bank"),
+    no_starter: NoStarter = False,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many prompts.")] = 20,
+    json: Json = False,
+) -> None:
+    """Prompts that words describe, best match first: those that match all words, then those that match some."""
+    from promptpanda.bank.bank import Bank
+    from promptpanda.bank.catalogue import opened
+    from promptpanda.bank.search import search
+
+    query = " ".join(words)
+    with output.TerminalProgress() as progress, opened(Bank(bank, others={} if no_starter else None), progress) as here:
+        found = search(here, query, limit)
+        problems = here.problems
+    if json:
+        rows = [_plain(one, shelf, bank) for one, shelf in found]
+        output.print_json({"query": query, "prompts": rows, "problems": problems})
+        return
+    if found:
+        columns = ["prompt", "kind", "labels", "metric", "validation", "n_train", "model", "bank", "title"]
+        lines = [_described(one, shelf, bank) for one, shelf in found]
+        output.print_table(None, columns, lines, (4, 5), optional=(2, 7, 6, 5))
+    else:
+        typer.echo(f"Nothing in the bank {bank} is described by '{query}'; `panda bank list` shows what there is.")
+    for problem in problems:
+        typer.echo(problem, err=True)
+
+
+def _plain(one: Entry, shelf: Shelf, bank: Path) -> dict[str, Any]:
+    """A prompt for --json."""
+    return {
+        "id": one.id,
+        "task": one.task,
+        "title": one.title,
+        "kind": one.kind,
+        "labels": list(one.labels),
+        "classes": one.classes,
+        "bank": shelf.name or str(bank),
+        "method": one.method,
+        "seed": one.seed,
+        "metric": one.metric,
+        "validation": one.validation,
+        "test": one.test,
+        "n_train": one.n_train,
+        "model": one.model,
+    }
+
+
+def _described(one: Entry, shelf: Shelf, bank: Path) -> list[str]:
+    """A prompt that was searched for, as a line of a table."""
+    labels = ", ".join(one.labels[:4]) + (f" and {one.classes - 4} more" if one.classes > 4 else "")
+    return [
+        one.id,
+        one.kind.replace("_", " "),
+        labels or "-",
+        one.metric,
+        output.points(one.validation),
+        str(one.n_train),
+        Path(one.model).name,
+        shelf.name or str(bank),
+        one.title or "-",
+    ]
+
+
+def _print_prompts(found: list[tuple[Entry, Shelf]], bank: Path) -> None:
     lines = [
         [
-            card.id,
-            card.method + (" (diverged)" if card.diverged is not None else ""),
-            " + ".join(source.task for source in card.sources) or "-",
-            str(card.n_train),
-            card.task.metric,
-            output.points(card.score),
-            output.points(None if card.test is None else card.test.scores[card.task.metric]),
-            Path(card.backbone.name).name,
-            place,
+            one.id,
+            one.method + (" (diverged)" if one.diverged else ""),
+            " + ".join(task for _, task in one.sources) or "-",
+            str(one.n_train),
+            one.metric,
+            output.points(one.validation),
+            output.points(one.test),
+            Path(one.model).name,
+            shelf.name or str(bank),
         ]
-        for card, place in zip(cards, places, strict=True)
+        for one, shelf in found
     ]
     columns = ["prompt", "method", "source", "n_train", "metric", "validation", "test", "model", "bank"]
-    if cards:
+    if found:
         output.print_table(None, columns, lines, (3, 5, 6), optional=(2, 3, 4, 7, 8))
     else:
         typer.echo(f"The bank {bank} is empty.")
-    for problem in problems:
-        typer.echo(problem, err=True)
 
 
 @command(app, "show")
@@ -142,7 +224,7 @@ def adopt_prompts(
     from promptpanda.sharing.selection import own_ids
 
     prompts = own_ids(bank, prompts)
-    backbone = model.load(Card.read(bank.path(prompts[0])).backbone.name)
+    backbone = model.load(Card.read(bank.path(prompts[0])))
     check_adoptable(bank, prompts, backbone)  # all, before the first is rewritten
     typer.echo(
         f"The cards tell the weights of {backbone.name} alone; that its config and tokenizer were these too is taken "

@@ -15,6 +15,7 @@ from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import BankFolder, DataDir, Json
 from promptpanda.errors import PandaError
+from promptpanda.names import Precision
 
 if TYPE_CHECKING:
     from promptpanda.footprint import Estimate, Measured
@@ -40,6 +41,7 @@ class Sizing:
     max_length: Annotated[
         int | None, typer.Option(min=4, help="With --model: tokens of each example; by default as in training.")
     ] = None
+    dtype: Annotated[Precision | None, typer.Option(help="With --model: its number format; by default float32.")] = None
     measure: Annotated[
         bool, typer.Option("--measure", help="With --model: take one step with random weights on the CPU and measure.")
     ] = False
@@ -84,6 +86,7 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
 
     from promptpanda.backbone import default_device
     from promptpanda.bank.bank import Bank
+    from promptpanda.bank.catalogue import opened
     from promptpanda.bank.installed import installed_banks
     from promptpanda.models import EMBEDDED, embedded_model
     from promptpanda.tasks.catalog import catalog_names, load_task
@@ -94,7 +97,8 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
     tasks = [load_task(name, data_dir=data_dir) for name in catalog_names()]
     here = [task.name for task in tasks if task.available()]
     store = Bank(bank)
-    cards, problems = store.readable_cards()
+    with opened(Bank(bank, others={})) as catalogue:
+        prompts, problems = len(catalogue.entries), catalogue.problems
     facts: dict[str, Any] = {
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
@@ -106,7 +110,7 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
         "tasks in the catalog": len(tasks),
         "tasks with data here": len(here),
         "data root": None if data_dir is None else str(data_dir),
-        "prompts in the bank": len(cards),
+        "prompts in the bank": prompts,
         "installed banks": [f"{name}: {len(bank.ids())} prompts" for name, bank in store.others.items()],
         "damaged prompts": [*problems, *installed_banks()[1]],
         "plugins": [*METHODS.foreign(), *ESTIMATORS.foreign()],
@@ -128,7 +132,10 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
     quiet_libraries()
     config = config_of(name, sizing.revision)
     sizes = sizing.sizes()
-    estimated = estimate(config, **sizes)
+    dtype = sizing.dtype or "float32"
+    if sizing.measure and dtype != "float32":
+        raise PandaError("A step is measured in float32 alone; leave --measure or --dtype off.")
+    estimated = estimate(config, **sizes, dtype=dtype)
     measured = measure(config, **sizes) if sizing.measure else None
     if json:
         facts = {
@@ -136,6 +143,7 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
             "hub_id": hub_id(name),
             "family": config.model_type,
             **sizes,
+            "dtype": dtype,
             "estimated": dataclasses.asdict(estimated),
             "measured": None if measured is None else dataclasses.asdict(measured),
         }
@@ -143,7 +151,7 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
         return
     title = (
         f"{name} ({hub_id(name) or config.model_type}), prompt of {sizes['prompt_length']}, batches of "
-        f"{sizes['batch_size']} x {sizes['length']} tokens, fp32"
+        f"{sizes['batch_size']} x {sizes['length']} tokens, {dtype}"
     )
     columns = ["", "estimated"] if measured is None else ["", "estimated", "measured"]
     output.print_table(title, columns, _lines(estimated, measured, sizes), numeric=tuple(range(1, len(columns))))

@@ -10,7 +10,7 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DATA, OUTPUT, Json, LabelledRows, ModelChoice, PromptReference
+from promptpanda.cli.options import DATA, OUTPUT, Json, LabelledRows, ModelChoice, PromptReference, tell_moved
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ def evaluate_command(
     from promptpanda.assessment.assess import assess, to_json
     from promptpanda.assessment.judged import Judged
 
-    backbone = model.load(card.backbone.name)
+    backbone = model.load(card)
     trained = bank.load(str(path), backbone)
+    tell_moved(card, backbone)
     judged = Judged.of(trained, backbone, given, split)
     beside = None
     if other is not None:
@@ -137,11 +138,12 @@ def _other(bank: Bank, path: Path, given: Task, limit: int | None, known: tuple[
     """What another prompt, perhaps of another model, says of the same rows."""
     from promptpanda.assessment.judged import Judged
     from promptpanda.bank.card import Card
+    from promptpanda.bank.ownership import is_owner
 
     model, backbone = known
     card = Card.read(path)
-    if card.backbone.fingerprint != backbone.fingerprint:
-        backbone = replace(model, model=None).load(card.backbone.name)
+    if not is_owner(card.backbone, backbone):
+        backbone = replace(model, model=None).load(card)
     return Judged.of(bank.load(str(path), backbone), backbone, given, _labelled(card, given, limit))
 
 

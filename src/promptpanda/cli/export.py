@@ -93,6 +93,6 @@ def _loaded(references: list[str], model: ModelChoice, *, several: bool) -> tupl
     if len(folders) > 1 and not several:
         raise PandaError(f"{len(folders)} prompts were named, and one graph holds one; name one, or give --shared.")
     cards = [Card.read(folder) for folder in folders]
-    backbone = model.load(cards[0].backbone.name)
+    backbone = model.load(cards[0])
     backbone.model.to("cpu")  # where graphs are traced and compared
     return [bank.load(str(folder), backbone) for folder in folders], backbone

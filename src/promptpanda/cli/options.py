@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import typer
 
 from promptpanda.errors import PandaError
+from promptpanda.names import Precision
 
 if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
     from promptpanda.bank.bank import Bank
+    from promptpanda.bank.card import Card
     from promptpanda.tasks.protocol import Protocol
     from promptpanda.tasks.task import Task
     from promptpanda.training.distillation import DistillationOptions
@@ -45,6 +47,14 @@ Json = Annotated[
 LogTo = Annotated[
     Literal["mlflow", "trackio", "wandb"] | None,
     typer.Option("--log-to", help="Tell finished trainings to this tracker too.", rich_help_panel=OUTPUT),
+]
+Dtype = Annotated[
+    Precision | None,
+    typer.Option(
+        help="Number format of the model: auto (the checkpoint's), float32, bfloat16, float16, or int8 (weights); by "
+        "default float32, or that of the prompt.",
+        rich_help_panel=MODEL,
+    ),
 ]
 ProtocolName = Literal["clean", "paper"]
 
@@ -203,17 +213,30 @@ class ModelChoice:
         typer.Option(help="Hub id or folder of the frozen model; by default the embedded one."),
     ] = None
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the hub.")] = None
+    dtype: Dtype = None
+    device_map: Annotated[
+        str | None, typer.Option(help="auto: spread a model that is too large for one device over all of them.")
+    ] = None
     bank: BankFolder = Path("bank")
     no_starter: NoStarter = False
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.")] = False
 
-    def load(self, default: str | None = None) -> Backbone:
-        """The backbone; `default` is used where the user names none."""
+    def load(self, card: Card | None = None) -> Backbone:
+        """The backbone; where the user names no model or number format, that of a card is taken."""
         from promptpanda.backbone import Backbone, default_device
         from promptpanda.quiet import quiet_libraries
 
         quiet_libraries()
-        return Backbone.load(self.model or default, revision=self.revision, device=default_device())
+        name, dtype = self.model, self.dtype
+        if card is not None:
+            name, dtype = name or card.backbone.name, dtype or card.backbone.precision
+        return Backbone.load(
+            name,
+            revision=self.revision,
+            device=default_device(),
+            dtype=dtype or "float32",
+            device_map=self.device_map,
+        )
 
     def open_bank(self) -> Bank:
         """The bank; `--offline` takes effect here, before any library that could use the network is imported."""
@@ -224,6 +247,15 @@ class ModelChoice:
 
         quiet_loggers()
         return Bank(self.bank, others={} if self.no_starter else None)
+
+
+def tell_moved(card: Card, backbone: Backbone) -> None:
+    """Tell on stderr that a prompt was trained in another number format."""
+    from promptpanda.bank.ownership import moved
+
+    note = moved(card, backbone)
+    if note is not None:
+        typer.echo(note, err=True)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import typer
 
 from promptpanda.cli import output as shown
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DATA, MODEL, OUTPUT, Json, ModelChoice, PromptReference
+from promptpanda.cli.options import DATA, MODEL, OUTPUT, Json, ModelChoice, PromptReference, tell_moved
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
@@ -125,8 +125,10 @@ class ServerChoice:
             if self.token_file is not None:
                 raise PandaError("--token-file is for --server URL; name one, or leave it out.")
             return None
-        if model.model is not None or model.revision is not None:
-            raise PandaError("--model and --revision choose a model here, and --server has its own; leave them out.")
+        if model.model is not None or model.revision is not None or model.dtype is not None:
+            raise PandaError(
+                "--model, --revision and --dtype are of a model here; --server has its own: leave them out."
+            )
         if model.offline:
             raise PandaError("--offline and --server were given; leave one out.")
         from promptpanda.serving.client import Client
@@ -185,12 +187,13 @@ def predict_command(
 
 def _predictor_here(path: Path, card: Card, model: ModelChoice, *, calibrated: bool) -> Predictor:
     """The prompt of a folder, on a model of this machine."""
-    backbone = model.load(card.backbone.name)
+    backbone = model.load(card)
     from promptpanda.bank.folder import read_folder
     from promptpanda.transfers import calibrated as scaling
     from promptpanda.transfers.predict_rows import ModelPredictor
 
     trained = read_folder(path, backbone)
+    tell_moved(card, backbone)
     return ModelPredictor(scaling.calibrated(trained) if calibrated else trained, backbone)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from promptpanda.cli.command import command
-from promptpanda.cli.options import MODEL, ModelChoice, NoStarter
+from promptpanda.cli.options import MODEL, Dtype, ModelChoice, NoStarter
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def serve_command(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit of the model on the hub.", rich_help_panel=MODEL)
     ] = None,
+    dtype: Dtype = None,
     no_starter: NoStarter = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never use the network.", rich_help_panel=MODEL)] = False,
     host: Annotated[
@@ -97,7 +98,14 @@ def serve_command(
 
     token = None if token_file is None else read_token(token_file)
     banks = _banks(bank, no_starter)
-    choice = ModelChoice(model, revision, next(iter(banks.values())), no_starter, offline)
+    choice = ModelChoice(
+        model=model,
+        revision=revision,
+        dtype=dtype,
+        bank=next(iter(banks.values())),
+        no_starter=no_starter,
+        offline=offline,
+    )
     choice.open_bank()  # --offline takes effect
     listening = listening_socket(host, port)
     if token is None and not is_loopback(listening):

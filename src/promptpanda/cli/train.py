@@ -75,7 +75,7 @@ def train_command(
 
     with output.TerminalProgress() as progress:
         record = None if log_to is None else recorder_of_cards(log_to, progress)
-        backbone = model.load(None if card is None else card.backbone.name)
+        backbone = model.load(card)
         trained = []
         for seed in seeds:
             one = train(

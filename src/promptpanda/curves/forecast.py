@@ -68,8 +68,8 @@ class Measured:
         return np.asarray((by_rows + wider * (drawn - by_rows)).T)
 
     def interval(self, place: int) -> tuple[float, float]:
-        """Of the mean score at a size."""
-        return _bounds(self.draws()[:, place])
+        """Of the mean score at a size; no score is above 1, as draws that were made wider for few seeds may be."""
+        return _bounds(np.minimum(self.draws()[:, place], 1.0))
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class CurveRun:
             passes = len(self.plan.scored) * once / training.forward_examples if training.forward_examples else 0.0
             passes = passes or each * len(self.plan.scored) / self.options.batch_size / 3
             trainings = method.trainings + (method.teacher is not None)
-            total += sum(each * steps[size] * trainings + passes for size in sizes)
+            total += sum(each * (steps[size] * trainings + method.warm_up) + passes for size in sizes)
         return total
 
     def run(self) -> LearningCurve:

@@ -88,15 +88,15 @@ def _figure(curve: LearningCurve) -> Figure:
     for place, (name, measured) in enumerate(curve.measured.items()):
         colour, title = SERIES[place % len(SERIES)], METHODS[name].title
         means = [100 * float(mean) for mean in measured.means]
-        half = [50 * (high - low) for low, high in map(measured.interval, range(len(sizes)))]
-        drawn.append(Line(title, colour, range(len(sizes)), means, half))
+        band = [(100 * low, 100 * high) for low, high in map(measured.interval, range(len(sizes)))]
+        drawn.append(Line(title, colour, range(len(sizes)), means, band))
         legend.append((title, colour, False))
         found = curve.forecast(name)
         if found is not None:
             ends = [means[-1], 100 * found.score]
-            spread = [half[-1], 50 * (found.high - found.low)]
+            expected = [band[-1], (100 * found.low, 100 * found.high)]
             at = [len(sizes) - 1, len(sizes)]
-            drawn.append(Line(f"{title}, expected", colour, at, ends, spread, dashed=True))
+            drawn.append(Line(f"{title}, expected", colour, at, ends, expected, dashed=True))
             legend.append((f"{title}, expected", colour, True))
     if foretold:
         names.append(f"{curve.twice}?")
@@ -105,8 +105,7 @@ def _figure(curve: LearningCurve) -> Figure:
         "learning-curve",
         "Score by labelled rows",
         curve.plan.task.name,
-        "Mean over seeds; the band is as wide as the 95 % interval. Sizes stand side by side, whatever lies between "
-        "them.",
+        "Mean over seeds; the band is the 95 % interval. Sizes stand side by side, whatever lies between them.",
         (panel,),
         tuple(legend),
     )

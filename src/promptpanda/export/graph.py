@@ -79,7 +79,9 @@ def read_all(backbone: Backbone, hidden: Tensor, attention_mask: Tensor, readout
     if readout == "token":
         return hidden
     if readout == "compare":
-        return compared(*backbone.read(hidden, attention_mask, "mean").chunk(2))
+        means = backbone.read(hidden, attention_mask, "mean")
+        pairs = means.shape[0] // 2  # slices, since the exporter cannot write `chunk`
+        return compared(means[:pairs], means[pairs:])
     return backbone.read(hidden, attention_mask, readout)
 
 
@@ -99,7 +101,7 @@ def write_graph(graph: FoldedGraph | SharedGraph, inputs: dict[str, Tensor], pat
     """Trace a graph with examples of its inputs, and write it; batch, tokens and virtual tokens may be of any number.
 
     Raises:
-        PandaError: a package is missing.
+        PandaError: a package is missing, or torch cannot trace the family.
     """
     shapes = {name: _dynamic(name, tensor) for name, tensor in inputs.items()}
     with _quiet(), torch.no_grad():
@@ -117,6 +119,11 @@ def write_graph(graph: FoldedGraph | SharedGraph, inputs: dict[str, Tensor], pat
             )
         except ImportError as error:
             raise missing(error) from error
+        except torch.onnx.OnnxExporterError as error:
+            raise PandaError(
+                "torch cannot write this model's family as an ONNX graph with batches and texts of any size; serve it "
+                "with `panda serve`."
+            ) from error
         program.save(str(path))
 
 

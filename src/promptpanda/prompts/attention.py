@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.models.gemma2.modeling_gemma2 import eager_attention_forward as capped_attention_forward
 
 from promptpanda.prompts.packing import Packing
 from promptpanda.prompts.prefixes import Prefixes
@@ -167,7 +168,67 @@ def _attention(
             tokens = torch.ones(queries, keys, dtype=torch.bool, device=key.device).tril(keys - queries)
             attention_mask = F.pad(tokens, (prompt.length, 0), value=1.0)[None, None]
         key, value = prompt.lengthen(prompt.next_layer(module), key, value)
+        if kwargs.get("position_bias") is not None:  # virtual tokens have no relative position
+            kwargs["position_bias"] = F.pad(kwargs["position_bias"], (prompt.length, 0))
+    if kwargs.get("softcap") is not None:
+        return _capped(module, query, key, value, attention_mask, **kwargs), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, is_causal=is_causal, **kwargs)
+
+
+def _capped(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> Tensor:
+    """Attention that caps its scores (Gemma 2), which torch's sdpa cannot: transformers' own, step by step."""
+    if attention_mask is None and getattr(module, "is_causal", True):
+        attention_mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=key.device).tril()
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        hidden = torch.finfo(query.dtype).min
+        attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(~attention_mask, hidden)
+    answers: Tensor = capped_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
+    return answers
+
+
+def attend(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    prompt: PromptCall | RecordingCall,
+    scaling: float,
+    *,
+    before: Tensor | None = None,
+) -> Tensor:
+    """Attention of a family that does not go through transformers' interface, under a prompt.
+
+    Args:
+        query, key, value: of the text. *Shape:* (batch, heads, tokens, head_dim).
+        bias: what the family adds to its scores. *Shape:* of (batch, heads, tokens, tokens), or broadcast to it.
+        mask: which tokens are seen (bool), or what is added to the scores; None if every token sees every other.
+            *Shape:* (batch, 1, tokens, tokens).
+        scaling: of the products of queries and keys.
+        before: what the family adds to the scores of virtual tokens, by default nothing. *Shape:* (heads, 1, V).
+
+    Returns:
+        *Shape:* (batch, tokens, heads, head_dim).
+    """
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+    if bias is not None:
+        mask = bias if mask is None else bias + mask
+    if mask is not None:
+        mask = mask.expand(query.shape[0], -1, query.shape[2], key.shape[2])
+    if isinstance(prompt, RecordingCall):
+        prompt.note(module, key, value, {})
+    else:
+        if before is not None and mask is not None:
+            mask = torch.cat([before.expand(*query.shape[:3], -1), mask.expand(-1, query.shape[1], -1, -1)], dim=-1)
+        elif mask is not None:
+            mask = F.pad(mask, (prompt.length, 0))
+        key, value = prompt.lengthen(prompt.next_layer(module), key, value)
+    answers: Tensor = sdpa_attention_forward(module, query, key, value, mask, scaling=scaling, is_causal=False)[0]
+    return answers
 
 
 def _packed(

@@ -47,7 +47,7 @@ class Prefixes:
         """
         place = 2 * layer + side
         joined: Tensor = _Joined.apply(  # type: ignore[no-untyped-call]
-            self._parts[place].to(tokens.dtype), tokens, self._rows, self._kept[place], packing
+            self._parts[place].to(tokens), tokens, self._rows, self._kept[place], packing
         )
         return joined
 

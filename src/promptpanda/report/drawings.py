@@ -133,5 +133,9 @@ def _mean_curve(found: Iterable[list[float]], name: str, colour: str, dashed: bo
     if epochs == 0:
         return None
     by_epoch = list(zip(*(values[:epochs] for values in known), strict=True))
-    spread = [statistics.stdev(values) for values in by_epoch] if len(known) > 1 else None
-    return Line(name, colour, range(1, epochs + 1), [statistics.fmean(values) for values in by_epoch], spread, dashed)
+    means = [statistics.fmean(values) for values in by_epoch]
+    band = None
+    if len(known) > 1:
+        spreads = map(statistics.stdev, by_epoch)
+        band = [(mean - spread, mean + spread) for mean, spread in zip(means, spreads, strict=True)]
+    return Line(name, colour, range(1, epochs + 1), means, band, dashed)

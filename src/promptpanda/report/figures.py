@@ -83,13 +83,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a panel; `spread` is drawn as a band around it."""
+    """A line of a panel, and the lower and upper bounds of a band around it."""
 
     name: str
     colour: str
     x: Sequence[float]
     y: Sequence[float]
-    spread: Sequence[float] | None = None
+    band: Sequence[tuple[float, float]] | None = None
     dashed: bool = False
 
 
@@ -191,9 +191,8 @@ def lines(
     with drawing(*size) as panel:
         axes = panel.axes
         for line in drawn:
-            if line.spread is not None:
-                bounds = [(y - d, y + d) for y, d in zip(line.y, line.spread, strict=True)]
-                axes.fill_between(line.x, *zip(*bounds, strict=True), color=line.colour, alpha=0.12, linewidth=0)
+            if line.band is not None:
+                axes.fill_between(line.x, *zip(*line.band, strict=True), color=line.colour, alpha=0.12, linewidth=0)
             marker = "o" if names is not None or len(line.x) == 1 else None
             panel.line(line.x, line.y, f"{line.name}: {line.y[-1]:.3g} at the end", color=line.colour, linewidth=1.8,
                        marker=marker, markersize=5, linestyle="--" if line.dashed else "-")  # fmt: skip

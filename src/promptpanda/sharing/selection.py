@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from promptpanda.bank.bank import Bank
+from promptpanda.bank.catalogue import opened
 from promptpanda.errors import PandaError, suggest
 
 
@@ -21,20 +22,20 @@ def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
 
 
 def chosen(bank: Bank, references: Sequence[str]) -> list[Path]:
-    """Folders of the prompts that are meant, each once, also of the banks beside this one; no reference means all.
+    """Folders of the prompts that are meant, each once; no reference means all.
 
-    A task's name means its best prompt, as everywhere.
+    Patterns mean prompts of this bank alone; an id may be one of the banks beside it. A task's name means its best
+    prompt, as everywhere.
 
     Raises:
         PandaError: a reference means none.
     """
-    everywhere = sorted({*bank.ids(), *(name for other in bank.others.values() for name in other.ids())})
     if not references:
         return [bank.folder / name for name in bank.ids()]
     found: list[Path] = []
     for reference in references:
         if is_pattern(reference) and not Path(reference).is_dir():
-            found += [bank.folder_of(name) for name in _some(everywhere, reference, bank)]
+            found += [bank.folder / name for name in _some(bank.ids(), reference, bank)]
         else:
             found.append(bank.resolve(reference))
     return list(dict.fromkeys(found))
@@ -50,7 +51,7 @@ def own_ids(bank: Bank, references: Sequence[str]) -> list[str]:
     for reference in references:
         if is_pattern(reference):
             found += _some(bank.ids(), reference, bank)
-        elif reference in bank.ids():
+        elif bank.holds(reference):
             found.append(reference)
         else:
             found.append(_only(bank, reference))
@@ -65,7 +66,8 @@ def _some(names: Sequence[str], pattern: str, bank: Bank) -> list[str]:
 
 
 def _only(bank: Bank, task: str) -> str:
-    ids = [card.id for card in bank.readable_cards()[0] if card.task.name == task]
+    with opened(Bank(bank.folder, others={})) as catalogue:
+        ids = [entry.id for entry in catalogue.entries if entry.task == task]
     if len(ids) > 1:
         raise PandaError(f"The task '{task}' has {len(ids)} prompts ({', '.join(ids[:4])}); name one, or '{task}-s*'.")
     return ids[0] if ids else bank.path(task).name

@@ -23,7 +23,7 @@ from promptpanda.sweep.spec import RunSpec
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import Partition, partition, validation_size
 from promptpanda.training.defaults import resolved, settled
-from promptpanda.transfers.methods import METHODS, PROMPT_TUNING
+from promptpanda.transfers.methods import CONTRASTIVE_POT, METHODS, PROMPT_TUNING
 from promptpanda.transfers.names import AUTO
 from promptpanda.transfers.race import planned_cost
 from promptpanda.transfers.selection import SURVIVORS
@@ -64,18 +64,20 @@ class Work:
         if spec.method == AUTO:
             racing = min(len(spec.sources), SURVIVORS)
             tracked = spec.protocol == "paper"
-            # A student is distilled from the winner.
-            trainings = planned_cost(racing, options, n_train, n_val, tracked=tracked) + 1
+            trained = options.epochs * n_train * planned_cost(racing, options, n_train, n_val, tracked=tracked)
+            if CONTRASTIVE_POT.suits(self._task(spec).kind):
+                trained += CONTRASTIVE_POT.warm_up_epochs(n_train, options.batch_size) * n_train
             read = (len(spec.sources) + 1) * total + n_test
-            return self.tokens(spec) * (trainings * options.epochs * n_train + read / 3)
+            return self.tokens(spec) * (trained + read / 3)
         method = METHODS[spec.method]
         trained = 0.0 if method.trained == "head" else float(options.epochs * n_train)
         if method.trained == "model":
             trained *= _MODEL_TUNING
         trained *= method.trainings * (2 if method.unlabeled else 1)
+        trained += method.warm_up_epochs(n_train, options.batch_size) * n_train
         passes = options.epochs if spec.protocol == "paper" or options.early_stopping is not None else 1
         read = n_val * passes + n_test + min(SIGNATURE_EXAMPLES, n_train)
-        if method.trained == "head" or spec.teacher is not None:
+        if method.trained == "head" or method.trainings == 0 or spec.teacher is not None:
             read += n_train
         read += len(spec.teachers) * n_train + max(1, len(spec.teachers)) * (spec.unlabeled or 0)
         return self.tokens(spec) * (trained + read / 3)

@@ -360,7 +360,8 @@ def answers_of(task: Task, split: Split) -> Answers:
         test_fingerprint=split.fingerprint,
         task=task.name,
         task_spec=task.spec.model_dump(mode="json"),
-        class_names=task.labels,
+        # Of one class a text the last may be the positive one, and others are told by their index alone.
+        class_names=task.labels if task.kind.classifies else (*task.labels, *split.strangers),
         labels=[list(label) if isinstance(label, tuple) else label for label in labels],
         groups=None if split.groups is None else split.groups.tolist(),
     )

@@ -25,6 +25,8 @@ _OWN_METRICS = {
     Kind.TOKEN_CLASSIFICATION: ["span_f1", "span_precision", "span_recall"],
     Kind.EXTRACTIVE_QA: ["squad_f1", "squad_em"],
 }
+# The columns of text, second text and label, where nobody names them.
+_USUAL = {Kind.TOKEN_CLASSIFICATION: ("tokens", None, "tags"), Kind.EXTRACTIVE_QA: ("question", "context", "answers")}
 _FOLDER = Path(str(files("promptpanda.tasks"))) / "catalog"
 
 
@@ -117,7 +119,8 @@ def own_task(
     if kind is None:
         kind = _kind(text2, choices, text_column, tag_column)
     columns = (label,) if isinstance(label, str) else tuple(label or ())
-    kind, text, text2, label = _recognised(first, layout, kind, text, text2, columns[0] if columns else None)
+    there = next(iter(rows.values())).reader().columns if first is None else None
+    kind, text, text2, label = _recognised(first, there, layout, kind, text, text2, columns[0] if columns else None)
     _check_columns(kind, text, text2, choices, columns or (label,))
     own = _of_kind(kind, [one for one in (text, text2) if one is not None], choices)
     if kind == Kind.TOKEN_CLASSIFICATION and first is not None and is_column_file(first):
@@ -174,18 +177,40 @@ def _kind(text2: str | None, choices: Sequence[str], text_column: int | None, ta
 
 
 def _recognised(
-    first: Path | None, layout: Layout, kind: Kind | None, text: str | None, text2: str | None, label: str | None
+    first: Path | None,
+    there: tuple[str, ...] | None,
+    layout: Layout,
+    kind: Kind | None,
+    text: str | None,
+    text2: str | None,
+    label: str | None,
 ) -> tuple[Kind, str, str | None, str]:
-    """Kind and columns, as far as the file itself tells them. Raises PandaError if it does not."""
-    if first is not None and (text is None or label is None):
-        if kind == Kind.TOKEN_CLASSIFICATION and is_column_file(first):
-            return kind, text or "tokens", text2, label or "tags"
-        may_be_squad = kind in (None, Kind.EXTRACTIVE_QA) and ".json" in first.suffixes
-        if may_be_squad and open_rows(first, layout).form == "squad":
-            return Kind.EXTRACTIVE_QA, text or "question", text2 or "context", label or "answers"
-    if text is None:
-        raise PandaError("Own data needs the columns of text and label: give --text COLUMN and --label COLUMN.")
-    return kind or Kind.SINGLE_CLASSIFICATION, text, text2, label or "label"
+    """Kind and columns, as far as the data itself tells them.
+
+    Args:
+        there: the columns of rows in memory.
+
+    Raises:
+        PandaError: no column is called as those of the kind are by default.
+    """
+    if first is not None and kind == Kind.TOKEN_CLASSIFICATION and is_column_file(first):
+        return kind, text or "tokens", text2, label or "tags"
+    if first is not None and text is None:
+        reader = open_rows(first, layout, needed=["text"])
+        there = reader.columns
+        if kind in (None, Kind.EXTRACTIVE_QA) and reader.form == "squad":
+            kind = Kind.EXTRACTIVE_QA
+    kind = kind or Kind.SINGLE_CLASSIFICATION
+    usual = _USUAL.get(kind, ("text", None, "label"))
+    if kind == Kind.TOKEN_CLASSIFICATION and there is not None and "tokens" not in there:
+        usual = ("text", None, "label")  # a text and its spans
+    if text is None and there and usual[0] not in there:
+        raise PandaError(
+            f"There is no column '{usual[0]}' in {first or 'the rows'}, which has "
+            f"{', '.join(map(repr, there))[:200] or 'none'}; say which column has the text (--text COLUMN) and which "
+            "the label (--label COLUMN)."
+        )
+    return kind, text or usual[0], text2 or usual[1], label or usual[2]
 
 
 def _of_kind(kind: Kind, fields: Sequence[str], choices: Sequence[str]) -> dict[str, Any]:

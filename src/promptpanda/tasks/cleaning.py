@@ -79,6 +79,7 @@ class Cleaner:
             self._read_commas(cleaned)
         elif self.spec.kind in _ONE_CLASS:
             self._change(cleaned, _single)
+            self._read_integers(cleaned)
             self._join_spellings(cleaned)
         return cleaned
 
@@ -178,6 +179,14 @@ class Cleaner:
         ):
             self._change(cleaned, lambda one: one.replace(",", ".") if isinstance(one, str) else one)
             cleaned.notes.append(f"{self.origin}: its numbers have decimal commas.")
+
+    def _read_integers(self, cleaned: Cleaned) -> None:
+        """1.0 as 1, if all are such: pandas makes integers with a gap among them floats, and their class stays one."""
+        values = [record.values.get(self.spec.label) for record in cleaned.records]
+        if all(isinstance(one, (int, float)) and one % 1 == 0 for one in values):
+            self._change(
+                cleaned, lambda one: int(one) if isinstance(one, float) and str(one) not in self.known else one
+            )
 
     def _join_spellings(self, cleaned: Cleaned) -> None:
         """One class for names that differ in case or spaces alone: the known one, or the commonest."""

@@ -112,20 +112,24 @@ def first_blocks(blocks: np.ndarray, size: int, rng: np.random.Generator) -> np.
     return np.sort(order[:size])
 
 
-def repeated(train: Split, test: Split | None) -> list[str]:
-    """What is to be told of rows that stand twice: in train and test data, or in train with different labels."""
-    found = []
+def known_texts(train: Split, test: Split | None) -> list[str]:
+    """What is to be told of test examples whose text training data has too."""
+    if test is None:
+        return []
     known = set(train.texts)
-    both = 0 if test is None else sum(text in known for text in test.texts)
-    if both and test is not None:
-        found.append(f"{both} of {len(test)} test examples have the text of a training or validation example.")
+    both = sum(text in known for text in test.texts)
+    return [f"{both} of {len(test)} test examples have the text of a training or validation example."] if both else []
+
+
+def contradictions(train: Split) -> list[str]:
+    """What is to be told of texts with different labels. Own files are told of as they are read, with their lines."""
     labels: dict[Input, set[str]] = {}
     for text, label in zip(train.texts, train.labels.tolist(), strict=True):
         labels.setdefault(text, set()).add(repr(label))
-    contradicted = sum(len(given) > 1 for given in labels.values())
-    if contradicted:
-        found.append(
-            f"{contradicted} text{'s' * (contradicted > 1)} of the training data come{'s' * (contradicted == 1)} with "
-            "more than one label; no model can get all of them right."
-        )
-    return found
+    count = sum(len(given) > 1 for given in labels.values())
+    if not count:
+        return []
+    return [
+        f"{count} text{'s' * (count > 1)} of the training data come{'s' * (count == 1)} with more than one label; no "
+        "model can get all of them right."
+    ]

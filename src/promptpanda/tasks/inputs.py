@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -57,12 +57,17 @@ class Split:
         groups: which examples belong together (the answers to one question of MultiRC), or None. *Shape:* (examples,).
         strangers: of own test data, the classes that the task has not: their indices follow on its own, and no model
             is right there.
+        lines: where each example begins in its file: a line, or where `unit` is "row" (workbooks, Parquet, JSON, rows
+            in memory) a row. *Shape:* (examples,). None where there is no file.
+        unit: what `lines` counts, from 1.
     """
 
     texts: tuple[Input, ...]
     labels: np.ndarray
     groups: np.ndarray | None = None
     strangers: tuple[str, ...] = ()
+    lines: np.ndarray | None = None
+    unit: Literal["line", "row"] = "row"
 
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
@@ -75,8 +80,13 @@ class Split:
 
     def take(self, indices: np.ndarray) -> Split:
         """The examples at these positions, in this order."""
-        groups = None if self.groups is None else self.groups[indices]
-        return Split(tuple(self.texts[int(index)] for index in indices), self.labels[indices], groups, self.strangers)
+        groups, lines = (None if one is None else one[indices] for one in (self.groups, self.lines))
+        texts = tuple(self.texts[int(index)] for index in indices)
+        return replace(self, texts=texts, labels=self.labels[indices], groups=groups, lines=lines)
+
+    def place(self, example: int) -> int:
+        """Where an example begins in its file; without one its number among the examples, from 1."""
+        return example + 1 if self.lines is None else int(self.lines[example])
 
     def joined(self, other: Split) -> Split:
         """The examples of both, these first."""

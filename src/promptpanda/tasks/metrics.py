@@ -83,12 +83,13 @@ def _all_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, pre
     if spec.kind == Kind.MULTIPLE_CHOICE:
         return _choice_metrics(split, predictions)
     if spec.kind == Kind.TOKEN_CLASSIFICATION:
-        gold, found = ([[class_names[tag] for tag in tags] for tags in side] for side in (split.labels, predictions))
+        names = (*class_names, *split.strangers)
+        gold, found = ([[names[tag] for tag in tags] for tags in side] for side in (split.labels, predictions))
         return span_scores(gold, found)
     if spec.kind == Kind.EXTRACTIVE_QA:
         return squad_scores(predictions, [[answer.text for answer in answers] for answers in split.labels])
     if spec.kind == Kind.MULTI_LABEL:
-        return label_scores(split.labels, predictions)
+        return label_scores(split.labels, as_wide(predictions, split))
     positive = _positive(spec, class_names)
     simple = [name for name in spec.metrics if name in METRICS]
     scores: dict[str, float] = {name: METRICS[name](split.labels, predictions, positive) for name in simple}
@@ -100,6 +101,16 @@ def _all_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, pre
 
 def _positive(spec: TaskSpec, class_names: tuple[str, ...]) -> int:
     return class_names.index(spec.positive) if spec.positive is not None else len(class_names) - 1
+
+
+def as_wide(predictions: np.ndarray, split: Split) -> np.ndarray:
+    """Several labels a text: predictions with a column of 0 for each label that the examples alone have.
+
+    *Shape:* (examples, labels and strangers).
+    """
+    missing = split.labels.shape[1] - predictions.shape[1]
+    wide: np.ndarray = np.pad(predictions, ((0, 0), (0, missing)))
+    return wide
 
 
 def label_scores(labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:

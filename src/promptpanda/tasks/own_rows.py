@@ -30,6 +30,7 @@ class OwnRows:
         """From whatever has rows. Raises PandaError that names the row that is none."""
         classes: dict[str, list[str]] = {}
         if hasattr(given, "to_dict") and hasattr(given, "columns"):  # a pandas frame
+            check_columns(given, f"The frame of {split}")
             given = given.to_dict("records")
         elif hasattr(given, "features") and hasattr(given, "to_list"):  # a data set of `datasets`
             found = {name: getattr(one, "feature", one) for name, one in given.features.items()}
@@ -57,6 +58,13 @@ class OwnRows:
             rows = [row | {name: _named(row.get(name), names) for name, names in self.classes.items()} for row in rows]
         columns = tuple(rows[0]) if rows else ()
         return RowReader(Path(f"the rows of {self.split}"), columns, iter(numbered(rows)), unit="row")
+
+
+def check_columns(frame: Any, what: str) -> None:
+    """Raises PandaError if a pandas frame, called `what`, names a column twice: of such, dictionaries keep the last."""
+    twice = [str(name) for name, again in zip(frame.columns, frame.columns.duplicated(), strict=True) if again]
+    if twice:
+        raise PandaError(f"{what} names the column {twice[0]!r} twice; rename one.")
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from promptpanda.tasks.files.records import Layout, Record, RowReader, numbered
 from promptpanda.tasks.forms import choice, label_sets, sequence, spans, tokens
 from promptpanda.tasks.imbalance import with_rare_classes
 from promptpanda.tasks.inputs import Split
-from promptpanda.tasks.labels import LabelSpace, as_name
+from promptpanda.tasks.labels import LabelSpace
 from promptpanda.tasks.naming import names_of_classes, names_of_labels, names_of_types
 from promptpanda.tasks.own_rows import OwnRows
 from promptpanda.tasks.reading import (
@@ -31,6 +32,7 @@ from promptpanda.tasks.reading import (
     read_rows,
 )
 from promptpanda.tasks.spec import Kind, SplitName, TaskSpec
+from promptpanda.tasks.strangers import Strangers, strangers_of
 from promptpanda.tasks.tags import tag_names
 
 DATA_VARIABLE = "PANDA_DATA"
@@ -70,6 +72,7 @@ class Task:
     tell: Callable[[str], None] | None = field(default=None, repr=False)
     notes: list[str] = field(default_factory=list, repr=False)
     _records: dict[SplitName, list[Record] | None] = field(default_factory=dict, repr=False)
+    _units: dict[SplitName, Literal["line", "row"]] = field(default_factory=dict, repr=False)
     _splits: dict[SplitName, Split | None] = field(default_factory=dict, repr=False)
     _labels: tuple[str, ...] | None = field(default=None, repr=False)
 
@@ -236,6 +239,7 @@ class Task:
         if reader is None:
             return None
         records = list(reader)
+        self._units[split] = reader.unit
         origin = str(reader.path)
         if not records:
             raise PandaError(f"{origin} is empty: expected at least one row.")
@@ -339,34 +343,25 @@ class Task:
                     f"No row of {origin} has a label in '{self.spec.label}'; name the column that has them."
                 )
             return None
-        strangers: tuple[str, ...] = ()
         source = "the spec names" if self.spec.labels else "the prompt knows" if self.classes else "train has"
         space = LabelSpace(self.spec, self.labels, source)
-        if split == "test" and self.own and not self.spec.labels and self.kind.classifies:
-            strangers = self._strangers(space, records)
-            space = LabelSpace(self.spec, (*self.labels, *strangers), source)
-        examples = _FORMS[self.kind](self.spec, space, [(record.number, record.values) for record in records], origin)
-        examples = replace(examples, strangers=strangers)
+        numbered_rows = [(record.number, record.values) for record in records]
+        strangers = Strangers()
+        if split == "test" and self.own and not self.spec.labels and self.labels:
+            strangers = strangers_of(self.spec, space, numbered_rows, origin)
+            space = LabelSpace(self.spec, (*self.labels, *strangers.names), source)
+        examples = _FORMS[self.kind](self.spec, space, numbered_rows, origin)
+        if strangers.names:
+            self.note(strangers.note)
+            examples = replace(examples, strangers=strangers.names)
+        if len(examples) == len(records):
+            lines = np.asarray([record.line for record in records])
+            examples = replace(examples, lines=lines, unit=self._units.get(split, "row"))
         if not self.spec.group:
             return examples
         names = [tuple(str(row[name]) for name in self.spec.group) for row in rows]
         numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
         return replace(examples, groups=np.asarray([numbers[name] for name in names]))
-
-    def _strangers(self, space: LabelSpace, records: list[Record]) -> tuple[str, ...]:
-        """Classes of test data that training has not: every such row is an error of any model, and told."""
-        values = [record.values[self.spec.label] for record in records]
-        unknown = [one for one in values if not isinstance(one, (list, dict)) and space.index(one) is None]
-        if len(unknown) == len(values):
-            return ()  # another column, or another task: refused with the first row
-        strangers = tuple(sorted({as_name(one) for one in unknown}))
-        if unknown:
-            names = ", ".join(map(repr, strangers[:5])) + (", ..." if len(strangers) > 5 else "")
-            self.note(
-                f"{len(unknown)} of {len(values)} test rows have a class that {space.origin} not: {names}; they count "
-                "as errors."
-            )
-        return strangers
 
     def _hidden(self, value: object) -> bool:
         """The hub marks labels that are not public with -1, and answers with none."""

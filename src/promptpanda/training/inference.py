@@ -164,9 +164,11 @@ def score(backbone: Backbone, prompt: Prompt | None, head: Head, data: Data, obj
 
 
 def scores_of(outputs: np.ndarray, data: Data, objective: Objective) -> dict[str, float]:
-    """The metrics of outputs that are there already, and `loss`."""
+    """The metrics of outputs that are there already, and `loss`, if outputs stand for all classes (no strangers)."""
     predictions = objective.predictions(outputs, data.encoded, data.split.texts)
     scores = compute_metrics(data.spec, data.class_names, data.split, predictions, objective.probabilities(outputs))
+    if data.split.strangers:
+        return scores
     targets = objective.targets(data.encoded, data.split.labels)
     layout = data.encoded.layout(np.arange(len(data)))
     with torch.no_grad():

@@ -55,8 +55,6 @@ NO_SOURCE = Prior(0.0, 0.0)
 HEAD = Prior(-0.015, 0.0)
 FROM_SOURCE = Prior(0.0, 0.28)
 DISTILLED = Prior(0.0, 0.035)
-# Beside PoT from the same source, on examples carved from the training data of cr, mpqa, subj and trec (docs/log.md).
-BESIDE_POT = {"contrastive_pot": Prior(0.01, 0.28), "source_probe": Prior(-0.01, 0.28)}
 
 
 def prior_of(method: Method, student: Start = "fresh") -> Prior:
@@ -64,7 +62,7 @@ def prior_of(method: Method, student: Start = "fresh") -> Prior:
     if method.teacher is not None and student == "fresh":
         return DISTILLED
     if method.needs_source:
-        return BESIDE_POT.get(method.name, FROM_SOURCE)
+        return FROM_SOURCE
     return HEAD if method.trained == "head" else NO_SOURCE
 
 

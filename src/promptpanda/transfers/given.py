@@ -8,6 +8,7 @@ from typing import Any
 from promptpanda.bank.card import Card
 from promptpanda.errors import PandaError
 from promptpanda.tasks.inputs import Choices, Input, Passage, Words
+from promptpanda.tasks.own_rows import check_columns
 from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.unlabeled import read_input
 
@@ -15,10 +16,21 @@ Given = str | Sequence[str] | Mapping[str, Any] | Input
 
 
 def as_list(inputs: Any) -> Sequence[Any]:
-    """The rows of a frame as dictionaries, without its gaps; the values of a series; a sequence as it is."""
+    """The rows of a frame as dictionaries, without its gaps; the values of a series; a sequence as it is.
+
+    Raises:
+        PandaError: a frame that names a column twice, or one text where a list of them is expected.
+    """
+    if hasattr(inputs, "columns"):
+        check_columns(inputs, "The frame")
     if hasattr(inputs, "to_dict"):
         inputs = inputs.astype(object).where(inputs.notna(), None)
         inputs = inputs.to_dict("records") if hasattr(inputs, "columns") else inputs.tolist()
+    if isinstance(inputs, (str, bytes, Mapping)) or not hasattr(inputs, "__iter__"):
+        raise PandaError(
+            f"What is to be predicted from is of the type {type(inputs).__name__}; expected a list with an entry for "
+            "each prediction, or a pandas frame."
+        )
     rows: Sequence[Any] = inputs
     return rows
 

@@ -113,7 +113,8 @@ class Method:
         run: trains on a target and seed.
         trained: what learns beside the head.
         unlabeled: whether it learns from unlabelled text too.
-        trainings: what it takes, in trainings, without its teachers and its unlabelled text.
+        trainings: what it takes, in trainings, without its teachers, its unlabelled text and its contrastive steps.
+        warm_up: contrastive steps of the prompt, rounded to whole epochs of the training part.
         kinds: of tasks that it is defined for; None: all.
         version: of a method from elsewhere; runs of another version are other runs. Ours go by the package's.
     """
@@ -127,12 +128,17 @@ class Method:
     trained: Trained = "prompt"
     unlabeled: bool = False
     trainings: int = 1
+    warm_up: int = 0
     kinds: tuple[Kind, ...] | None = None
     version: str = ""
 
     def suits(self, kind: Kind) -> bool:
         """Whether it is defined for a kind of task."""
         return self.kinds is None or kind in self.kinds
+
+    def warm_up_epochs(self, n_train: int, batch_size: int) -> int:
+        """Epochs of contrastive steps; 0 without any."""
+        return max(1, round(self.warm_up / -(-n_train // batch_size))) if self.warm_up else 0
 
     @property
     def needs_source(self) -> bool:

@@ -17,6 +17,7 @@ from promptpanda.transfers.names import METHODS_GROUP, check_known
 from promptpanda.transfers.teaching import distil
 from promptpanda.transfers.warm_up import warmed_up
 
+_WARM_UP = 150  # steps, about as many as most trainings of few labels have
 _PERMUTATION = 9  # the random stream that permutes a source, beside the seed
 
 
@@ -195,22 +196,24 @@ def _contrastive_pot(context: MethodContext) -> Fitted:
 _CLASSES = (Kind.SINGLE_CLASSIFICATION, Kind.PAIR_CLASSIFICATION)
 CONTRASTIVE = Method(
     "contrastive",
-    "contrastive warm-up",
+    "contrastive",
     "supervised contrastive learning, arXiv 2004.11362; pairs of few labels as in SetFit, arXiv 2209.11055",
     sources="none",
     teacher=None,
     run=_contrastive,
-    trainings=2,
+    trainings=0,
+    warm_up=_WARM_UP,
     kinds=_CLASSES,
 )
 CONTRASTIVE_POT = Method(
     "contrastive_pot",
-    "PoT with contrastive warm-up",
+    "contrastive from the source",
     "SPoT, arXiv 2110.07904, and supervised contrastive learning, arXiv 2004.11362",
     sources="one",
     teacher=None,
     run=_contrastive_pot,
-    trainings=2,
+    trainings=0,
+    warm_up=_WARM_UP,
     kinds=_CLASSES,
 )
 

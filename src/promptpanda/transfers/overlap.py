@@ -6,8 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import Card
+from promptpanda.bank.catalogue import Catalogue
+from promptpanda.bank.entry import Entry
 from promptpanda.bank.folder import SourcePrompt, read_seen
 from promptpanda.bank.seen_texts import KnownRows, OtherVersionError, SeenTexts
 from promptpanda.errors import PandaError
@@ -72,6 +76,11 @@ class TargetRows:
         reported = () if test is None or any(part.validation is test for part in partitions) else test.texts
         return cls(KnownRows.of(drawn.elements()), KnownRows.of(reported))
 
+    @property
+    def hashes(self) -> np.ndarray:
+        """Of all their texts. *Shape:* (texts,), uint64."""
+        return np.concatenate([self.labelled.hashes, self.test.hashes])
+
     def overlap(self, record: SeenTexts) -> Overlap:
         """How many of them a record holds."""
         return Overlap(self.labelled.seen_by(record), self.test.seen_by(record), self.labelled.count, self.test.count)
@@ -81,40 +90,43 @@ class TargetRows:
 class Fitting:
     """Prompts that a target can start from, and those that only its texts forbid."""
 
-    cards: tuple[Card, ...] = ()
+    cards: tuple[Entry, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
 
 
 def without_overlap(
-    cards: Sequence[Card], known: Sequence[Card], bank: Bank, target: str, rows: TargetRows, progress: Progress
+    entries: Sequence[Entry], catalogue: Catalogue, bank: Bank, target: str, rows: TargetRows, progress: Progress
 ) -> Fitting:
     """The prompts that have not seen the target's rows; the others are told, with how many rows they saw.
 
     The names of the tasks that a prompt and its ancestors were trained on decide beside the record: the pairs of
     `tasks/shared_text.yaml` also share parts of texts, which no hash of whole ones finds. They decide alone where there
     is no record that can be compared. A prompt whose record is damaged is left out, as one with any other damaged file
-    is.
+    is. Of a large bank the records are read of those prompts alone of whom the index cannot tell that they saw nothing.
 
     Args:
-        known: all cards of the bank, among which ancestors are looked up.
+        catalogue: all prompts of the bank, among which ancestors are looked up.
     """
-    by_id = {card.id: card for card in known}
+    suspects = catalogue.suspects(entries, rows.hashes)
     kept, left_out, reasons = [], [], []
-    for card in cards:
-        try:
-            overlap = _overlap(card, bank, rows, progress)
-        except PandaError as error:
-            progress.note(str(error))
-            continue
-        alike = sorted(name for name in _ancestry(card, by_id) if name == target or share_text(name, target))
+    for entry in entries:
+        overlap = None
+        if entry.id in suspects:
+            try:
+                overlap = _overlap(entry, bank, rows, progress)
+            except PandaError as error:
+                progress.note(str(error))
+                continue
+        alike = sorted(name for name in _ancestry(entry, catalogue) if name == target or share_text(name, target))
         if overlap is not None and overlap.rows:
-            reasons.append(f"{card.id} saw {overlap}")
+            reasons.append(f"{entry.id} saw {overlap}")
         elif alike:
-            reasons.append(f"{card.id} by the name of {' and '.join(alike)}")
+            reasons.append(f"{entry.id} by the name of {' and '.join(alike)}")
         else:
-            kept.append(card)
+            kept.append(entry)
             continue
-        left_out.append(LeftOut(card.id, None if overlap is None else overlap.rows))
+        denied = entry.record is not None and entry.id not in suspects
+        left_out.append(LeftOut(entry.id, overlap.rows if overlap is not None else 0 if denied else None))
     if reasons:
         _note_left_out(reasons, target, progress)
     return Fitting(tuple(kept), tuple(left_out))
@@ -133,10 +145,11 @@ def warn_of_overlap(source: SourcePrompt, target: str, rows: TargetRows, progres
         progress.note(f"{source.task} and {target} share texts: scores are too good if the source has seen them.")
 
 
-def _overlap(card: Card, bank: Bank, rows: TargetRows, progress: Progress) -> Overlap | None:
+def _overlap(entry: Entry, bank: Bank, rows: TargetRows, progress: Progress) -> Overlap | None:
     """None where nothing is recorded that could be compared."""
+    folder = bank.folder_of(entry.id)
     try:
-        record = read_seen(bank.folder_of(card.id), card)
+        record = read_seen(folder, Card.read(folder))
     except OtherVersionError as error:
         progress.note(str(error))
         return None
@@ -153,12 +166,14 @@ def _note_left_out(reasons: Sequence[str], target: str, progress: Progress) -> N
     )
 
 
-def _ancestry(card: Card, by_id: dict[str, Card]) -> set[str]:
+def _ancestry(entry: Entry, catalogue: Catalogue) -> set[str]:
     """The tasks that a prompt and all that it started from were trained on."""
-    found, ahead, seen = set(), [card], set()
+    found, ahead, seen = set(), [entry], set()
     while ahead:
         one = ahead.pop()
         seen.add(one.id)
-        found |= {one.task.name} | {source.task for source in one.sources}
-        ahead += [by_id[source.id] for source in one.sources if source.id in by_id and source.id not in seen]
+        found |= {one.task, *(task for _, task in one.sources)}
+        for prompt_id, _ in one.sources:
+            if prompt_id in catalogue.by_id and prompt_id not in seen:
+                ahead.append(catalogue.by_id[prompt_id][0])
     return found

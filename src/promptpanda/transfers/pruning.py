@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import Card
+from promptpanda.bank.entry import Entry
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.progress import Progress
 from promptpanda.tasks.task import Task
@@ -24,6 +24,7 @@ from promptpanda.transfers.estimators import (
 )
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows
 from promptpanda.transfers.ranking import fitting_cards, seen_sources, sound_sources
+from promptpanda.transfers.shortlist import shortlisted
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ class Entrants:
         left_out: those that saw the target's rows.
     """
 
-    cards: tuple[Card, ...]
+    cards: tuple[Entry, ...]
     task: Task
     backbone: Backbone
     bank: Bank | None
     progress: Progress
     left_out: tuple[LeftOut, ...] = ()
+    _of_seed: dict[int, list[Entry]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -94,12 +96,17 @@ class Entrants:
             )
         return cls(fitting, task, backbone, bank, progress, found.left_out)
 
-    def of_seed(self, seed: int) -> list[Card]:
-        """Of each series the prompt of this seed, else of the lowest."""
-        series: dict[str, list[Card]] = {}
+    def of_seed(self, seed: int, target: TargetFeatures) -> list[Entry]:
+        """Of each series the prompt of this seed, else of the lowest; of a large bank those near the target alone."""
+        if seed in self._of_seed:
+            return self._of_seed[seed]
+        series: dict[str, list[Entry]] = {}
         for card in self.cards:
             series.setdefault(card.series, []).append(card)
-        return [min(alike, key=lambda card: (card.seed != seed, card.seed)) for alike in series.values()]
+        found = [min(alike, key=lambda card: (card.seed != seed, card.seed)) for alike in series.values()]
+        if self.bank is not None:
+            found = shortlisted(found, target, self.bank, self.progress)
+        return self._of_seed.setdefault(seed, found)
 
     def pruned(
         self, targets: Sequence[TargetFeatures], seeds: Sequence[int], cosine: Cosine, count: int
@@ -107,7 +114,7 @@ class Entrants:
         """What forward passes leave of them for each seed; all prompts of the shape of the first seed's best."""
         found: list[Pruned] = []
         for target, seed in zip(targets, seeds, strict=True):
-            cards = self.of_seed(seed)
+            cards = self.of_seed(seed, target)
             if found and found[0].survivors:
                 shape = _shape(found[0].survivors[0])
                 cards = [card for card in cards if (card.prompt_kind, card.prompt_length) == shape]

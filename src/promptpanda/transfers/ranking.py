@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank, as_bank
-from promptpanda.bank.card import Card
+from promptpanda.bank.catalogue import opened
+from promptpanda.bank.entry import Entry
 from promptpanda.bank.folder import SourcePrompt, read_source
-from promptpanda.bank.ownership import weights_alone_match
+from promptpanda.bank.ownership import in_another_format, is_owner
 from promptpanda.errors import PandaError
 from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.progress import Progress, Silent
@@ -21,6 +22,7 @@ from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetFeatures, estimates, preferred
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows, without_overlap
+from promptpanda.transfers.shortlist import shortlisted
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +106,8 @@ def rank(
             f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'{which}; "
             "train one with `panda train TASK`."
         )
-    sources = sound_sources(fitting.cards, backbone, bank, progress)
+    chosen = shortlisted(fitting.cards, target, bank, progress)
+    sources = sound_sources(chosen, backbone, bank, progress)
     progress.begin(f"rank for {task.name}", len(sources))
     sources = seen_sources(sources, target, progress)
     if not sources:
@@ -123,29 +126,40 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
     So are those whose training may have seen the target's rows. What they promise on the target's validation part is
     memory.
     """
-    cards, problems = bank.cards_in_force()
-    for problem in problems:
-        progress.note(problem)
-    _tell_old(cards, backbone, progress)
-    fitting = [
-        card
-        for card in cards
-        if card.prompt_kind is not None
-        and card.task.name != task.name
-        and card.backbone.fingerprint == backbone.fingerprint
-        and card.diverged is None
-    ]
-    return without_overlap(fitting, cards, bank, task.name, rows, progress)
+    with opened(bank, progress) as catalogue:
+        for problem in catalogue.problems:
+            progress.note(problem)
+        _tell_old(catalogue.entries, backbone, progress)
+        _tell_moved(catalogue.entries, backbone, progress)
+        fitting = [
+            entry
+            for entry in catalogue.entries
+            if entry.prompt_kind is not None
+            and entry.task != task.name
+            and is_owner(entry, backbone)
+            and not entry.diverged
+        ]
+        return without_overlap(fitting, catalogue, bank, task.name, rows, progress)
 
 
-def _tell_old(cards: Sequence[Card], backbone: Backbone, progress: Progress) -> None:
+def _tell_old(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:
     """Name the prompts that would be the backbone's if their cards told of more than weights."""
-    old = [card.id for card in cards if weights_alone_match(card, backbone)]
+    old = [one.id for one in entries if one.weights is None and one.fingerprint == backbone.weights_fingerprint]
     if old:
         progress.note(
             f"Left out, since their cards do not tell config and tokenizer: {', '.join(old[:3])}"
             f"{f' and {len(old) - 3} more' if len(old) > 3 else ''}; if they were trained on {backbone.name}, accept "
             f"each with `panda bank adopt ID --model {backbone.name}`."
+        )
+
+
+def _tell_moved(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:
+    """Say how many prompts were trained in another number format of the backbone."""
+    count = sum(in_another_format(entry, backbone) for entry in entries)
+    if count:
+        progress.note(
+            f"{count} prompts were trained on the same model in another number format than {backbone.precision}; "
+            "they are taken as they are."
         )
 
 
@@ -161,7 +175,7 @@ def seen_sources(sources: Sequence[SourcePrompt], target: TargetFeatures, progre
     return kept
 
 
-def sound_sources(cards: Sequence[Card], backbone: Backbone, bank: Bank, progress: Progress) -> list[SourcePrompt]:
+def sound_sources(cards: Sequence[Entry], backbone: Backbone, bank: Bank, progress: Progress) -> list[SourcePrompt]:
     """The prompts of these cards; damaged ones are told, and left out."""
     sources = []
     for card in cards:

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from promptpanda.errors import PandaError
+from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.learner import is_read_once
@@ -33,14 +36,14 @@ from promptpanda.transfers.estimators import (
     TargetFeatures,
 )
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import POT, PROMPT_TUNING, check_methods
+from promptpanda.transfers.methods import CONTRASTIVE, CONTRASTIVE_POT, POT, PROMPT_TUNING, check_methods
 from promptpanda.transfers.pruning import Pruned, prune
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
 from promptpanda.transfers.trial import Trial
 
 SURVIVORS = 4
 Effort = Literal["full", "quick"]
-CONTESTANTS = ("prompt_tuning", "pot", "contrastive_pot", "linear_probe", "source_probe")
+CONTESTANTS = ("prompt_tuning", "pot", "contrastive", "contrastive_pot", "linear_probe", "source_probe")
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,19 @@ class SelectionOptions:
 
 
 def contestants_of(kind: Kind) -> tuple[Method, ...]:
-    """The methods that `auto` chooses among for a kind of task, if none are asked for."""
+    """The methods that `auto` chooses among for a kind of task, if none are asked for (see `one_contrastive`)."""
     return tuple(method for method in check_methods(CONTESTANTS) if method.suits(kind))
+
+
+def one_contrastive(methods: Sequence[Method], pruned: Sequence[Pruned]) -> tuple[Method, ...]:
+    """The methods without one of the two contrastive ones.
+
+    The other starts from the source where the estimator puts the best one above no transfer on the average of the
+    seeds, else from a fresh prompt.
+    """
+    leads = [one.lead(one.survivors[:1]) for one in pruned if one.survivors]
+    ahead = len(leads) == len(pruned) and float(np.mean(leads)) > 0
+    return tuple(method for method in methods if method is not (CONTRASTIVE if ahead else CONTRASTIVE_POT))
 
 
 def decisive_settings() -> tuple[tuple[str, Any], ...]:
@@ -178,13 +192,18 @@ def planned(
     else:
         work += one
     for method in methods:
+        if method is CONTRASTIVE and CONTRASTIVE_POT in methods:
+            continue
         vectors = n_train * options.max_length  # one a token, at most
-        if method.trained == "head" and is_read_once(target.readout, vectors, target.backbone.hidden_size):
+        if method.trainings == 0:
+            readings = 1 + (_of_pairs(target) and target.readout != "compare")
+            signature = min(SIGNATURE_EXAMPLES, n_train) if method.trained == "prompt" else 0
+            work += (readings * n_train + n_val + signature) / 3
+        elif method.trained == "head" and is_read_once(target.readout, vectors, target.backbone.hidden_size):
             work += (n_train + passes * n_val) / 3
-        elif method.trainings == 0:
-            work += n_train / 3
         elif method not in (PROMPT_TUNING, POT):
             work += method.trainings * one
+        work += method.warm_up_epochs(n_train, options.batch_size) * n_train
         work += whole if method.unlabeled else 0
         if method.teacher is not None:
             teachers = min(selection.finalists, racing) if method.sources == "several" else 1
@@ -194,6 +213,10 @@ def planned(
     if selection.refit:
         work += (1 + any(method.teacher is not None for method in methods)) * one * (n_train + n_val) / n_train
     return work / whole
+
+
+def _of_pairs(target: TargetFeatures) -> bool:
+    return target.spec is not None and len(target.spec.segments) == 2
 
 
 def run_race(trial: Trial, pruned: Pruned, selection: SelectionOptions) -> tuple[Trial, RaceResult | None]:
@@ -218,7 +241,7 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
     after, result = run_race(trial.with_sources(pruned.survivors, {}), pruned, selection)
-    return select(after, pruned, result, trainable([after], methods), plan)
+    return select(after, pruned, result, trainable([after], one_contrastive(methods, [pruned])), plan)
 
 
 def trainable(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Method, ...]:

@@ -11,7 +11,7 @@ from promptpanda.bank.folder import SourcePrompt
 from promptpanda.errors import PandaError
 from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.progress import Progress
-from promptpanda.tasks.grouping import repeated
+from promptpanda.tasks.grouping import contradictions, known_texts
 from promptpanda.tasks.inputs import Input, Split
 from promptpanda.tasks.protocol import Partition, capped, partition
 from promptpanda.tasks.unlabeled import read_inputs, without
@@ -62,8 +62,8 @@ class Setting:
         )
         test = partitions[0].validation if request.protocol == "paper" else task.test()
         if request.protocol == "clean":
-            first = partitions[0]
-            for sentence in repeated(first.train.joined(first.validation), test):
+            whole = partitions[0].train.joined(partitions[0].validation)
+            for sentence in (*known_texts(whole, test), *([] if task.own else contradictions(whole))):
                 progress.note(sentence)
         unlabeled = None
         if request.unlabeled is not None:

@@ -15,7 +15,7 @@ from promptpanda.transfers.method import Method
 from promptpanda.transfers.names import BEST
 from promptpanda.transfers.overlap import LeftOut
 from promptpanda.transfers.pruning import Entrants, Pruned
-from promptpanda.transfers.selection import planned, run_race, select, trainable
+from promptpanda.transfers.selection import one_contrastive, planned, run_race, select, trainable
 from promptpanda.transfers.setting import Setting
 from promptpanda.transfers.sources import best_source, find_sources, named
 from promptpanda.transfers.trial import Trial
@@ -100,17 +100,19 @@ class SelectedSource:
 
     def __init__(self) -> None:
         self.left_out: tuple[LeftOut, ...] = ()
+        self._by_default = True
         self._pruned: list[Pruned] = []
         self._plan = 0.0
 
     def find(self, setting: Setting) -> list[Sources]:
         """The survivors of every seed; what the selection will take is told first."""
         request, options = setting.request, setting.request.selection_options
+        self._by_default = request.methods is None
         entrants = Entrants.of(
             request.task, setting.backbone, setting.bank, request.options, setting.rows, setting.progress
         )
         self.left_out = entrants.left_out
-        tasks = [card.task.name for card in entrants.of_seed(request.seeds[0])]
+        tasks = [card.task for card in entrants.of_seed(request.seeds[0], setting.targets[0])]
         self._plan = self._planned(setting, tasks)
         setting.progress.note(
             f"--source auto will take about {self._plan:.1f} trainings a seed; one is {summary(setting.options)}."
@@ -131,9 +133,9 @@ class SelectedSource:
         )
 
     def able(self, methods: Sequence[Method]) -> tuple[Method, ...]:
-        if all(one.survivors for one in self._pruned):
-            return tuple(methods)
-        return _without_source(methods)
+        if not all(one.survivors for one in self._pruned):
+            return _without_source(methods)
+        return one_contrastive(methods, self._pruned) if self._by_default else tuple(methods)
 
     def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
         options = setting.request.selection_options

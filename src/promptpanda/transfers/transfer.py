@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from promptpanda.backbone import Backbone, default_device
 from promptpanda.bank.bank import Bank, as_bank, as_trained
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.progress import Progress, Silent
+from promptpanda.tasks.catalog import own_task
 from promptpanda.tasks.metrics import baseline
 from promptpanda.tasks.protocol import Protocol, check_seeds, partition
 from promptpanda.tasks.reading import Row
@@ -35,9 +37,12 @@ from promptpanda.transfers.setting import Setting
 from promptpanda.transfers.source_rules import Sources, source_rule
 from promptpanda.transfers.trial import Trial
 
+if TYPE_CHECKING:
+    import pandas
+
 
 def train(
-    task: Task,
+    task: Task | Sequence[Mapping[str, Any]] | pandas.DataFrame,
     backbone: Backbone,
     *,
     bank: Bank | Path | str | None = None,
@@ -51,7 +56,8 @@ def train(
     """Train a prompt for a task by prompt tuning, or go on with one that is trained. Test data is not read.
 
     Args:
-        task: what to train on; its test data is not read.
+        task: what to train on; its test data is not read. Or rows with the columns `text` and `label`: a pandas frame,
+            or a dictionary each; `own_task` takes other columns and kinds.
         backbone: the frozen model.
         bank: the bank, or its folder, where to save it; None keeps it in memory. A prompt that the bank has already is
             not trained again.
@@ -68,6 +74,8 @@ def train(
         PandaError: anything that the caller can mend: data, settings, a training that diverged.
     """
     check_seeds([seed])
+    if not isinstance(task, Task):
+        task = own_task(train=task)
     progress, given = progress or Silent(), options or TrainingOptions()
     begun = None if start is None else Start.of(as_trained(start, backbone, bank))
     if begun is not None:

@@ -119,11 +119,6 @@ class Trial:
                 f"The method {method.name} is not defined for {self.task.kind.words}, the kind of task "
                 f"'{self.task.name}'; leave it out."
             )
-        if self.readout == "compare" and len(self.task.spec.segments) != 2:
-            raise PandaError(
-                f"The readout 'compare' compares the two texts of a pair, and task '{self.task.name}' has "
-                f"{len(self.task.spec.segments)} a row; choose another --readout."
-            )
         if method.needs_source and not sources:
             raise PandaError(f"The method {method.name} starts from a source prompt, and there is none; give --source.")
         if method.unlabeled and not self.unlabeled:

@@ -1,4 +1,7 @@
-"""A contrastive warm-up of the prompt on the target's labelled examples, then an ordinary training from there.
+"""A contrastive training of the prompt on the target's labelled examples, and a linear probe under what it has become.
+
+This is SetFit's recipe (arXiv 2209.11055) with a prompt in place of the model's weights. An ordinary training from
+there costs as much again and is no better (docs/log.md).
 
 Defined for classes of whole texts: examples of one class are what is drawn together. Of several labels two texts may
 share one and differ in another; the choices of a question and the places of an answer share no class with other texts,
@@ -14,17 +17,16 @@ import numpy as np
 from promptpanda.training.heads import width_of
 from promptpanda.training.loop import Fitted, TrainingDivergedError, UntrainableError
 from promptpanda.training.objectives.contrastive import Contrastive
+from promptpanda.transfers.linear_probe import probed
 from promptpanda.transfers.method import Method, MethodContext
-
-STEPS = 150  # of the warm-up, about as many as most trainings of few labels have
 
 
 def warmed_up(context: MethodContext, method: Method) -> Fitted:
-    """Warm up from the method's source, or from the fresh prompt that prompt tuning starts from, and train from there.
+    """Train from the method's source, or from the fresh prompt that prompt tuning starts from, and probe.
 
     Raises:
         UntrainableError: no class has two training examples.
-        TrainingDivergedError: one of the two trainings diverged.
+        TrainingDivergedError: the training diverged.
     """
     if np.bincount(context.train_data.split.labels).max() < 2:
         raise UntrainableError(
@@ -32,17 +34,16 @@ def warmed_up(context: MethodContext, method: Method) -> Fitted:
             f"'{context.task.name}' has one; give more examples, or leave the method out."
         )
     start = context.fused_source(method) if method.needs_source else None
-    steps_an_epoch = -(-len(context.train_data) // context.options.batch_size)
     warm_up = context.training(
         method,
         start=start,
-        epochs=max(1, round(STEPS / steps_an_epoch)),
+        epochs=method.warm_up_epochs(len(context.train_data), context.options.batch_size),
         objective=Contrastive(width_of(context.readout, context.backbone.hidden_size)),
     )
     warm_up.advance()
     if warm_up.diverged is not None:
         raise TrainingDivergedError(f"The contrastive warm-up stopped: {warm_up.diverged}; lower --lr.")
-    fitted = context.training(method, start=warm_up.prompt).run()
+    fitted = probed(context, method, warm_up.prompt)
     return replace(
         fitted,
         example_steps=fitted.example_steps + warm_up.example_steps,

@@ -27,10 +27,10 @@ class Classes(Form):
         return {"balanced_accuracy": self.by_class(judged).balanced_accuracy()}
 
     def by_class(self, judged: Judged) -> ByClass:
-        return ByClass.of_classes(_names(judged), judged.split.labels, judged.predictions)
+        return ByClass.of_classes(judged.names, judged.split.labels, judged.predictions)
 
     def confusion(self, judged: Judged) -> Confusion:
-        labels = _names(judged)
+        labels = judged.names
         matrix = confusion_matrix(judged.split.labels, judged.predictions, labels=np.arange(len(labels)))
         return Confusion(labels, matrix)
 
@@ -39,7 +39,7 @@ class Classes(Form):
         return right
 
     def written(self, judged: Judged, example: int) -> Written:
-        labels = _names(judged)
+        labels = judged.names
         return Written(labels[int(judged.split.labels[example])], labels[int(judged.predictions[example])])
 
 
@@ -56,8 +56,3 @@ class Values(Form):
 
     def written(self, judged: Judged, example: int) -> Written:
         return Written(f"{judged.split.labels[example]:.6g}", f"{judged.predictions[example]:.6g}")
-
-
-def _names(judged: Judged) -> tuple[str, ...]:
-    """Of the classes, and after them of those that the examples alone have."""
-    return (*judged.task.labels, *judged.split.strangers)

@@ -94,11 +94,11 @@ def _spans(judged: Judged) -> tuple[list[list[Span]], list[list[Span]]]:
 
 
 def _read(judged: Judged, tags: Sequence[int]) -> list[Span]:
-    return spans_of([judged.task.labels[tag] for tag in tags])
+    return spans_of([judged.names[tag] for tag in tags])
 
 
 def _types(judged: Judged) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(tag.partition("-")[2] for tag in judged.task.labels if tag != OUTSIDE))
+    return tuple(dict.fromkeys(tag.partition("-")[2] for tag in judged.names if tag != OUTSIDE))
 
 
 def _counts(names: Sequence[str], spans: Sequence[set[Span] | list[Span]]) -> sparse.csr_array:

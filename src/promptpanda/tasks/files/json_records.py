@@ -121,6 +121,9 @@ def _under_a_key(value: Row, path: Path) -> tuple[Any, list[str]]:
         raise PandaError(f"{path} has lists of objects under {names}; write each to a file of its own.")
     if set(value) >= {"columns", "data"} and isinstance(value["data"], list):  # pandas, orient="split"
         return [dict(zip(value["columns"], cells, strict=False)) for cells in value["data"]], []
+    inner = [one for one in value.values() if isinstance(one, dict) and one]
+    if len(inner) == len(value) and all(map(str.isdecimal, value)) and not all(map(str.isdecimal, inner[0])):
+        return inner, []  # pandas, orient="index"
     columns = {name: list(one.values()) if isinstance(one, dict) else one for name, one in value.items()}
     sizes = {len(one) if isinstance(one, list) else -1 for one in columns.values()}
     if len(sizes) == 1 and min(sizes) > 0:  # pandas, orient="columns"; or lists by column

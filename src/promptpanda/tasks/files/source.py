@@ -16,8 +16,9 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.text import check_file, unreadable
 
 MAX_WHOLE = 2**30  # bytes of a file whose format must be read as a whole
-# Text packs to a tenth, very uniform text to a fiftieth; what unpacks to more was made to fill memory.
-_RATIO, _RATIO_FROM = 200, 2**26
+# Text packs to a tenth, very uniform text to a fiftieth; what unpacks to more was made to fill memory. Rows take a
+# hundred times the memory of the shortest lines, so that little is let through.
+_RATIO, _RATIO_FROM = 200, 2**22
 _OUR_ERRORS = (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError)
 
 

@@ -46,6 +46,11 @@ def read_table(
         header = next(reader, [])
     except csv.Error as error:
         raise _broken(source, 1, error) from error
+    if len(header) == 1 and needed is not None and not set(needed) <= set(header):
+        raise PandaError(
+            f"The header of {source.path} is one column, {header[0][:60]!r}, without a comma, semicolon, tab or "
+            "bar; if another sign separates its columns, say it with --delimiter."
+        )
     keys = keys_of(header, source.path, needed)
     rows = _records(reader, source, keys, delimiter, skipped, lenient=lenient)
     return RowReader(source.path, keys, rows, tuple(header), notes=notes)

@@ -24,7 +24,7 @@ def read_workbook(source: Source, layout: Layout, needed: Sequence[str] | None =
         PandaError: no such sheet, a password, a damaged file, or a header with gaps or repeated names.
     """
     book = _open(source)
-    sheet, notes = _sheet(book, source.path, layout.sheet)
+    sheet, notes = _sheet(book, source.path, layout.sheet, needed or ())
     cells = _read(sheet, source.path)
     first = next(((line, row) for line, row in cells if any(cell is not None for cell in row)), None)
     if first is None:
@@ -61,7 +61,8 @@ def _open(source: Source) -> Any:
         raise _broken(source.path, error) from error
 
 
-def _sheet(book: Any, path: Path, wanted: str | None) -> tuple[Any, list[str]]:
+def _sheet(book: Any, path: Path, wanted: str | None, needed: Sequence[str]) -> tuple[Any, list[str]]:
+    """The sheet that is named; else the first with the columns that are needed; else the first with anything in it."""
     sheets = {sheet.title: sheet for sheet in book.worksheets}
     if not sheets:
         raise PandaError(f"{path} has no sheet with cells; expected one with a row of names and rows below it.")
@@ -74,7 +75,11 @@ def _sheet(book: Any, path: Path, wanted: str | None) -> tuple[Any, list[str]]:
         return sheets[wanted], []
     if len(sheets) == 1:
         return next(iter(sheets.values())), []
-    sheet = next((one for one in sheets.values() if next(_read(one, path), None) is not None), book.worksheets[0])
+    headers = {
+        title: next((set(map(_name, row)) for _, row in _read(one, path)), None) for title, one in sheets.items()
+    }
+    filled = [title for title, header in headers.items() if header is not None] or list(sheets)
+    sheet = sheets[next((title for title in filled if set(needed) <= (headers[title] or set())), filled[0])]
     return sheet, [f"{path}: of its sheets {names} '{sheet.title}' is read; --sheet takes another."]
 
 
@@ -90,12 +95,16 @@ def _read(sheet: Any, path: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:
 
 def _header(first: tuple[int, tuple[Any, ...]], title: str, path: Path) -> list[str]:
     line, row = first
-    header = ["" if cell is None else str(cell).strip() for cell in row]
+    header = list(map(_name, row))
     while header and not header[-1]:
         header.pop()
     if "" in header or len(header) < sum(cell is not None for cell in row):
         raise _unnamed(header.index(""), line, title, path)
     return header
+
+
+def _name(cell: Any) -> str:
+    return "" if cell is None else str(cell).strip()
 
 
 def _rows(

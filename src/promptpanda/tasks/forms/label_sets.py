@@ -51,15 +51,17 @@ def labels_of(spec: TaskSpec, row: Row, where: str) -> tuple[str, ...]:
 
 
 def _listed(spec: TaskSpec, value: Any) -> list[Any] | None:
-    """A list, also as JSON in a cell, or as text with separators; None if it is none of these."""
+    """A list, also as JSON in a cell or as Label Studio writes it, or as text with separators; else None."""
     if isinstance(value, str):
-        if value.lstrip().startswith("["):
+        if value.lstrip().startswith(("[", '{"choices"')):
             try:
                 value = read_json(value, "The cell")
             except PandaError:
                 return None
         else:
             return value.split(spec.label_separator)
+    if isinstance(value, dict) and set(value) == {"choices"}:  # its smaller exports, of several choices
+        value = value["choices"]
     if isinstance(value, int) and not isinstance(value, bool):
         return [value]
     return list(value) if isinstance(value, (list, tuple)) else None

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.bank.folder import SourcePrompt
-from promptpanda.bank.signature import Signature, observe
+from promptpanda.bank.signature import Signature, observe, word_embedding
 from promptpanda.errors import PandaError
-from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout
+from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout, PromptKind
 from promptpanda.progress import Progress, Silent
-from promptpanda.prompts.prompt import PromptStack
+from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout, encode
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import TaskSpec
@@ -28,6 +28,7 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators.base import Side
 from promptpanda.transfers.estimators.readings import MOST, Readings, readings_of
 
+_LONGEST = 512  # virtual tokens; what stands behind more has positions much alike, and a stranger's card may claim any
 _TOGETHER = 32  # prompts that go through the backbone in one series of mixed batches
 
 
@@ -53,6 +54,7 @@ class TargetFeatures:
     signed: int | None = None
     _under: dict[tuple[str, int], Signature] = field(default_factory=dict, repr=False)
     _vectors: dict[str | None, np.ndarray] = field(default_factory=dict, repr=False)
+    _words: dict[tuple[str, int], np.ndarray] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -115,6 +117,18 @@ class TargetFeatures:
         elif key not in self._vectors:
             self._vectors[key] = self.readings.vectors(forward(self.backbone, [], self.texts, self._plain))
         return self._vectors[key]
+
+    def word_embedding(self, kind: PromptKind, length: int) -> np.ndarray:
+        """The mean embedding of the words of the texts that signatures are of, behind a prompt of this shape.
+
+        *Shape:* (hidden,). Raises PandaError if the texts do not fit behind it.
+        """
+        length = min(length, _LONGEST)
+        if (kind, length) not in self._words:
+            count = SIGNATURE_EXAMPLES if self.signed is None else min(SIGNATURE_EXAMPLES, self.signed)
+            empty = Prompt(kind, torch.zeros(self.backbone.shape.of(kind, length)))
+            self._words[kind, length] = word_embedding(self.backbone, empty, self.texts.first(count))
+        return self._words[kind, length]
 
     def _plain(self, batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
         return features(self.backbone, batch, layout, stack, self.readout)
