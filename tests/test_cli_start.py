@@ -53,6 +53,8 @@ COMMANDS = [
         ("rank rtee", 2),
         ("evaluate nothing", 2),
         ("predict nothing", 2),
+        ("predict nothing --server http://127.0.0.1:9", 2),
+        ("predict nothing --token-file token", 2),
         ("estimators", 0),
         ("estimators --json", 0),
         ("estimators evaluate", 2),

@@ -27,9 +27,10 @@ from promptpanda.progress import Silent
 from promptpanda.tasks.inputs import Words
 from promptpanda.tasks.tables import Read, Table
 from promptpanda.tasks.writing import Columns, writer_for
-from promptpanda.transfers import predict_table as module
+from promptpanda.transfers import predict_rows as module
 from promptpanda.transfers.cells import Cells, confidence_of
-from promptpanda.transfers.predict_table import predict_table
+from promptpanda.transfers.predict_rows import ModelPredictor
+from promptpanda.transfers.predict_table import in_characters, predict_table
 
 KINDS = ("single_classification", "regression", "token_classification", "extractive_qa", "multiple_choice")
 CASES = Path(__file__).parents[2] / "shared" / "cases"
@@ -293,7 +294,8 @@ def run(bank, load_tiny, texts, tmp_path, monkeypatch):
     def start(name: str = "out.csv", progress: Stopping | None = None, cells: Cells | None = None) -> Stopping:
         table = Table.of_file(tmp_path / "rows.csv", trained.card.task)
         progress = progress or Stopping()
-        predict_table(trained, backbone, table, table.survey(), tmp_path / name, cells or Cells(), progress)
+        predictor = ModelPredictor(trained, backbone)
+        predict_table(predictor, table, table.survey(), tmp_path / name, cells or Cells(), progress)
         return progress
 
     return start
@@ -489,13 +491,13 @@ def test_spans_of_a_text_have_places_in_it():
         {"start": 1, "end": 2, "label": "UP", "text": "good"},
         {"start": 3, "end": 5, "label": "X", "text": "w1 bad"},
     ]
-    in_text = module._in_characters({"spans": spans}, Read({"n": 1, "tokens": text}, Words(words), None))["spans"]
+    in_text = in_characters({"spans": spans}, Read({"n": 1, "tokens": text}, Words(words), None))["spans"]
     assert [(text[span["start"] : span["end"]], span["text"], span["label"]) for span in in_text] == [
         ("good", "good", "UP"),
         ("w1  bad", "w1  bad", "X"),
     ]
     of_words = {"spans": spans}
-    assert module._in_characters(of_words, Read({"tokens": list(words)}, Words(words), None)) == of_words
+    assert in_characters(of_words, Read({"tokens": list(words)}, Words(words), None)) == of_words
 
 
 def test_several_labels_are_joined_and_as_sure_as_the_least_sure_of_them(bank, load_tiny):

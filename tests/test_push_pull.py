@@ -127,6 +127,7 @@ def test_places_that_are_no_banks(s3, bank, model):
     assert "is no bank" in refused("bank", "pull", "./empty", *model)
     assert "There is no folder" in refused("bank", "pull", "./nothing", *model)
     assert "OWNER/NAME" in refused("bank", "pull", "nothing", *model)
+    assert "write ./empty/new or hf://empty/new" in refused("bank", "push", "films", "empty/new")
     assert "cannot be used" in refused("bank", "push", "films", "nonsense://x/y")
     assert "not at s3://team/all.tar" in refused("bank", "push", "films", "s3://team/all.tar")
 

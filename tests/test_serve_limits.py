@@ -16,8 +16,8 @@ from serving import Served, bank_of_all_kinds, served
 
 from promptpanda.errors import PandaError
 from promptpanda.serving import connection
-from promptpanda.serving.guard import read_token
 from promptpanda.serving.limits import Limits, outward
+from promptpanda.serving.token import read_token
 from promptpanda.training.heads import Head
 
 LIMITS = Limits(body=200_000, rows=50, chars=2000, queue=120, seconds=20)

@@ -26,6 +26,7 @@ def server(tmp_path_factory, tiny_backbone):
     card["labels"] = [HOSTILE, "bad"]
     card["task"] |= {"labels": [HOSTILE, "bad"], "title": HOSTILE, "positive": None}
     card["warnings"] = [HOSTILE]
+    card["test"] = {"scores": {"accuracy": 0.9}, "n_test": 123_456, "data_fingerprint": "0"}
     write_card(folder, card)
     broken = bank / "zz-broken-s0-00000000"
     shutil.copytree(folder, broken)

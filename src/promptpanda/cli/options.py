@@ -44,6 +44,10 @@ BankFolder = Annotated[Path, typer.Option("--bank", help="Folder of the prompt b
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.", rich_help_panel=OUTPUT)
 ]
+LogTo = Annotated[
+    Literal["mlflow", "trackio", "wandb"] | None,
+    typer.Option("--log-to", help="Tell finished trainings to this tracker too.", rich_help_panel=OUTPUT),
+]
 Dtype = Annotated[
     Precision | None,
     typer.Option(

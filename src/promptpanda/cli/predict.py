@@ -10,16 +10,14 @@ import typer
 
 from promptpanda.cli import output as shown
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DATA, OUTPUT, Json, ModelChoice, PromptReference, tell_moved
+from promptpanda.cli.options import DATA, MODEL, OUTPUT, Json, ModelChoice, PromptReference, tell_moved
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
-    from promptpanda.backbone import Backbone
     from promptpanda.bank.card import Card
-    from promptpanda.bank.folder import TrainedPrompt
     from promptpanda.tasks.tables import Survey, Table
     from promptpanda.transfers.cells import Cells
-    from promptpanda.transfers.predict_table import Told
+    from promptpanda.transfers.predict_table import Predictor, Told
 
 Format = Literal["csv", "jsonl", "text"]
 # What a row gets that cannot be read, by kind of task; the other kinds have labels.
@@ -107,24 +105,66 @@ class OutputChoice:
         return cells
 
 
+@dataclass(frozen=True)
+class ServerChoice:
+    """A server that predicts, instead of a model here."""
+
+    panel: ClassVar[str] = MODEL
+
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Have the rows predicted by a running `panda serve`; no model is needed here."
+        ),
+    ] = None
+    token_file: Annotated[Path | None, typer.Option(help="--server: file with the token that it asks for.")] = None
+
+    def predictor(self, prompt: str, model: ModelChoice, *, calibrated: bool) -> Predictor | None:
+        """The server's, for what it knows under a name; None where no server was named."""
+        if self.server is None:
+            if self.token_file is not None:
+                raise PandaError("--token-file is for --server URL; name one, or leave it out.")
+            return None
+        if model.model is not None or model.revision is not None or model.dtype is not None:
+            raise PandaError(
+                "--model, --revision and --dtype are of a model here; --server has its own: leave them out."
+            )
+        if model.offline:
+            raise PandaError("--offline and --server were given; leave one out.")
+        from promptpanda.serving.client import Client
+        from promptpanda.serving.predictor import ServerPredictor
+        from promptpanda.serving.token import read_token
+
+        token = None if self.token_file is None else read_token(self.token_file)
+        return ServerPredictor(Client(self.server, token), prompt, calibrated=calibrated)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the app."""
     command(app, "predict")(predict_command)
 
 
 def predict_command(
-    prompt: PromptReference, rows: RowsChoice, model: ModelChoice, out: OutputChoice, json: Json = False
+    prompt: PromptReference,
+    rows: RowsChoice,
+    model: ModelChoice,
+    server: ServerChoice,
+    out: OutputChoice,
+    json: Json = False,
 ) -> None:
     """Predict labels or values: as a table with --output, else one JSON line each, whatever --json says.
 
     With --output the columns of FILE stay as they are, beside them stand prediction and confidence. Killed and started
     again, it goes on. Lines on stdout are written as they are computed, in the order of the rows.
     """
-    bank = model.open_bank()
-    from promptpanda.bank.card import Card
+    predictor = server.predictor(prompt, model, calibrated=out.calibrated)
+    if predictor is None:
+        from promptpanda.bank.card import Card
 
-    path = bank.resolve(prompt)
-    card = Card.read(path)
+        path = model.open_bank().resolve(prompt)
+        card = Card.read(path)
+    else:
+        card = predictor.card
     cells = out.cells(card)
     if out.output is not None:
         from promptpanda.tasks.writing import check_output
@@ -135,40 +175,40 @@ def predict_command(
     survey = table.survey(rows.strict) if rows.strict or out.output is not None else None
     for note in table.notes:
         typer.echo(note, err=True)
-    backbone = model.load(card)
-    trained = bank.load(str(path), backbone)
-    tell_moved(card, backbone)
-    if out.calibrated:
-        from promptpanda.transfers.calibrated import calibrated
-
-        trained = calibrated(trained)
+    if predictor is None:
+        predictor = _predictor_here(path, card, model, calibrated=out.calibrated)
     if out.output is None or survey is None:
-        _print_lines(trained, backbone, table, strict=rows.strict)
+        _print_lines(predictor, table, strict=rows.strict)
     else:
-        told = _write_table(trained, backbone, table, survey, out, cells, json=json)
+        told = _write_table(predictor, table, survey, out, cells, json=json)
         if rows.strict and told.problem is not None:  # the text can be read, and the model has no room for it
             raise PandaError(told.problem)
 
 
+def _predictor_here(path: Path, card: Card, model: ModelChoice, *, calibrated: bool) -> Predictor:
+    """The prompt of a folder, on a model of this machine."""
+    backbone = model.load(card)
+    from promptpanda.bank.folder import read_folder
+    from promptpanda.transfers import calibrated as scaling
+    from promptpanda.transfers.predict_rows import ModelPredictor
+
+    trained = read_folder(path, backbone)
+    tell_moved(card, backbone)
+    return ModelPredictor(scaling.calibrated(trained) if calibrated else trained, backbone)
+
+
 def _write_table(
-    trained: TrainedPrompt,
-    backbone: Backbone,
-    table: Table,
-    survey: Survey,
-    out: OutputChoice,
-    cells: Cells,
-    *,
-    json: bool,
+    predictor: Predictor, table: Table, survey: Survey, out: OutputChoice, cells: Cells, *, json: bool
 ) -> Told:
     """The rows and their predictions as a file."""
     assert out.output is not None
     from promptpanda.transfers.predict_table import predict_table
 
     with shown.TerminalProgress() as progress:
-        told = predict_table(trained, backbone, table, survey, out.output, cells, progress, force=out.force)
+        told = predict_table(predictor, table, survey, out.output, cells, progress, force=out.force)
     if json:
         counts = {"rows": told.rows, "unreadable": told.unreadable, "below_threshold": told.below}
-        shown.print_json({"output": str(out.output), "prompt": trained.card.id, **counts})
+        shown.print_json({"output": str(out.output), "prompt": predictor.card.id, **counts})
     else:
         limit = cells.threshold
         below = "" if limit is None else f", {told.below:,} of them left empty below {limit:g}"
@@ -177,14 +217,12 @@ def _write_table(
     return told
 
 
-def _print_lines(trained: TrainedPrompt, backbone: Backbone, table: Table, *, strict: bool) -> None:
+def _print_lines(predictor: Predictor, table: Table, *, strict: bool) -> None:
     """A JSON line for every row, as they are computed."""
-    from promptpanda.transfers.predict_table import answers
-
-    empty = _EMPTY.get(trained.card.task.kind.value, {"label": None, "probabilities": {}})
+    empty = _EMPTY.get(predictor.card.task.kind.value, {"label": None, "probabilities": {}})
     rows = unreadable = 0
     problem = None
-    for answer in answers(trained, backbone, table.rows()):
+    for answer in (one for part in predictor.parts(table.rows()) for one in part):
         rows += 1
         if isinstance(answer, str):
             if strict:

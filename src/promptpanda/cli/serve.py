@@ -93,8 +93,8 @@ def serve_command(
     it accepted is answered.
     """
     _check_installed()
-    from promptpanda.serving.guard import read_token
     from promptpanda.serving.server import is_loopback, listening_socket
+    from promptpanda.serving.token import read_token
 
     token = None if token_file is None else read_token(token_file)
     banks = _banks(bank, no_starter)

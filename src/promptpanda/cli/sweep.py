@@ -10,7 +10,7 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import OUTPUT, DataDir, Json
+from promptpanda.cli.options import OUTPUT, DataDir, Json, LogTo
 
 if TYPE_CHECKING:
     from promptpanda.sweep.drive import Outcome
@@ -77,6 +77,7 @@ def sweep_command(
     offline: Annotated[
         bool, typer.Option("--offline", help="Never use the network.", rich_help_panel=_RUNNING)
     ] = False,
+    log_to: LogTo = None,
     json: Json = False,
 ) -> None:
     """Run a whole grid: sources, targets, models, methods and seeds of one recipe.
@@ -114,6 +115,13 @@ def sweep_command(
         _show_export(places, export(places.store, export_rows), export_rows, taken, json)
         return
     with output.TerminalProgress() as progress:
+        record = None
+        if log_to is not None:
+            from promptpanda.tracking.record import Record
+            from promptpanda.tracking.tracker import recorder
+
+            told = recorder(log_to, read.name, progress)
+            record = lambda row: told(Record.of_row(row))  # noqa: E731
         outcome = sweep(
             read,
             places,
@@ -122,6 +130,7 @@ def sweep_command(
             imported=import_rows,
             command=shlex.join(["panda", *sys.argv[1:]]),
             progress=progress,
+            record=record,
         )
     _show_outcome(read.name, outcome, places, json)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,12 +19,18 @@ from promptpanda.cli.options import (
     DataChoice,
     DistillationChoice,
     Json,
+    LogTo,
     MetricChoice,
     ModelChoice,
     TaskChoice,
     TrainingChoice,
 )
 from promptpanda.transfers.names import METHOD_NAMES, check_sources, method_names
+
+if TYPE_CHECKING:
+    from promptpanda.bank.card import Card
+    from promptpanda.progress import Progress
+    from promptpanda.tracking.tracker import TrackerName
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +54,7 @@ def train_command(
             rich_help_panel=TRAINING,
         ),
     ] = None,
+    log_to: LogTo = None,
     json: Json = False,
 ) -> None:
     """Train a prompt for a task by prompt tuning and keep it in the bank.
@@ -65,10 +73,12 @@ def train_command(
     loaded.train()
     from promptpanda.transfers.transfer import train
 
-    backbone = model.load(card)
     with output.TerminalProgress() as progress:
-        trained = [
-            train(
+        record = None if log_to is None else recorder_of_cards(log_to, progress)
+        backbone = model.load(card)
+        trained = []
+        for seed in seeds:
+            one = train(
                 loaded,
                 backbone,
                 bank=bank,
@@ -79,8 +89,9 @@ def train_command(
                 start=begun,
                 progress=progress,
             )
-            for seed in seeds
-        ]
+            trained.append(one)
+            if record is not None:
+                record(one.card)
     cards = [one.card for one in trained]
     before = [None if card.before is None else card.before[loaded.spec.metric] for card in cards]
     if json:
@@ -109,6 +120,15 @@ def train_command(
     if any(value is not None and card.score < value for card, value in zip(cards, before, strict=True)):
         typer.echo(f"The score fell; {start} stays in the bank as it was, and a smaller --lr moves it less.")
     typer.echo(f"In the bank {model.bank}. Next: panda transfer TARGET --source {loaded.name}")
+
+
+def recorder_of_cards(name: TrackerName, progress: Progress) -> Callable[[Card], None]:
+    """Takes the cards of trained prompts to a tracker. Raises PandaError, before a training, if it cannot be used."""
+    from promptpanda.tracking.record import Record
+    from promptpanda.tracking.tracker import recorder
+
+    record = recorder(name, "promptpanda", progress)
+    return lambda card: record(Record.of_card(card))
 
 
 def rank_command(

@@ -107,7 +107,8 @@ def _add_prompts(app: FastAPI, service: Service) -> None:
         "/v1/prompts/{prompt_id}", tags=["prompts"], summary="One prompt: card, scores, ancestry", responses=refusals
     )
     async def prompt(prompt_id: str) -> dict[str, Any]:
-        entry = service.registry.entry(prompt_id)
+        """By its id, or by a task's name: the prompt that answers for it."""
+        entry = service.registry.known(prompt_id)
         card = None if entry.card is None else card_of(entry.card)
         return {**summary(entry), "card": card, "ancestry": ancestry(entry, service.registry.entries())}
 
@@ -132,6 +133,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
             gone=lambda: gone(request),
             probabilities=asked.probabilities,
             top=asked.top,
+            calibrated=asked.calibrated,
         )
         return JSONResponse({"prompt": entry.id, "predictions": found})
 

@@ -29,6 +29,7 @@ class Asked(BaseModel):
     rows: list[dict[str, Any]] | None = Field(None, description="Objects with the task's fields.")
     probabilities: bool = Field(False, description="Give the probabilities of all labels.")
     top: int | None = Field(None, ge=1, description="Give so many of the most probable labels or answers.")
+    calibrated: bool = Field(False, description="Scale probabilities by the temperature in the prompt's card.")
 
 
 class Refusal(BaseModel):

@@ -8,20 +8,16 @@ import hmac
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Collection
-from pathlib import Path
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from promptpanda.errors import PandaError
 from promptpanda.serving.limits import Limits, RefusedError
-from promptpanda.tasks.text import read_text
 
 _OPEN = {"/healthz", "/readyz"}  # for whoever watches over processes, and knows no token
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_SHORTEST = 16  # characters of a token
 _HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -31,17 +27,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-
-
-def read_token(path: Path) -> str:
-    """The token in a file. Raises PandaError if there is none that could protect anything."""
-    token = read_text(path).strip()
-    if len(token) < _SHORTEST or not token.isascii() or not token.isprintable() or " " in token:
-        raise PandaError(
-            f"{path} holds no token: expected one line of at least {_SHORTEST} letters, digits and signs, such as "
-            "`openssl rand -hex 32` writes."
-        )
-    return token
 
 
 class Guard:

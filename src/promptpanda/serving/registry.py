@@ -127,6 +127,10 @@ class Registry:
             raise RefusedError(404, f"The prompt '{found.id}' is not served: {found.problem}")
         return found
 
+    def known(self, reference: str) -> Entry:
+        """The prompt of an id, served or not, or the best that is served of a task's name. Raises RefusedError."""
+        return self.entry(reference) if reference in self._entries else self.find(reference)
+
     def trained(self, entry: Entry) -> TrainedPrompt:
         """Prompt and head of an entry, read again where they were let go."""
         if entry.trained is not None:

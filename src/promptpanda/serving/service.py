@@ -18,6 +18,7 @@ from promptpanda.serving.metrics import Metrics
 from promptpanda.serving.mixing import Piece, Work, compute, finished, prepared
 from promptpanda.serving.model import Model
 from promptpanda.serving.registry import Entry, Registry
+from promptpanda.transfers.calibrated import calibrated as calibrated_prompt
 
 
 class Service:
@@ -112,18 +113,20 @@ class Service:
         gone: Callable[[], Awaitable[None]],
         probabilities: bool = False,
         top: int | None = None,
+        calibrated: bool = False,
     ) -> list[dict[str, Any]]:
         """Predictions of a prompt for texts or rows, as `predict` gives them.
 
         Args:
             gone: returns when whoever asked is not there any more.
+            calibrated: scale probabilities by the temperature in the prompt's card.
 
         Raises:
             RefusedError: the texts cannot be read, there is no room, no time, or the model fails on them.
             ConnectionError: whoever asked is gone.
         """
         began = time.perf_counter()
-        found = await self._answered(entry, texts, rows, gone)
+        found = await self._answered(entry, texts, rows, gone, calibrated)
         self.metrics.rows.labels(entry.id).inc(len(found))
         self.metrics.seconds.labels(entry.id).observe(time.perf_counter() - began)
         return [shaped(one, probabilities=probabilities, top=top) for one in found]
@@ -134,6 +137,7 @@ class Service:
         texts: Sequence[Any] | None,
         rows: Sequence[dict[str, Any]] | None,
         gone: Callable[[], Awaitable[None]],
+        calibrate: bool,
     ) -> list[dict[str, Any]]:
         loop = asyncio.get_running_loop()
         ready = asyncio.Event()
@@ -146,6 +150,8 @@ class Service:
             trained = self.registry.trained(entry)
             inputs = inputs_of(trained.card, texts, rows)
             try:
+                if calibrate:
+                    trained = calibrated_prompt(trained)
                 with self.model.tokenizing:
                     return prepared(self.model.backbone, trained, inputs, done)
             except PandaError as error:

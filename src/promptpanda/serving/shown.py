@@ -59,7 +59,7 @@ def score_of(card: Card) -> dict[str, Any]:
 
 def card_of(card: Card) -> dict[str, Any]:
     """A card without what tells of the machine that it was made on."""
-    shown = card.model_dump(mode="json", exclude={"task": {"files", "package"}, "files": True})
+    shown = card.model_dump(mode="json", exclude={"task": {"files", "package"}})
     return {name: value if name in ("task", "labels") else _outward(value) for name, value in shown.items()}
 
 

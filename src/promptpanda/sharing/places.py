@@ -113,7 +113,8 @@ def is_tar(text: str) -> bool:
 def place_of(text: str, *, public: bool = False) -> Place:
     """The place that TO or FROM means: a URL, `owner/name` of a Hub repository, or a folder.
 
-    A folder that is there goes before a repository of the same name.
+    A folder that is there goes before a repository of the same name; where the owner's name is that of a folder, either
+    has to be said.
 
     Args:
         public: a Hub repository that is made is for everyone to read.
@@ -139,6 +140,10 @@ def place_of(text: str, *, public: bool = False) -> Place:
     if Path(text).is_dir() or text.startswith(("/", "./", "../", "~")) or text in (".", ".."):
         return FolderPlace(Path(text).expanduser())
     if _REPOSITORY.fullmatch(text):
+        if Path(text).parent.is_dir():  # nobody's prompts go to the world by a folder's name
+            raise PandaError(
+                f"{text} may be a new folder in {Path(text).parent} or a Hub repository; write ./{text} or hf://{text}."
+            )
         return HubPlace(text, public=public)
     raise PandaError(
         f"'{text}' is no folder that is there; write ./{text} for a new one, OWNER/NAME for a Hub repository, a URL "

@@ -6,7 +6,7 @@ import concurrent.futures
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -92,15 +92,20 @@ def drive(
     *,
     run_filter: RunFilter | None = None,
     progress: Progress | None = None,
+    record: Callable[[Row], None] | None = None,
 ) -> Outcome:
     """Carry out the runs of a plan that the store has not finished. The caller holds `exclusive` on the store.
+
+    Args:
+        record: takes every row that is written, when it is.
 
     Raises:
         PandaError: the store cannot be written, or the workers are gone.
     """
     calm = False
     try:
-        driver = _Driver(planned, store, bank, workers, clock, run_filter or RunFilter(), progress or Silent())
+        chosen_runs = run_filter or RunFilter()
+        driver = _Driver(planned, store, bank, workers, clock, chosen_runs, progress or Silent(), record)
         outcome = driver.run()
         calm = True
         return outcome
@@ -118,7 +123,9 @@ class _Driver:
         clock: Clock,
         run_filter: RunFilter,
         progress: Progress,
+        record: Callable[[Row], None] | None,
     ) -> None:
+        self._record = record
         self._planned, self._store, self._bank, self._workers = planned, store, bank, workers
         self._clock, self._run_filter, self._progress = clock, run_filter, progress
         self._rows = {row.key: row for row in store.rows()}
@@ -292,6 +299,8 @@ class _Driver:
         else:
             self._store.write(row, answers, self._planned.keys[spec].training)
             self._rows[row.key] = row
+            if self._record is not None:
+                self._record(row)
         self._unreferenced.discard(row.prompt or "")
         self._todo.pop(spec)
         if spec in self._suspects:

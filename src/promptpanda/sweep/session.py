@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def sweep(
     imported: Path | None = None,
     command: str = "",
     progress: Progress | None = None,
+    record: Callable[[Row], None] | None = None,
 ) -> Outcome:
     """Carry out a recipe. What the store has finished is not computed again.
 
@@ -68,6 +70,7 @@ def sweep(
         workers: where runs are carried out; a name as of `--executor`, or `Workers.around` any executor.
         imported: rows of another store (`export`), taken as finished first.
         command: how the call was made, for the record.
+        record: takes every row that this call adds, when it is in the store.
 
     Raises:
         PandaError: something that the caller can mend, before anything begins; or the store cannot be written.
@@ -87,7 +90,16 @@ def sweep(
             planned = identify(plan, recipe.protocol, places.data(recipe))
             store.note(plan=json.dumps({planned.keys[spec].key: spec.variant for spec in plan.runs}))
             clock = Clock(Work(planned))
-            return drive(planned, store, places.open_bank(), workers, clock, run_filter=run_filter, progress=progress)
+            return drive(
+                planned,
+                store,
+                places.open_bank(),
+                workers,
+                clock,
+                run_filter=run_filter,
+                progress=progress,
+                record=record,
+            )
 
 
 def preview(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from scipy.special import expit, logit
-
-from promptpanda.bank.folder import TrainedPrompt
+from promptpanda.bank.card import Card
 from promptpanda.errors import PandaError
 from promptpanda.files import digest
-from promptpanda.training.objectives.objective import Threshold
+
+if TYPE_CHECKING:
+    from promptpanda.bank.folder import TrainedPrompt
+    from promptpanda.training.objectives.objective import Threshold
 
 
 def calibrated(trained: TrainedPrompt) -> TrainedPrompt:
@@ -18,21 +20,29 @@ def calibrated(trained: TrainedPrompt) -> TrainedPrompt:
     Raises:
         PandaError: its card has no temperature.
     """
+    from scipy.special import expit, logit
+
     card = trained.card
+    temperature = check_temperature(card)
+    head = trained.head
+    bias = None if head.bias is None else head.bias / temperature
+    scaled = replace(head, weight=head.weight / temperature, bias=bias)
+    threshold: Threshold | None
+    if isinstance(card.threshold, tuple):  # of several labels: probabilities
+        threshold = tuple(float(expit(logit(one) / temperature)) for one in card.threshold)
+    else:  # of "no answer": a difference of outputs, which are all scaled
+        threshold = None if card.threshold is None else card.threshold / temperature
+    # Whoever keeps answers by run must not take these for the others.
+    run = digest([card.run, "calibrated", temperature])
+    changes = {"threshold": threshold, "temperature": None, "run": run}
+    return replace(trained, head=scaled, card=card.model_copy(update=changes))
+
+
+def check_temperature(card: Card) -> float:
+    """The temperature of a card. Raises PandaError if it has none."""
     if card.temperature is None:
         raise PandaError(
             f"{card.id} has no temperature to calibrate by: values have none, and an older prompt gets one from `panda "
             f"evaluate {card.id}` where its training data still is; leave --calibrated out."
         )
-    head = trained.head
-    bias = None if head.bias is None else head.bias / card.temperature
-    scaled = replace(head, weight=head.weight / card.temperature, bias=bias)
-    threshold: Threshold | None
-    if isinstance(card.threshold, tuple):  # of several labels: probabilities
-        threshold = tuple(float(expit(logit(one) / card.temperature)) for one in card.threshold)
-    else:  # of "no answer": a difference of outputs, which are all scaled
-        threshold = None if card.threshold is None else card.threshold / card.temperature
-    # Whoever keeps answers by run must not take these for the others.
-    run = digest([card.run, "calibrated", card.temperature])
-    changes = {"threshold": threshold, "temperature": None, "run": run}
-    return replace(trained, head=scaled, card=card.model_copy(update=changes))
+    return card.temperature

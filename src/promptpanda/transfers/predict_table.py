@@ -7,24 +7,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from promptpanda.backbone import Backbone
 from promptpanda.bank.card import Card
-from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.errors import PandaError
 from promptpanda.files import digest, sync
 from promptpanda.progress import Progress
-from promptpanda.tasks.inputs import Passage, Words
+from promptpanda.tasks.inputs import Words
 from promptpanda.tasks.tables import Read, Survey, Table
 from promptpanda.tasks.words import Word, words_in
 from promptpanda.tasks.writing import Columns, check_output, writer_for
 from promptpanda.transfers.cells import Cells
 from promptpanda.transfers.partial import Partial, saying_where
-from promptpanda.transfers.predict import predictions
 from promptpanda.version import __version__
-
-_TOGETHER = 256  # rows that are computed, and kept, at a time
 
 Answered = dict[str, Any] | str  # a prediction, or why there is none
 
@@ -45,32 +40,22 @@ class Told:
     problem: str | None
 
 
-def answers(trained: TrainedPrompt, backbone: Backbone, rows: Iterator[Read]) -> Iterator[Answered]:
-    """A prediction for every row, or why there is none, in order, as they are computed."""
-    while part := list(islice(rows, _TOGETHER)):
-        yield from _answers(trained, backbone, part)
+class Predictor(Protocol):
+    """What predicts rows: a model on this machine, or a server."""
+
+    @property
+    def card(self) -> Card:
+        """The prompt's."""
+
+    @property
+    def settings(self) -> list[Any]:
+        """All that its predictions depend on beside the rows, as JSON takes it."""
+
+    def parts(self, rows: Iterator[Read]) -> Iterator[list[Answered]]:
+        """A prediction for every row, or why there is none, in order, as many at a time as are computed together."""
 
 
-def _answers(trained: TrainedPrompt, backbone: Backbone, rows: list[Read]) -> Iterator[Answered]:
-    inputs = [row.input for row in rows if row.input is not None]
-    try:
-        found = iter(list(predictions(trained, backbone, inputs)))
-    except PandaError as error:
-        # A question may leave no room for its context, which its tokens alone tell.
-        if not inputs or not isinstance(inputs[0], Passage):
-            raise
-        if len(rows) == 1:
-            yield str(error).replace("Question 1 (", "The question (", 1)
-            return
-        middle = len(rows) // 2
-        yield from _answers(trained, backbone, rows[:middle])
-        yield from _answers(trained, backbone, rows[middle:])
-        return
-    for row in rows:
-        yield str(row.problem) if row.input is None else _in_characters(next(found), row)
-
-
-def _in_characters(prediction: dict[str, Any], row: Read) -> dict[str, Any]:
+def in_characters(prediction: dict[str, Any], row: Read) -> dict[str, Any]:
     """Spans with their places in the text, where a row has a text that was cut into words for the model."""
     if not isinstance(row.input, Words):
         return prediction
@@ -87,8 +72,7 @@ def _placed(span: dict[str, Any], text: str, words: list[Word]) -> dict[str, Any
 
 
 def predict_table(
-    trained: TrainedPrompt,
-    backbone: Backbone,
+    predictor: Predictor,
     table: Table,
     survey: Survey,
     output: Path,
@@ -106,23 +90,34 @@ def predict_table(
         force: replace an output that exists.
 
     Raises:
-        PandaError: the output cannot be written; what was computed is kept.
+        PandaError: the output cannot be written, or rows cannot be predicted; what was computed is kept.
     """
-    card = trained.card
-    model = [card.run, card.files, card.temperature, backbone.fingerprint]
-    key = digest([__version__, table.digest(), *model, cells.settings()])
+    card = predictor.card
+    key = digest([__version__, table.digest(), *predictor.settings, cells.settings()])
     with Partial(output, key, progress) as partial:
         if partial.rows:
             progress.note(f"{partial.rows:,} of {survey.rows:,} rows were predicted before; going on behind them.")
         progress.begin("Predicting", survey.rows - partial.rows)
-        found = answers(trained, backbone, islice(table.rows(), partial.rows, None))
-        while part := list(islice(found, _TOGETHER)):
+        for part in _kept(predictor.parts(islice(table.rows(), partial.rows, None)), partial):
             partial.append([one if isinstance(one, str) else cells.of(card, one) for one in part])
             progress.advance(len(part))
         check_output(output, None, force=force)  # another process may have made it meanwhile
         _write(table, survey, card, output, cells, partial)
         partial.remove()
         return Told(partial.rows, partial.unreadable, partial.below, partial.problem)
+
+
+def _kept(parts: Iterator[list[Answered]], partial: Partial) -> Iterator[list[Answered]]:
+    """The parts; where they end with an error, it tells what is kept."""
+    try:
+        yield from parts
+    except PandaError as error:
+        if not partial.rows:
+            raise
+        raise PandaError(
+            f"{str(error).rstrip('.')} (the first {partial.rows:,} rows are kept in {partial.path.name}; the same "
+            "command goes on behind them)."
+        ) from error
 
 
 def _write(table: Table, survey: Survey, card: Card, output: Path, cells: Cells, partial: Partial) -> None:

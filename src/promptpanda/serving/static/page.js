@@ -93,7 +93,9 @@ function shown(prediction, typed) {
   if ("value" in prediction) return [element("p", prediction.value.toPrecision(4), { class: "answer" })];
   if ("labels" in prediction)
     return [
-      element("p", prediction.labels.join(", ") || "no label", { class: "answer" }),
+      element("p", prediction.labels.join(", ") || "no label", {
+        class: prediction.labels.length > 6 ? "answer long" : "answer",
+      }),
       shares(Object.entries(prediction.probabilities)),
     ];
   if ("spans" in prediction) {

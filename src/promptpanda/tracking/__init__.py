@@ -1,0 +1,1 @@
+"""Trainings told to an experiment tracker: MLflow, Trackio or Weights & Biases."""
