@@ -16,7 +16,8 @@ from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.heads import features
 from promptpanda.training.inference import forward
-from promptpanda.transfers.frozen import KINDS, embeddings, fitted, linear_model
+from promptpanda.transfers.frozen import KINDS, embeddings
+from promptpanda.transfers.linear import fitted, linear_model
 
 
 def logistic_regression(work: Work) -> Found | None:

@@ -1,6 +1,6 @@
 """What a large bank costs: its index, adding, listing, searching, ranking and verifying, by the number of prompts.
 
-    python benchmarks/large_bank.py --folder /tmp/large --data-dir DATA --sizes 100,1000,10000
+    python benchmarks/large_bank.py --folder large-bank --data-dir DATA --sizes 100,1000,10000
 
 Makes a bank of real prompts (those of the installed starter bank) with noise, and lets it grow. Every folder has a card
 and a record of seen texts of its own; the files with tensors are hard links to a pool of 500 prompts with noise, which

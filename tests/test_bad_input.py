@@ -104,10 +104,14 @@ def test_models_that_cannot_be_read(refused, folder, tiny_folder):
     assert "no-weights" in sentence
     assert "model.safetensors" in sentence
     assert "not a valid JSON" in changed("bad-config", lambda model: (model / "config.json").write_text("{"))
-    for family in ("t5", "deberta-v2"):
+    for family in ("xlnet", "convbert"):
         content = json.dumps({"model_type": family})
         sentence = changed(family, lambda model, content=content: (model / "config.json").write_text(content))
         assert f"cannot be attached to the family '{family}'; families that work: BERT" in sentence
+    content = json.dumps({"model_type": "deberta-v2"})
+    sentence = changed("other", lambda model: (model / "config.json").write_text(content))
+    assert "of the weights of a deberta-v2" in sentence
+    assert "give the folder or hub id of a complete checkpoint" in sentence
     assert "give a hub id, a folder" in refused("train", *own(), "--model", "good.jsonl", model=None)
 
 
@@ -204,11 +208,12 @@ def test_usage_errors_are_one_sentence_too(arguments, fragment, folder, monkeypa
     assert lines[0].startswith("panda: ")
 
 
-def test_columns(refused):
+def test_columns(refused, folder):
+    write_jsonl(folder / "odd.jsonl", [{"body": row["text"], "mood": row["label"]} for row in sentiment_rows(40)])
     sentence = refused("train", *own(text="txt"))
     assert "Row 1 of train of task 'good' has no field 'txt'; it has 'text', 'label'. Did you mean 'text'?" in sentence
     assert "Did you mean 'label'?" in refused("train", *own(label="labl"))
-    assert "--text COLUMN and --label COLUMN" in refused("train", "--train", "good.jsonl")
+    assert "--text COLUMN and --label COLUMN" in refused("train", "--train", "odd.jsonl")
 
 
 def test_a_field_missing_in_one_row(refused, folder):

@@ -172,7 +172,13 @@ def test_tables_name_what_they_show(panda, model):
     assert "accuracy on 8 validation examples after training on 32 (clean protocol)" in shown
     assert "cosine" in panda("rank", *own("mood"), *model, "--max-length", "24")
     shown = panda("transfer", *own("mood"), *model, "--epochs", "1", "--max-length", "24", "--seeds", "0,1")
-    for fragment in ("20 test examples", "32 training and 8 validation examples", "seeds 0,1", "PANDA", "Next: panda"):
+    for fragment in (
+        "20 test examples",
+        "32 training and 8 validation examples",
+        "seeds 0,1",
+        "contrastive",
+        "Next: panda",
+    ):
         assert fragment in shown
     assert "on 20 test examples of mood" in panda("evaluate", "mood", *own("mood"), *model)
 

@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from promptpanda.checkpoint import check_tokenizer, first_line, sentence_pooling
+from promptpanda.checkpoint import check_complete, check_tokenizer, first_line, sentence_pooling
 from promptpanda.checkpointing import switch_checkpointing
 from promptpanda.errors import PandaError
 from promptpanda.families import refused
@@ -193,6 +193,7 @@ class Backbone:
         if device_map is None:
             model.to(device)  # type: ignore[arg-type]
         missing = frozenset(report["missing_keys"])
+        check_complete(missing, name, config)
         if config.is_encoder_decoder:
             missing = frozenset(key.removeprefix("encoder.") for key in missing)
         return cls(

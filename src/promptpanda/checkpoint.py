@@ -1,4 +1,4 @@
-"""What lies beside a checkpoint's weights: its tokenizer, and how sentence-transformers would pool."""
+"""What a checkpoint must bring: its weights, its tokenizer, and how sentence-transformers would pool."""
 
 from __future__ import annotations
 
@@ -6,10 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from promptpanda.errors import PandaError
+
+
+def check_complete(missing: frozenset[str], name: str, config: PreTrainedConfig) -> None:
+    """Raises PandaError if weights are missing: they would be random numbers.
+
+    A pooler may be missing, since it need not be read.
+    """
+    drawn = sorted(key for key in missing if "pooler" not in key)
+    if drawn:
+        raise PandaError(
+            f"The model in {name!r} lacks {len(drawn)} of the weights of a {config.model_type} ('{drawn[0]}' is the "
+            "first), which would be random numbers; give the folder or hub id of a complete checkpoint."
+        )
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str, location: str) -> None:

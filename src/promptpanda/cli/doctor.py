@@ -41,7 +41,9 @@ class Sizing:
     max_length: Annotated[
         int | None, typer.Option(min=4, help="With --model: tokens of each example; by default as in training.")
     ] = None
-    dtype: Annotated[Precision | None, typer.Option(help="With --model: its number format; by default float32.")] = None
+    dtype: Annotated[
+        Precision | None, typer.Option(metavar="NAME", help="With --model: its number format; by default float32.")
+    ] = None
     measure: Annotated[
         bool, typer.Option("--measure", help="With --model: take one step with random weights on the CPU and measure.")
     ] = False

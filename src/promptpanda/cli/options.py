@@ -51,6 +51,7 @@ LogTo = Annotated[
 Dtype = Annotated[
     Precision | None,
     typer.Option(
+        metavar="NAME",
         help="Number format of the model: auto (the checkpoint's), float32, bfloat16, float16, or int8 (weights); by "
         "default float32, or that of the prompt.",
         rich_help_panel=MODEL,

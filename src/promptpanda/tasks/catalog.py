@@ -200,6 +200,8 @@ def _recognised(
         there = reader.columns
         if kind in (None, Kind.EXTRACTIVE_QA) and reader.form == "squad":
             kind = Kind.EXTRACTIVE_QA
+    if "" in (text, text2, label):
+        raise PandaError("A column without a name was asked for; give --text and --label the names of columns.")
     kind = kind or Kind.SINGLE_CLASSIFICATION
     usual = _USUAL.get(kind, ("text", None, "label"))
     if kind == Kind.TOKEN_CLASSIFICATION and there is not None and "tokens" not in there:

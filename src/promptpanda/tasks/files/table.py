@@ -46,7 +46,8 @@ def read_table(
         header = next(reader, [])
     except csv.Error as error:
         raise _broken(source, 1, error) from error
-    if len(header) == 1 and needed is not None and not set(needed) <= set(header):
+    cut = len(header) == 1 and re.search(r"[^\w\s.-]", header[0]) is not None
+    if cut and needed is not None and not set(needed) <= set(header):
         raise PandaError(
             f"The header of {source.path} is one column, {header[0][:60]!r}, without a comma, semicolon, tab or "
             "bar; if another sign separates its columns, say it with --delimiter."
