@@ -107,7 +107,8 @@ def test_models_that_cannot_be_read(refused, folder, tiny_folder):
     for family in ("xlnet", "convbert"):
         content = json.dumps({"model_type": family})
         sentence = changed(family, lambda model, content=content: (model / "config.json").write_text(content))
-        assert f"cannot be attached to the family '{family}'; families that work: BERT" in sentence
+        assert f"cannot be attached to the family '{family}' (" in sentence
+        assert "; families that work: BERT" in sentence
     content = json.dumps({"model_type": "deberta-v2"})
     sentence = changed("other", lambda model: (model / "config.json").write_text(content))
     assert "of the weights of a deberta-v2" in sentence
@@ -213,7 +214,7 @@ def test_columns(refused, folder):
     sentence = refused("train", *own(text="txt"))
     assert "Row 1 of train of task 'good' has no field 'txt'; it has 'text', 'label'. Did you mean 'text'?" in sentence
     assert "Did you mean 'label'?" in refused("train", *own(label="labl"))
-    assert "--text COLUMN and --label COLUMN" in refused("train", "--train", "odd.jsonl")
+    assert "say which column has the text (--text COLUMN)" in refused("train", "--train", "odd.jsonl")
 
 
 def test_a_field_missing_in_one_row(refused, folder):
