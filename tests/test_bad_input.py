@@ -104,13 +104,16 @@ def test_models_that_cannot_be_read(refused, folder, tiny_folder):
     assert "no-weights" in sentence
     assert "model.safetensors" in sentence
     assert "not a valid JSON" in changed("bad-config", lambda model: (model / "config.json").write_text("{"))
-    for family in ("xlnet", "convbert"):
-        content = json.dumps({"model_type": family})
-        sentence = changed(family, lambda model, content=content: (model / "config.json").write_text(content))
-        assert f"cannot be attached to the family '{family}' (" in sentence
-        assert "; families that work: BERT" in sentence
-    content = json.dumps({"model_type": "deberta-v2"})
-    sentence = changed("other", lambda model: (model / "config.json").write_text(content))
+    content = json.dumps({"model_type": "xlnet"})
+    sentence = changed("xlnet", lambda model: (model / "config.json").write_text(content))
+    assert "cannot be attached to the family 'xlnet' (" in sentence
+    assert "; families that work: BERT" in sentence
+    wide = json.dumps({"model_type": "deberta-v2"})
+    sentence = changed("wide", lambda model: (model / "config.json").write_text(wide))
+    assert "other shapes than its config.json says of a deberta-v2" in sentence
+    ours = json.loads((tiny_folder("bert") / "config.json").read_text())
+    lacking = json.dumps(ours | {"model_type": "deberta-v2", "relative_attention": True, "pos_att_type": ["c2p"]})
+    sentence = changed("other", lambda model: (model / "config.json").write_text(lacking))
     assert "of the weights of a deberta-v2" in sentence
     assert "give the folder or hub id of a complete checkpoint" in sentence
     assert "give a hub id, a folder" in refused("train", *own(), "--model", "good.jsonl", model=None)

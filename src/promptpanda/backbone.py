@@ -182,6 +182,13 @@ class Backbone:
                 f"The model in {name!r} needs a package that is not installed ({first_line(error)}); install "
                 "it, or give the model without quantisation."
             ) from error
+        except RuntimeError as error:
+            if "mismatched" not in str(error):
+                raise
+            raise PandaError(
+                f"The weights in {name!r} have other shapes than its config.json says of a {config.model_type}; give "
+                "a folder whose files belong together."
+            ) from error
         except (OSError, ValueError, SafetensorError) as error:
             raise PandaError(
                 f"The model in {name!r} could not be read ({first_line(error)}); it needs config.json, "
