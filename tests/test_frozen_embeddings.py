@@ -120,9 +120,9 @@ def test_values_equal_scikit_learns_ridge_regression(tiny_backbone, vectors_of, 
 def test_test_rows_are_read_once_and_never_trained_on(sentiment, tiny_backbone, monkeypatch, tmp_path):
     read = []
 
-    def reading(backbone, texts, max_length, through=frozen.encode):
+    def reading(backbone, texts, max_length, *, apart, through=frozen.encode):
         read.append(tuple(texts))
-        return through(backbone, texts, max_length)
+        return through(backbone, texts, max_length, apart=apart)
 
     monkeypatch.setattr(frozen, "encode", reading)
     task = sentiment()

@@ -15,7 +15,7 @@ def check_adoptable(bank: Bank, prompt_ids: Sequence[str], backbone: Backbone) -
     for prompt_id in prompt_ids:
         bank.verify(prompt_id)
         card = Card.read(bank.path(prompt_id))
-        if not weights_alone_match(card, backbone):
+        if not weights_alone_match(card.backbone, backbone):
             check_owner(card, backbone)
 
 
@@ -31,7 +31,7 @@ def adopt(bank: Bank, prompt_id: str, backbone: Backbone) -> bool:
     check_adoptable(bank, [prompt_id], backbone)
     folder = bank.path(prompt_id)
     card = Card.read(folder)
-    if not weights_alone_match(card, backbone):
+    if not weights_alone_match(card.backbone, backbone):
         return False
     known = {"fingerprint": backbone.fingerprint, "weights": backbone.weights_fingerprint}
     owner = BackboneCard.model_validate(card.backbone.model_dump() | known)

@@ -10,11 +10,6 @@ from promptpanda.errors import PandaError
 from promptpanda.names import NumberFormat
 
 
-def weights_alone_match(card: Card, backbone: Backbone) -> bool:
-    """Whether an old card tells of the backbone's weights, and nothing tells whether config and tokenizer are its."""
-    return card.backbone.weights is None and card.backbone.fingerprint == backbone.weights_fingerprint
-
-
 class Known(Protocol):
     """What is kept of the backbone that a prompt was trained on."""
 
@@ -23,7 +18,14 @@ class Known(Protocol):
     @property
     def fingerprint(self) -> str: ...
     @property
+    def weights(self) -> str | None: ...
+    @property
     def precision(self) -> NumberFormat: ...
+
+
+def weights_alone_match(known: Known, backbone: Backbone) -> bool:
+    """Whether an old card tells of the backbone's weights, and nothing tells whether config and tokenizer are its."""
+    return known.weights is None and known.fingerprint == backbone.weights_fingerprint
 
 
 def is_owner(known: Known, backbone: Backbone) -> bool:
@@ -51,7 +53,7 @@ def check_owner(card: Card, backbone: Backbone) -> None:
     """Raises PandaError if a prompt belongs to another backbone, or if that cannot be told."""
     if is_owner(card.backbone, backbone):
         return
-    if weights_alone_match(card, backbone):
+    if weights_alone_match(card.backbone, backbone):
         raise PandaError(
             f"Prompt {card.id} was kept by a version that compared weights alone: it has those of {backbone.name}, but "
             "its config and tokenizer are not known; if it was trained on this very model, accept it with "

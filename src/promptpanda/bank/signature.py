@@ -17,7 +17,7 @@ from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout
 from promptpanda.prompts.attention import LayerIndex
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout
-from promptpanda.training.heads import features, read_hidden
+from promptpanda.training.heads import features, read_hidden, separated
 from promptpanda.training.inference import forward
 
 POOLINGS = ("mean", "first")
@@ -115,8 +115,7 @@ def observe(
         traces.expect(layout.rows // rows, counted, texts)
         if readout is not None and not bool(counted.any()):
             return features(backbone, batch, layout, stack, readout)
-        if batch.second is not None:
-            batch, stack = batch.apart(), None if stack is None else stack.repeated(texts)
+        batch, stack = separated(batch, stack)
         layers = backbone.all_hidden(batch, stack)
         kept = [(backbone.read(hidden, batch.attention_mask, "mean"), hidden[:, 0]) for hidden in layers]
         traces.add_embeddings(torch.stack([torch.stack(pair, dim=1) for pair in kept], dim=1))

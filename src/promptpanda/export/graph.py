@@ -17,7 +17,7 @@ from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.errors import PandaError
 from promptpanda.names import HeadReadout, Readout
 from promptpanda.prompts.prompt import Prompt, PromptStack
-from promptpanda.training.heads import Head, compared
+from promptpanda.training.heads import Head, pooled
 
 _OPSET = 20
 _DYNAMIC = torch.export.Dim.DYNAMIC
@@ -76,13 +76,7 @@ class SharedGraph(nn.Module):
 
 def read_all(backbone: Backbone, hidden: Tensor, attention_mask: Tensor, readout: HeadReadout) -> Tensor:
     """What a head reads, of a head of tokens every token. *Shape:* (rows, ..., width); of pairs (rows / 2, width)."""
-    if readout == "token":
-        return hidden
-    if readout == "compare":
-        means = backbone.read(hidden, attention_mask, "mean")
-        pairs = means.shape[0] // 2  # slices, since the exporter cannot write `chunk`
-        return compared(means[:pairs], means[pairs:])
-    return backbone.read(hidden, attention_mask, readout)
+    return hidden if readout == "token" else pooled(backbone, hidden, attention_mask, readout)
 
 
 def example_inputs(backbone: Backbone, lengths: tuple[int, ...] = (7, 4, 5, 2), seed: int = 0) -> dict[str, Tensor]:

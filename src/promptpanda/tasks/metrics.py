@@ -55,6 +55,11 @@ METRICS: dict[str, Score] = {
 }
 
 
+def scorer(spec: TaskSpec, class_names: tuple[str, ...], split: Split) -> Callable[[Any], float]:
+    """The task's own metric, as a function of predictions for a split."""
+    return lambda predictions: compute_metrics(spec, class_names, split, predictions)[spec.metric]
+
+
 def compute_metrics(
     spec: TaskSpec,
     class_names: tuple[str, ...],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
-from promptpanda.names import HeadReadout
+from promptpanda.names import HeadReadout, Readout
 from promptpanda.prompts.prompt import PromptStack
 from promptpanda.tasks.encoding import Layout
 
@@ -20,8 +21,7 @@ def features(
 
     *Shape:* (rows, units, hidden_size), or (rows, width of `width_of`).
     """
-    if batch.second is not None:
-        batch, prompts = batch.apart(), None if prompts is None else prompts.repeated(2)
+    batch, prompts = separated(batch, prompts)
     hidden = backbone.hidden(batch, prompts, first_only=readout in ("cls", "pooler"))
     return read_hidden(backbone, hidden, batch, layout, readout)
 
@@ -32,12 +32,29 @@ def read_hidden(backbone: Backbone, hidden: Tensor, batch: TextBatch, layout: La
     *Shape:* (rows, tokens, hidden_size) -> (rows, units, hidden_size), or (rows, width of `width_of`). Of pairs
     that are compared, hidden states are those of first texts and, behind them, of second ones (`TextBatch.apart`).
     """
-    if readout == "compare":
-        return compared(*backbone.read(hidden, batch.attention_mask, "mean").chunk(2))
     if readout != "token":
-        return backbone.read(hidden, batch.attention_mask, readout)
+        return pooled(backbone, hidden, batch.attention_mask, readout)
     assert layout.units is not None
     return hidden.gather(1, layout.units[:, :, None].expand(-1, -1, hidden.shape[2]))
+
+
+def separated(batch: TextBatch, prompts: PromptStack | None) -> tuple[TextBatch, PromptStack | None]:
+    """What the model is run on: of pairs that are read apart each text as a row, under its pair's prompt."""
+    if batch.second is None:
+        return batch, prompts
+    return batch.apart(), None if prompts is None else prompts.repeated(2)
+
+
+def pooled(backbone: Backbone, hidden: Tensor, attention_mask: Tensor, readout: Readout | Literal["compare"]) -> Tensor:
+    """One vector a row, or a pair of rows.
+
+    *Shape:* (rows, tokens, hidden_size) -> (rows, hidden_size), or (rows / 2, width of `width_of`).
+    """
+    if readout != "compare":
+        return backbone.read(hidden, attention_mask, readout)
+    means = backbone.read(hidden, attention_mask, "mean")
+    pairs = means.shape[0] // 2  # slices, since the ONNX exporter cannot write `chunk`
+    return compared(means[:pairs], means[pairs:])
 
 
 def compared(first: Tensor, second: Tensor) -> Tensor:

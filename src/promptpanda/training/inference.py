@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.names import HeadReadout
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout, joined
 from promptpanda.tasks.inputs import Split
@@ -79,6 +80,17 @@ def forward(
             for position, index in enumerate(indices):
                 results[index] = values[position]
     return results
+
+
+def read_rows(
+    backbone: Backbone, encoded: Encoded, readout: HeadReadout, prompt: Prompt | None = None
+) -> list[np.ndarray]:
+    """What a head reads of every row, under a prompt or without one, in the order of the rows."""
+
+    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
+        return features(backbone, batch, layout, stack, readout)
+
+    return forward(backbone, [] if prompt is None else [prompt], encoded, read)
 
 
 def _stack_of(prompts: Sequence[Prompt], rows: np.ndarray | None, device: torch.device) -> PromptStack | None:

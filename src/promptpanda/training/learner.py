@@ -18,7 +18,7 @@ from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
 from promptpanda.tasks.encoding import Layout
 from promptpanda.training.heads import Head, HeadStart, features, folded, fresh_head, no_head, started, width_of
-from promptpanda.training.inference import Data, forward
+from promptpanda.training.inference import Data, read_rows
 from promptpanda.training.objectives.objective import Objective
 from promptpanda.training.options import TrainingOptions
 
@@ -164,11 +164,7 @@ class Learner:
 
     def read_once(self, train: Data) -> None:
         """Read every training row once: nothing in front of the head learns."""
-
-        def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-            return features(self.backbone, batch, layout, stack, self.readout)
-
-        rows = forward(self.backbone, [], train.encoded, read)
+        rows = read_rows(self.backbone, train.encoded, self.readout)
         if self.readout == "token":
             assert train.encoded.units is not None
             # Copies, since the arrays are views of whole batches.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +11,11 @@ import numpy as np
 from promptpanda.backbone import Backbone
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.grouping import blocks_of
-from promptpanda.tasks.inputs import Split, Text
-from promptpanda.tasks.metrics import compute_metrics
+from promptpanda.tasks.inputs import Split
+from promptpanda.tasks.metrics import scorer
 from promptpanda.tasks.protocol import Partition, capped
 from promptpanda.tasks.spec import Kind
-from promptpanda.training.heads import features
-from promptpanda.training.inference import forward
+from promptpanda.training.inference import read_rows
 from promptpanda.transfers.linear import fitted
 from promptpanda.transfers.scores import OverSeeds
 from promptpanda.transfers.setting import Setting
@@ -67,7 +65,7 @@ def frozen_embeddings(setting: Setting) -> FrozenEmbeddings | None:
     splits = [capped(_labelled(part), MOST) for part in setting.partitions]
     linear = []
     for seed, split in zip(setting.request.seeds, splits, strict=True):
-        score = _scorer(setting, split)
+        score = scorer(task.spec, task.labels, split)
         vectors = embeddings(backbone, split.texts, length)
         linear.append(fitted(vectors, split.labels, blocks_of(split), score, seed=seed))
     found = [one for one in linear if one is not None]
@@ -78,7 +76,8 @@ def frozen_embeddings(setting: Setting) -> FrozenEmbeddings | None:
         vectors = embeddings(backbone, setting.test.texts, length)
         if not np.isfinite(vectors).all():
             return None
-        scores = tuple(_scorer(setting, setting.test)(one.predict(vectors)) for one in found)
+        score = scorer(task.spec, task.labels, setting.test)
+        scores = tuple(score(one.predict(vectors)) for one in found)
     return FrozenEmbeddings(
         "ridge regression" if task.kind == Kind.REGRESSION else "logistic regression",
         scores,
@@ -93,11 +92,6 @@ def _labelled(part: Partition) -> Split:
     return part.train if part.protocol == "paper" else part.train.joined(part.validation)
 
 
-def _scorer(setting: Setting, split: Split) -> Callable[[np.ndarray], float]:
-    task = setting.request.task
-    return lambda predictions: compute_metrics(task.spec, task.labels, split, predictions)[task.spec.metric]
-
-
 def embeddings(backbone: Backbone, texts: tuple[Any, ...], max_length: int) -> np.ndarray:
     """Mean-pooled last hidden states of unit length, without a prompt.
 
@@ -107,17 +101,10 @@ def embeddings(backbone: Backbone, texts: tuple[Any, ...], max_length: int) -> n
 
     *Shape:* (examples, hidden), of pairs (examples, 2 x hidden), float64.
     """
-    sides = [_unit(backbone, [(text[side],) for text in texts], max_length) for side in range(len(texts[0]))]
-    if len(sides) == 1:
-        return sides[0]
-    first, second = sides
-    return np.concatenate([np.abs(first - second), first * second * np.sqrt(first.shape[1])], axis=1)
-
-
-def _unit(backbone: Backbone, texts: list[Text], max_length: int) -> np.ndarray:
-    encoded = encode(backbone, texts, max_length)
-    pooled = forward(backbone, [], encoded, lambda batch, layout, _: features(backbone, batch, layout, None, "mean"))
-    vectors = np.stack(pooled).astype(np.float64)
-    lengths: np.ndarray = np.linalg.norm(vectors, axis=1, keepdims=True)
+    apart = len(texts[0]) == 2
+    encoded = encode(backbone, texts, max_length, apart=apart)
+    vectors = np.stack(read_rows(backbone, encoded, "compare" if apart else "mean")).astype(np.float64)
+    # What `compare` reads is of vectors as long as the root of the width.
+    lengths = backbone.hidden_size**0.5 if apart else np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: np.ndarray = vectors / np.maximum(lengths, 1e-12)
     return unit

@@ -15,9 +15,9 @@ import torch
 from promptpanda.names import HeadReadout
 from promptpanda.prompts.prompt import Prompt
 from promptpanda.tasks.grouping import blocks_of
-from promptpanda.tasks.metrics import compute_metrics
-from promptpanda.training.heads import Head, features
-from promptpanda.training.inference import Data, forward, predict_outputs, scores_of
+from promptpanda.tasks.metrics import scorer
+from promptpanda.training.heads import Head
+from promptpanda.training.inference import predict_outputs, read_rows, scores_of
 from promptpanda.training.loop import Fitted, UntrainableError, held_out_temperature
 from promptpanda.transfers.linear import Linear, fitted
 from promptpanda.transfers.method import Method, MethodContext
@@ -76,37 +76,19 @@ def best_probe(context: MethodContext, prompt: Prompt | None) -> Probe | None:
     None where there is too little to cross-validate, or what the model gives is not finite.
     """
     readouts = list(dict.fromkeys((context.readout, *(("compare",) if len(context.task.spec.segments) == 2 else ()))))
+    task, train = context.task, context.partition.train
+    score, groups = scorer(task.spec, task.labels, train), blocks_of(train)
     tried: list[Probe] = []
     passes = len(readouts) * len(context.train_data)
     for readout in readouts:
-        vectors = _vectors(context, context.data(context.partition.train, readout), prompt, readout)
+        data = context.train_data if readout == context.readout else context.data(train, readout)
+        vectors = np.stack(read_rows(context.backbone, data.encoded, readout, prompt)).astype(np.float64)
         size = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
-        linear = _fitted(context, vectors / size)
+        linear = fitted(vectors / size, train.labels, groups, score, seed=context.seed)
         if linear is not None:
-            head = _head(linear, len(context.task.labels), size, readout)
+            head = _head(linear, len(task.labels), size, readout)
             tried.append(Probe(head, linear.cross_validation, passes))
     return max(tried, key=lambda one: one.cross_validation, default=None)
-
-
-def _vectors(context: MethodContext, data: Data, prompt: Prompt | None, readout: HeadReadout) -> np.ndarray:
-    """What a head would read. *Shape:* (examples, width), float64."""
-    prompts = [] if prompt is None else [prompt]
-    read = forward(
-        context.backbone,
-        prompts,
-        data.encoded,
-        lambda batch, layout, stack: features(context.backbone, batch, layout, stack, readout),
-    )
-    return np.stack(read).astype(np.float64)
-
-
-def _fitted(context: MethodContext, vectors: np.ndarray) -> Linear | None:
-    split, task = context.partition.train, context.task
-
-    def score(predictions: np.ndarray) -> float:
-        return compute_metrics(task.spec, task.labels, split, predictions)[task.spec.metric]
-
-    return fitted(vectors, split.labels, blocks_of(split), score, seed=context.seed)
 
 
 def _head(linear: Linear, classes: int, size: float, readout: HeadReadout) -> Head:

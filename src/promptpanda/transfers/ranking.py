@@ -12,7 +12,7 @@ from promptpanda.bank.bank import Bank, as_bank
 from promptpanda.bank.catalogue import opened
 from promptpanda.bank.entry import Entry
 from promptpanda.bank.folder import SourcePrompt, read_source
-from promptpanda.bank.ownership import in_another_format, is_owner
+from promptpanda.bank.ownership import in_another_format, is_owner, weights_alone_match
 from promptpanda.errors import PandaError
 from promptpanda.names import SIGNATURE_EXAMPLES
 from promptpanda.progress import Progress, Silent
@@ -144,7 +144,7 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
 
 def _tell_old(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:
     """Name the prompts that would be the backbone's if their cards told of more than weights."""
-    old = [one.id for one in entries if one.weights is None and one.fingerprint == backbone.weights_fingerprint]
+    old = [one.id for one in entries if weights_alone_match(one, backbone)]
     if old:
         progress.note(
             f"Left out, since their cards do not tell config and tokenizer: {', '.join(old[:3])}"

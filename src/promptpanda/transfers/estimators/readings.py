@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from promptpanda.tasks.encoding import Encoded
-from promptpanda.tasks.inputs import Split
-from promptpanda.tasks.metrics import compute_metrics
+from promptpanda.tasks.metrics import scorer
 from promptpanda.tasks.spec import Kind
 from promptpanda.training.inference import Data
 from promptpanda.training.objectives.spans import Spans
@@ -96,19 +94,12 @@ def readings_of(data: Data, sample: np.ndarray) -> Readings:
         return _label_sets(data, sample)
     part = data.split.take(sample)
     groups = part.groups if part.groups is not None else sample
-    return Readings(data.encoded, part.labels, groups, sample, None, False, _in_task_terms(data, part))
-
-
-def _in_task_terms(data: Data, part: Split) -> Callable[[Any], float]:
-    def score(predictions: Any) -> float:
-        return compute_metrics(data.spec, data.class_names, part, predictions)[data.spec.metric]
-
-    return score
+    return Readings(data.encoded, part.labels, groups, sample, None, False, scorer(data.spec, data.class_names, part))
 
 
 def _label_sets(data: Data, sample: np.ndarray) -> Readings:
     part = data.split.take(sample)
-    in_task_terms = _in_task_terms(data, part)
+    in_task_terms = scorer(data.spec, data.class_names, part)
 
     def score(estimated: np.ndarray) -> float:
         # A head gets its thresholds likewise, from examples that it was not trained on.
@@ -126,7 +117,7 @@ def _choices(data: Data, sample: np.ndarray) -> Readings:
     right = np.concatenate(
         [np.isin(np.arange(len(span)), labels) for span, labels in zip(spans, data.split.labels[sample], strict=True)]
     )
-    in_task_terms = _in_task_terms(data, data.split.take(sample))
+    in_task_terms = scorer(data.spec, data.class_names, data.split.take(sample))
 
     def score(rightness: np.ndarray) -> float:
         cuts = np.cumsum([len(span) for span in spans])[:-1]
@@ -154,7 +145,7 @@ def _words(data: Data, sample: np.ndarray) -> Readings:
     ]
     owner, rows, units, labels = _columns(found)
     part = data.split.take(np.asarray(kept))
-    in_task_terms = _in_task_terms(data, part)
+    in_task_terms = scorer(data.spec, data.class_names, part)
     place = {example: position for position, example in enumerate(kept)}
 
     def score(predictions: np.ndarray) -> float:

@@ -8,21 +8,19 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.backbone import Backbone
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.bank.signature import Signature, observe, word_embedding
 from promptpanda.errors import PandaError
 from promptpanda.names import SIGNATURE_EXAMPLES, HeadReadout, PromptKind
 from promptpanda.progress import Progress, Silent
-from promptpanda.prompts.prompt import Prompt, PromptStack
-from promptpanda.tasks.encoding import Encoded, Layout, encode
+from promptpanda.prompts.prompt import Prompt
+from promptpanda.tasks.encoding import Encoded, encode
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.tasks.task import Task
-from promptpanda.training.heads import features
-from promptpanda.training.inference import Data, forward
+from promptpanda.training.inference import Data, read_rows
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators.base import Side
@@ -115,7 +113,7 @@ class TargetFeatures:
         if source is not None and key not in self._vectors:
             self.observe([source])
         elif key not in self._vectors:
-            self._vectors[key] = self.readings.vectors(forward(self.backbone, [], self.texts, self._plain))
+            self._vectors[key] = self.readings.vectors(read_rows(self.backbone, self.texts, self.readout))
         return self._vectors[key]
 
     def word_embedding(self, kind: PromptKind, length: int) -> np.ndarray:
@@ -129,9 +127,6 @@ class TargetFeatures:
             empty = Prompt(kind, torch.zeros(self.backbone.shape.of(kind, length)))
             self._words[kind, length] = word_embedding(self.backbone, empty, self.texts.first(count))
         return self._words[kind, length]
-
-    def _plain(self, batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-        return features(self.backbone, batch, layout, stack, self.readout)
 
     def observe(
         self, sources: Sequence[SourcePrompt], examples: int = SIGNATURE_EXAMPLES, progress: Progress | None = None
