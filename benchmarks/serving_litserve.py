@@ -11,7 +11,7 @@ import torch
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.folder import read_folder
-from promptpanda.serving.asked import shaped
+from promptpanda.serving.messages import response_prediction
 from promptpanda.tasks.unlabeled import read_inputs
 from promptpanda.transfers.predict import predict_pairs
 
@@ -46,7 +46,10 @@ class Bank(litserve.LitAPI):
 
     def encode_response(self, output: Any) -> dict[str, Any]:
         name, found = output
-        return {"prompt": name, "predictions": [shaped(one, probabilities=True, top=None) for one in found]}
+        return {
+            "prompt": name,
+            "predictions": [response_prediction(one, probabilities=True, top=None) for one in found],
+        }
 
 
 if __name__ == "__main__":

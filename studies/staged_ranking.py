@@ -37,7 +37,7 @@ from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, TargetFeatures, estimators
 from promptpanda.transfers.overlap import TargetRows
-from promptpanda.transfers.ranking import fitting_cards, seen_sources, sound_sources
+from promptpanda.transfers.ranking import fitting_cards, readable_sources, seen_sources
 from promptpanda.transfers.shortlist import nearness
 
 KS = (1, 2, 4, 8, 16, 32)
@@ -164,7 +164,7 @@ def of_bank(arguments: argparse.Namespace) -> Iterator[Cell]:
         for seed in map(int, arguments.seeds.split(",")):
             target, rows = features(name, arguments.examples, seed, backbone, arguments.data_dir)
             fitting = fitting_cards(load_task(name, data_dir=arguments.data_dir), backbone, bank, rows, quiet).cards
-            sources = seen_sources(sound_sources(fitting, backbone, bank, quiet), target, quiet)
+            sources = seen_sources(readable_sources(fitting, backbone, bank, quiet), target, quiet)
             entries = [one for one in fitting if one.id in {source.id for source in sources}]
             with opened(bank) as catalogue:
                 near = nearness(entries, catalogue.vectors(entries, backbone.fingerprint), target)

@@ -24,7 +24,7 @@ from scipy.optimize import minimize_scalar
 
 from promptpanda import Backbone, TrainingOptions, load_task, train
 from promptpanda.assessment.calibration import expected_calibration_error
-from promptpanda.assessment.judged import Answers
+from promptpanda.assessment.evaluated import Answers
 from promptpanda.quiet import quiet_libraries
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.inputs import Split

@@ -18,8 +18,8 @@ from promptpanda.assessment.assess import Assessment, assess, to_json
 from promptpanda.assessment.bootstrap import interval, resampled, shares, widened
 from promptpanda.assessment.calibration import bins_of, chance_error, expected_calibration_error
 from promptpanda.assessment.comparison import McNemar
+from promptpanda.assessment.evaluated import Answers, Evaluated
 from promptpanda.assessment.forms.spans import matched
-from promptpanda.assessment.judged import Answers, Judged
 from promptpanda.assessment.selective import COVERAGES
 from promptpanda.tasks.encoding import Encoded
 from promptpanda.tasks.grouping import blocks_of
@@ -39,13 +39,13 @@ def spec(kind: str, **more: object) -> TaskSpec:
 
 def classified(
     outputs: np.ndarray, labels: np.ndarray, id: str = "made-s0-00000000", groups: np.ndarray | None = None
-) -> Judged:
+) -> Evaluated:
     """Classes c0, c1, ...; a text of its own for each example."""
     names = [f"c{number}" for number in range(outputs.shape[1])]
     task = Task(spec("single_classification", labels=names, metrics=["accuracy", "macro_f1"]))
     split = Split(tuple((f"text {number}",) for number in range(len(labels))), labels, groups)
     objective = Classification(outputs.shape[1])
-    return Judged(id, task, split, ROWS, outputs, objective, outputs.argmax(axis=1), blocks_of(split))
+    return Evaluated(id, task, split, ROWS, outputs, objective, outputs.argmax(axis=1), blocks_of(split))
 
 
 def drawn_classes(examples: int, classes: int, seed: int, sure: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -80,9 +80,9 @@ def test_classes_are_counted_as_scikit_learn_does(classes):
 def test_classes_that_the_model_does_not_have_are_errors():
     outputs, labels = drawn_classes(60, 3, seed=13)
     labels[:6] = 3
-    judged = classified(outputs, labels)
-    judged = replace(judged, split=replace(judged.split, strangers=("new",)))
-    found = assess(judged)
+    evaluated = classified(outputs, labels)
+    evaluated = replace(evaluated, split=replace(evaluated.split, unseen_labels=("new",)))
+    found = assess(evaluated)
     assert found.confusion.labels == ("c0", "c1", "c2", "new")
     new = found.by_class[3]
     assert (new.name, new.support, new.figures["recall"].value) == ("new", 6, 0.0)
@@ -113,8 +113,8 @@ def test_every_figure_has_an_interval_around_it():
 
 
 def test_equal_examples_give_equal_intervals():
-    judged = classified(*drawn_classes(60, 4, seed=2))
-    assert to_json(assess(judged)) == to_json(assess(judged))
+    evaluated = classified(*drawn_classes(60, 4, seed=2))
+    assert to_json(assess(evaluated)) == to_json(assess(evaluated))
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
@@ -247,7 +247,7 @@ def test_the_rows_that_are_wrong_come_by_how_sure_the_model_is():
     assert found[0].text == f"text {first}"
 
 
-def compared(one: Judged, other: Judged) -> Assessment:
+def compared(one: Evaluated, other: Evaluated) -> Assessment:
     return assess(one, other=other)
 
 
@@ -255,7 +255,7 @@ def test_a_better_prompt_is_told_from_a_worse_one_and_two_alike_are_not():
     rng = np.random.default_rng(10)
     labels = rng.integers(0, 2, 400)
 
-    def with_accuracy(share: float, id: str) -> Judged:
+    def with_accuracy(share: float, id: str) -> Evaluated:
         said = np.where(rng.random(400) < share, labels, 1 - labels)
         return classified(np.eye(2, dtype=np.float32)[said], labels, id)
 
@@ -280,8 +280,8 @@ def test_mcnemar_is_the_binomial_sum():
 def test_groups_have_no_mcnemar_test():
     outputs, labels = drawn_classes(40, 2, seed=11)
     groups = np.repeat(np.arange(8), 5)
-    judged = classified(outputs, labels, groups=groups)
-    assert compared(judged, classified(-outputs, labels, "other", groups)).comparison.mcnemar is None
+    evaluated = classified(outputs, labels, groups=groups)
+    assert compared(evaluated, classified(-outputs, labels, "other", groups)).comparison.mcnemar is None
 
 
 def test_values_are_measured_by_error_and_correlation():
@@ -290,8 +290,8 @@ def test_values_are_measured_by_error_and_correlation():
     predictions = labels + 0.3 * rng.normal(size=90)
     split = Split(tuple((f"text {number}",) for number in range(90)), labels)
     task = Task(spec("regression", metrics=["pearson"]))
-    judged = Judged("r", task, split, ROWS, predictions[:, None], Regression(), predictions, blocks_of(split))
-    found = assess(judged, temperature=None)
+    evaluated = Evaluated("r", task, split, ROWS, predictions[:, None], Regression(), predictions, blocks_of(split))
+    found = assess(evaluated, temperature=None)
     assert found.metrics["mean_absolute_error"].value == pytest.approx(sk.mean_absolute_error(labels, predictions))
     assert found.metrics["rmse"].value == pytest.approx(sk.root_mean_squared_error(labels, predictions))
     assert found.score.value == pytest.approx(np.corrcoef(labels, predictions)[0, 1])
@@ -302,7 +302,7 @@ def test_values_are_measured_by_error_and_correlation():
     assert whole["calibration"] == {"ece": None, "ece_scaled": None, "temperature": None}
 
 
-def tagged(gold: list[list[str]], said: list[list[str]], confidence: float = 0.9) -> Judged:
+def tagged(gold: list[list[str]], said: list[list[str]], confidence: float = 0.9) -> Evaluated:
     types = sorted({tag[2:] for tags in (*gold, *said) for tag in tags if tag != "O"})
     names = tag_names(types)
     task = Task(spec("token_classification", label="tags", labels=types, metrics=["span_f1"]))
@@ -317,7 +317,7 @@ def tagged(gold: list[list[str]], said: list[list[str]], confidence: float = 0.9
     encoded = Encoded(tuple(places), None, 0, units=places, places=places)
     split = Split(texts, indices[0])
     objective = TokenClassification(len(names))
-    return Judged("t", task, split, encoded, logits, objective, list(indices[1]), blocks_of(split))
+    return Evaluated("t", task, split, encoded, logits, objective, list(indices[1]), blocks_of(split))
 
 
 GOLD = [["B-A", "I-A", "O", "B-B"], ["O", "B-C", "I-C"], ["B-A", "O"], ["O", "O"]]
@@ -347,9 +347,9 @@ def test_confusions_of_spans_tell_types_limits_missed_and_made_up():
 
 
 def test_a_sentence_is_as_sure_as_its_least_sure_tag_and_right_as_a_whole():
-    judged = tagged([*GOLD, ["B-A", "O"]], [*SAID, ["B-A", "O"]])
-    judged.outputs[4, 1] = 0  # its second word could have any of seven tags
-    found = assess(judged)
+    evaluated = tagged([*GOLD, ["B-A", "O"]], [*SAID, ["B-A", "O"]])
+    evaluated.outputs[4, 1] = 0  # its second word could have any of seven tags
+    found = assess(evaluated)
     assert found.calibration.answers == 5
     assert [one.count for one in found.calibration.bins] == [1, 4]
     assert found.calibration.bins[0].confidence == pytest.approx(1 / 7, abs=1e-6)

@@ -192,7 +192,7 @@ def test_no_flipped_bit_is_believed(bank):
         ids, numbers = found.vectors(fingerprint)
         assert len(ids) == COUNT
         assert (np.abs(numbers).max(axis=1) > 0).all()
-        assert len(found.suspects(np.zeros(1, np.uint64))[1]) == COUNT
+        assert len(found.possible_records(np.zeros(1, np.uint64))[1]) == COUNT
 
 
 _LOOK = """
@@ -343,11 +343,11 @@ def test_words_find_prompts_whatever_their_endings_and_all_words_before_some(ban
 def test_half_a_hash_suspects_and_never_misses(bank):
     hashes = np.random.default_rng(5).integers(0, 2**64, 20, dtype=np.uint64)  # what `grown` gave to number 5
     with Index(bank) as found:
-        suspects, known = found.suspects(np.append(hashes[:1], np.uint64(12345)))
+        suspects, known = found.possible_records(np.append(hashes[:1], np.uint64(12345)))
         one = sha256((bank / f"task5-s5-{5:08x}" / SEEN_NAME).read_bytes()).hexdigest()
         assert (suspects, len(known)) == ({one}, COUNT)
-        assert found.suspects(np.empty(0, np.uint64))[0] == set()
-        assert found.suspects(hashes[:1] ^ np.uint64(1))[0] == {one}, "the lower half is not kept"
+        assert found.possible_records(np.empty(0, np.uint64))[0] == set()
+        assert found.possible_records(hashes[:1] ^ np.uint64(1))[0] == {one}, "the lower half is not kept"
 
 
 def test_a_record_that_cannot_be_read_is_a_suspect_until_it_is_mended(bank):
@@ -355,10 +355,10 @@ def test_a_record_that_cannot_be_read_is_a_suspect_until_it_is_mended(bank):
     content = (bank / name / SEEN_NAME).read_bytes()
     (bank / name / SEEN_NAME).write_bytes(content[:-1])
     with opened(Bank(bank, others={})) as found:
-        assert found.suspects(found.entries, np.empty(0, np.uint64)) == {name}
+        assert found.possible_records(found.entries, np.empty(0, np.uint64)) == {name}
     (bank / name / SEEN_NAME).write_bytes(content)
     with opened(Bank(bank, others={})) as found:
-        assert found.suspects(found.entries, np.empty(0, np.uint64)) == set()
+        assert found.possible_records(found.entries, np.empty(0, np.uint64)) == set()
 
 
 def test_listing_imports_no_torch(bank):

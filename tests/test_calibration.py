@@ -15,7 +15,7 @@ from conftest import sentiment_rows, write_jsonl
 from kinds import data_of, kind_task
 
 from promptpanda import Bank, PandaError, TrainingOptions, predict, train
-from promptpanda.assessment.judged import Judged
+from promptpanda.assessment.evaluated import Evaluated
 from promptpanda.assessment.temperature import fitted_again
 from promptpanda.bank.card import Card
 from promptpanda.tasks.inputs import Split
@@ -72,7 +72,7 @@ def test_every_kind_with_probabilities_gets_one_and_is_judged_with_it(kind, tiny
     assert 1 / MOST <= trained.card.temperature <= MOST
     from promptpanda.assessment.assess import assess, to_json
 
-    found = assess(Judged.of(trained, tiny_backbone, task, task.test()), temperature=trained.card.temperature)
+    found = assess(Evaluated.of(trained, tiny_backbone, task, task.test()), temperature=trained.card.temperature)
     whole = to_json(found)
     json.dumps(whole, allow_nan=False)
     assert whole["n_test"] == 24

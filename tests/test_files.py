@@ -360,10 +360,10 @@ def test_workbooks_that_cannot_be_opened(tmp_path):
         path.write_bytes(content)
         with pytest.raises(PandaError, match="is not a readable workbook"):
             open_rows(path)
-    bomb = io.BytesIO()
-    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+    decompression_error = io.BytesIO()
+    with zipfile.ZipFile(decompression_error, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("xl/worksheets/sheet1.xml", bytes(source._RATIO_FROM + 1))
-    path.write_bytes(bomb.getvalue())
+    path.write_bytes(decompression_error.getvalue())
     with pytest.raises(PandaError, match="unpacks to more than 200 times its size"):
         open_rows(path)
 

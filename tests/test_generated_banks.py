@@ -58,7 +58,7 @@ def judge(original, tiny_backbone):
         shutil.copytree(original, folder)
         change(folder)
         listed = len(bank.readable_cards()[0])
-        sound = is_sound(bank, folder.name)
+        sound = is_intact(bank, folder.name)
         try:
             trained = read_folder(folder, tiny_backbone)
         except PandaError as error:
@@ -76,7 +76,7 @@ def judge(original, tiny_backbone):
     return judged
 
 
-def is_sound(bank: Bank, name: str) -> bool:
+def is_intact(bank: Bank, name: str) -> bool:
     try:
         bank.verify(name)
     except PandaError:

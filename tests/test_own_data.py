@@ -126,8 +126,8 @@ def test_classes_that_only_one_side_has(tmp_path):
     split = task.test()
     assert task.labels == ("bad", "good", "only here")
     assert split.labels.tolist() == [1, 4, 0, 3, 4]
-    assert split.strangers == ("odd", "ugly")
-    assert split.take(np.asarray([3])).strangers == split.strangers
+    assert split.unseen_labels == ("odd", "ugly")
+    assert split.take(np.asarray([3])).unseen_labels == split.unseen_labels
     assert "3 of 5 test rows have a class that train has not: 'odd', 'ugly'; they count as errors." in task.notes[-1]
     test = csv(tmp_path, "a,1", "b,2", name="test.csv")
     with pytest.raises(PandaError, match="Row 1 of test of task 'own' has the label '1', but train has only"):
@@ -461,7 +461,7 @@ def test_integers_that_pandas_made_floats_for_a_gap_keep_their_classes():
     for train, test in ((gap, whole), (whole, gap)):
         task = own_task(train=train, test=test, text="text")
         assert task.labels == ("0", "1")
-        assert task.test().strangers == ()
+        assert task.test().unseen_labels == ()
     halves = own_task(train=whole.assign(label=[0.5, 1.0] * 4), text="text")
     assert halves.labels == ("0.5", "1.0")
 

@@ -158,9 +158,9 @@ def test_settings_that_overflow_are_refused(given):
 
 def test_what_does_not_suit_a_kind_is_told_apart_from_what_is_no_setting():
     """A sweep leaves out what a kind has not; a number that nothing has must not vanish with it."""
-    assert not DistillationOptions(distance="kl").suits(Kind.REGRESSION)
+    assert not DistillationOptions(distance="kl").supports(Kind.REGRESSION)
     overflowing = DistillationOptions(temperature=1e300)
-    assert overflowing.suits(SPEC.kind)
+    assert overflowing.supports(SPEC.kind)
     with pytest.raises(PandaError, match="--temperature"):
         overflowing.check(SPEC.kind)
 

@@ -13,7 +13,7 @@ from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetFeatures
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.pruning import Pruned
-from promptpanda.transfers.quick import favourite
+from promptpanda.transfers.quick import first_choice
 from promptpanda.transfers.ranking import rank
 from promptpanda.transfers.selection import SelectionOptions, refit_trial
 from promptpanda.transfers.transfer import train, transfer
@@ -78,7 +78,7 @@ def test_no_source_ahead_of_the_bare_model_means_prompt_tuning(tiny_backbone, se
         ([Pruned()], PROMPT_TUNING),
         ([ahead, Pruned()], PROMPT_TUNING),  # one method serves all seeds
     ):
-        assert favourite(trials, pruned) == (method, 0.0)
+        assert first_choice(trials, pruned) == (method, 0.0)
 
 
 def test_pairs_that_are_best_read_apart_need_no_training(tiny_backbone, tmp_path):

@@ -19,7 +19,7 @@ from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import Card, SourceCard
 from promptpanda.serving.model import Model
-from promptpanda.serving.shown import ancestry, card_of, summary
+from promptpanda.serving.summaries import ancestry, card_of, summary
 from promptpanda.tasks.unlabeled import read_inputs
 from promptpanda.transfers.predict import predict
 from promptpanda.transfers.transfer import train

@@ -21,9 +21,9 @@ from promptpanda.assessment.bootstrap import (
 from promptpanda.assessment.calibration import Bin, bins_of, chance_error, expected_calibration_error
 from promptpanda.assessment.classes import ClassRow
 from promptpanda.assessment.comparison import Comparison
+from promptpanda.assessment.evaluated import Answers, Evaluated
 from promptpanda.assessment.forms.form import Confusion, Form
 from promptpanda.assessment.forms.kinds import form_of
-from promptpanda.assessment.judged import Answers, Judged
 from promptpanda.assessment.mistakes import Mistake, mistakes
 from promptpanda.assessment.selective import Selected, accuracy_at, selected
 from promptpanda.report.resample import scorer
@@ -99,7 +99,7 @@ class Assessment:
 
 
 def assess(
-    judged: Judged, *, temperature: float | None = None, other: Judged | None = None, notes: Sequence[str] = ()
+    evaluated: Evaluated, *, temperature: float | None = None, other: Evaluated | None = None, notes: Sequence[str] = ()
 ) -> Assessment:
     """Count everything, and resample it.
 
@@ -108,46 +108,48 @@ def assess(
         other: another prompt on the same examples, to compare with.
         notes: sentences to tell beside the figures.
     """
-    form = form_of(judged.task.kind)
-    answers, scaled = form.answers(judged), None
+    form = form_of(evaluated.task.kind)
+    answers, scaled = form.answers(evaluated), None
     if answers is not None and temperature is not None:
-        scaled = form.answers(judged, temperature)
-    own, by_class = metric_scorers(judged, form), form.by_class(judged)
+        scaled = form.answers(evaluated, temperature)
+    own, by_class = metric_scorers(evaluated, form), form.by_class(evaluated)
     scorers: dict[str, Scorer] = {f"metric {name}": score for name, score in own.items()}
     if by_class is not None:
         scorers["classes"] = by_class.scorer()
     for name, given in (("ece", answers), ("scaled", scaled)):
         if given is not None:
-            scorers[name] = expected_calibration_error(given, len(judged))
+            scorers[name] = expected_calibration_error(given, len(evaluated))
     if answers is not None:
         scorers["coverage"] = accuracy_at(answers)
-    metric = judged.task.spec.metric
+    metric = evaluated.task.spec.metric
     if other is not None and metric in own:
         scorers["difference"] = _difference(own[metric], metric_scorers(other, form)[metric])
-    drawn = resampled(scorers, judged.units)
-    values = metric_values(judged, form)
+    drawn = resampled(scorers, evaluated.units)
+    values = metric_values(evaluated, form)
     comparison = None
     if other is not None:
         scores = values[metric], metric_values(other, form)[metric]
-        comparison = Comparison.of(form, judged, other, scores, drawn.get("difference", np.empty(0)))
+        comparison = Comparison.of(form, evaluated, other, scores, drawn.get("difference", np.empty(0)))
     return Assessment(
-        prompt=judged.id,
-        task=judged.task.name,
-        kind=judged.task.kind,
+        prompt=evaluated.id,
+        task=evaluated.task.name,
+        kind=evaluated.task.kind,
         metric=metric,
-        examples=len(judged),
-        units=len(np.unique(judged.units)),
+        examples=len(evaluated),
+        units=len(np.unique(evaluated.units)),
         metrics={
-            name: _measured(name, value, drawn.get(f"metric {name}"), judged.units) for name, value in values.items()
+            name: _measured(name, value, drawn.get(f"metric {name}"), evaluated.units) for name, value in values.items()
         },
-        by_class=() if by_class is None else tuple(by_class.table(drawn["classes"], judged.units)),
-        confusion=form.confusion(judged),
-        calibration=None if answers is None else _calibration(form, answers, scaled, temperature, drawn, len(judged)),
-        coverage=() if answers is None else tuple(selected(answers, judged.units, drawn["coverage"])),
-        mistakes=tuple(mistakes(judged, form, answers)),
-        values=(judged.split.labels, judged.predictions) if judged.task.kind == Kind.REGRESSION else None,
+        by_class=() if by_class is None else tuple(by_class.table(drawn["classes"], evaluated.units)),
+        confusion=form.confusion(evaluated),
+        calibration=None
+        if answers is None
+        else _calibration(form, answers, scaled, temperature, drawn, len(evaluated)),
+        coverage=() if answers is None else tuple(selected(answers, evaluated.units, drawn["coverage"])),
+        mistakes=tuple(mistakes(evaluated, form, answers)),
+        values=(evaluated.split.labels, evaluated.predictions) if evaluated.task.kind == Kind.REGRESSION else None,
         comparison=comparison,
-        notes=(*notes, *_notes(judged, answers)),
+        notes=(*notes, *_notes(evaluated, answers)),
     )
 
 
@@ -159,22 +161,22 @@ def _measured(name: str, value: float, replicates: np.ndarray | None, units: np.
     return Measured(value, interval(replicates))
 
 
-def metric_values(judged: Judged, form: Form) -> dict[str, float]:
+def metric_values(evaluated: Evaluated, form: Form) -> dict[str, float]:
     """The task's metrics, and those that the form adds."""
-    spec = judged.task.spec
+    spec = evaluated.task.spec
     names = tuple(dict.fromkeys((*spec.metrics, *form.more)))
     told = spec.model_copy(update={"metrics": names})
-    probabilities = judged.objective.probabilities(judged.outputs)
-    values = compute_metrics(told, judged.task.labels, judged.split, judged.predictions, probabilities)
-    more = {name: float(whole(score, len(judged))) for name, score in form.metrics(judged).items()}
+    probabilities = evaluated.objective.probabilities(evaluated.outputs)
+    values = compute_metrics(told, evaluated.task.labels, evaluated.split, evaluated.predictions, probabilities)
+    more = {name: float(whole(score, len(evaluated))) for name, score in form.metrics(evaluated).items()}
     return values | {name: value for name, value in more.items() if name not in values}
 
 
-def metric_scorers(judged: Judged, form: Form) -> dict[str, Scorer]:
+def metric_scorers(evaluated: Evaluated, form: Form) -> dict[str, Scorer]:
     """How each metric is computed on resampled examples; those that cannot be are left out."""
-    gold, said = answers_of(judged.task, judged.split), plain(judged.predictions)
-    found: dict[str, Scorer] = dict(form.metrics(judged))
-    for name in dict.fromkeys((*judged.task.spec.metrics, *form.more)):
+    gold, said = answers_of(evaluated.task, evaluated.split), plain(evaluated.predictions)
+    found: dict[str, Scorer] = dict(form.metrics(evaluated))
+    for name in dict.fromkeys((*evaluated.task.spec.metrics, *form.more)):
         score = None if name in found else scorer(gold, name, said)
         if score is not None:
             found[name] = score
@@ -209,13 +211,13 @@ def _calibration(
     )
 
 
-def _notes(judged: Judged, answers: Answers | None) -> list[str]:
+def _notes(evaluated: Evaluated, answers: Answers | None) -> list[str]:
     found = []
-    units = len(np.unique(judged.units))
-    if units < len(judged):
+    units = len(np.unique(evaluated.units))
+    if units < len(evaluated):
         found.append(
-            f"The {len(judged)} examples are {units} independent groups (equal texts, shared passages); intervals draw "
-            "whole groups."
+            f"The {len(evaluated)} examples are {units} independent groups (equal texts, shared passages); intervals "
+            "draw whole groups."
         )
     if units < 2:
         found.append("All examples belong together, so that there are no intervals.")

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from promptpanda.assessment.bootstrap import Scorer, divided
-from promptpanda.assessment.judged import Answers
+from promptpanda.assessment.evaluated import Answers
 
 BINS = 15
 _SIMULATED = 500

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from promptpanda.assessment.bootstrap import Interval, interval
+from promptpanda.assessment.evaluated import Evaluated
 from promptpanda.assessment.forms.form import Form
-from promptpanda.assessment.judged import Judged
 
 Verdict = Literal["better", "worse", "open"]
 
@@ -57,7 +57,7 @@ class Comparison:
 
     @classmethod
     def of(
-        cls, form: Form, this: Judged, other: Judged, scores: tuple[float, float], replicates: np.ndarray
+        cls, form: Form, this: Evaluated, other: Evaluated, scores: tuple[float, float], replicates: np.ndarray
     ) -> Comparison:
         """
         Args:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from promptpanda.assessment.evaluated import Answers, Evaluated
 from promptpanda.assessment.forms.form import Form
-from promptpanda.assessment.judged import Answers, Judged
 from promptpanda.tasks.inputs import Choices, Input, Passage, Words
 
 MOST = 25  # that are told
@@ -33,22 +33,22 @@ class Mistake:
     confidence: float | None
 
 
-def mistakes(judged: Judged, form: Form, answers: Answers | None) -> list[Mistake]:
+def mistakes(evaluated: Evaluated, form: Form, answers: Answers | None) -> list[Mistake]:
     """Wrong answers, the surest first, one an example; values by how far they are off."""
     found = []
-    for example, confidence in _worst(judged, answers)[:MOST]:
-        written = form.written(judged, example)
-        text = as_text(judged.split.texts[example])
-        place, unit = judged.split.place(example), judged.split.unit
+    for example, confidence in _worst(evaluated, answers)[:MOST]:
+        written = form.written(evaluated, example)
+        text = as_text(evaluated.split.texts[example])
+        place, unit = evaluated.split.place(example), evaluated.split.unit
         found.append(Mistake(place, unit, text, written.expected, written.predicted, confidence))
     return found
 
 
-def _worst(judged: Judged, answers: Answers | None) -> list[tuple[int, float | None]]:
+def _worst(evaluated: Evaluated, answers: Answers | None) -> list[tuple[int, float | None]]:
     if answers is None:
-        if not np.issubdtype(judged.split.labels.dtype, np.floating):
+        if not np.issubdtype(evaluated.split.labels.dtype, np.floating):
             return []
-        return [(int(place), None) for place in np.argsort(-np.abs(judged.predictions - judged.split.labels))]
+        return [(int(place), None) for place in np.argsort(-np.abs(evaluated.predictions - evaluated.split.labels))]
     wrong = np.flatnonzero(~answers.right)
     surest: dict[int, float | None] = {}
     for place in wrong[np.argsort(-answers.confidence[wrong], kind="stable")]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promptpanda.assessment.bootstrap import Interval, Scorer, divided, share_interval, whole
-from promptpanda.assessment.judged import Answers
+from promptpanda.assessment.evaluated import Answers
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 

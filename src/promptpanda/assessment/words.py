@@ -51,9 +51,9 @@ def compared(found: Assessment) -> str:
 def one_line(text: str, limit: int) -> str:
     """Text of strangers on one line, cut at `limit`, without signs that a terminal or a browser would obey."""
     line = " ".join(text[: 20 * limit].split())
-    line = "".join("\ufffd" if _obeyed(sign) else sign for sign in line[: limit + 1])
+    line = "".join("\ufffd" if _is_control(sign) else sign for sign in line[: limit + 1])
     return line if len(line) <= limit else f"{line[: limit - 1]}\u2026"
 
 
-def _obeyed(sign: str) -> bool:
+def _is_control(sign: str) -> bool:
     return unicodedata.category(sign) in ("Cc", "Cs", "Co") or sign in _TURNING

@@ -60,7 +60,7 @@ class Bank:
         self._seen[:] = [True]
         return sorted(self._names())
 
-    def holds_more_than(self, count: int) -> bool:
+    def has_more_than(self, count: int) -> bool:
         """Whether it has more prompts; of a large bank without looking at all."""
         if not self.folder.is_dir():
             return False

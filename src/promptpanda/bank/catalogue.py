@@ -26,7 +26,7 @@ SMALL = 48
 
 
 @dataclass
-class Shelf:
+class BankContents:
     """The prompts of one bank.
 
     Attributes:
@@ -70,11 +70,11 @@ class Shelf:
         found = {card.id: word_vector(self.folder / card.id, card) for card in cards}
         return {name: vector for name, vector in found.items() if vector is not None}
 
-    def suspects(self, entries: Sequence[Entry], hashes: np.ndarray) -> list[Entry]:
+    def possible_records(self, entries: Sequence[Entry], hashes: np.ndarray) -> list[Entry]:
         """Which of its prompts may have seen texts with these hashes; all of whom that cannot be denied."""
         if self.index is None:
             return list(entries)
-        found, known = self.index.suspects(hashes)
+        found, known = self.index.possible_records(hashes)
         return [one for one in entries if one.record in found or (one.record is not None and one.record not in known)]
 
     def search(self, query: str, limit: int) -> list[tuple[Entry, float]]:
@@ -92,12 +92,12 @@ class Shelf:
 class Catalogue:
     """The prompts of a bank and of those beside it, each id once; a bank that stands before others counts."""
 
-    def __init__(self, shelves: Sequence[Shelf]) -> None:
+    def __init__(self, shelves: Sequence[BankContents]) -> None:
         self.shelves = tuple(shelves)
 
     @cached_property
-    def by_id(self) -> dict[str, tuple[Entry, Shelf]]:
-        found: dict[str, tuple[Entry, Shelf]] = {}
+    def by_id(self) -> dict[str, tuple[Entry, BankContents]]:
+        found: dict[str, tuple[Entry, BankContents]] = {}
         for shelf in self.shelves:
             for entry in shelf.entries():
                 found.setdefault(entry.id, (entry, shelf))
@@ -108,11 +108,11 @@ class Catalogue:
         """All readable prompts, by bank and id."""
         return [entry for entry, _ in self.by_id.values()]
 
-    def first(self, limit: int) -> list[tuple[Entry, Shelf]]:
+    def first(self, limit: int) -> list[tuple[Entry, BankContents]]:
         """The first of them, without reading the others."""
         if "by_id" in self.__dict__:
             return list(self.by_id.values())[:limit]
-        found: dict[str, tuple[Entry, Shelf]] = {}
+        found: dict[str, tuple[Entry, BankContents]] = {}
         for shelf in self.shelves:
             for entry in shelf.entries(limit) if len(found) < limit else ():
                 found.setdefault(entry.id, (entry, shelf))
@@ -133,7 +133,7 @@ class Catalogue:
         missing = np.full(width, np.nan, np.float16)
         return np.stack([one if one is not None and len(one) == width else missing for one in found]).astype(np.float32)
 
-    def suspects(self, entries: Iterable[Entry], hashes: np.ndarray) -> set[str]:
+    def possible_records(self, entries: Iterable[Entry], hashes: np.ndarray) -> set[str]:
         """Ids of those of these prompts that may have seen texts with these hashes; none that did is missing."""
         by_shelf: dict[int, list[Entry]] = {}
         for entry in entries:
@@ -142,12 +142,12 @@ class Catalogue:
             one.id
             for shelf in self.shelves
             if id(shelf) in by_shelf
-            for one in shelf.suspects(by_shelf[id(shelf)], hashes)
+            for one in shelf.possible_records(by_shelf[id(shelf)], hashes)
         }
 
-    def search(self, query: str, limit: int) -> list[tuple[Entry, Shelf]]:
+    def search(self, query: str, limit: int) -> list[tuple[Entry, BankContents]]:
         """Prompts that match a query of FTS5, best first."""
-        found: dict[str, tuple[float, Entry, Shelf]] = {}
+        found: dict[str, tuple[float, Entry, BankContents]] = {}
         for place, shelf in enumerate(self.shelves):
             for entry, points in shelf.search(query, limit):
                 if not any(earlier.holds(entry.id) for earlier in self.shelves[:place]):
@@ -166,10 +166,10 @@ def opened(bank: Bank, progress: Progress | None = None) -> Iterator[Catalogue]:
     with ExitStack() as stack:
         shelves = []
         for name, one in ((None, bank), *bank.others.items()):
-            if one.holds_more_than(SMALL):
+            if one.has_more_than(SMALL):
                 keep: Keep = "beside" if name is None else "cache"
                 index = stack.enter_context(Index(one.folder, keep=keep, progress=progress))
-                shelves.append(Shelf(one.folder, name, index))
+                shelves.append(BankContents(one.folder, name, index))
             else:
-                shelves.append(Shelf(one.folder, name, None, *one.readable_cards()))
+                shelves.append(BankContents(one.folder, name, None, *one.readable_cards()))
         yield Catalogue(shelves)

@@ -22,7 +22,7 @@ import numpy as np
 
 from promptpanda.bank.card import CARD_NAME, is_id
 from promptpanda.bank.entry import Entry
-from promptpanda.bank.index_file import VERSION, DamagedError, IndexFile, UnusableError, checksum, throw_away
+from promptpanda.bank.index_file import VERSION, DamagedError, IndexFile, UnusableError, checksum, discard
 from promptpanda.bank.index_row import row_of
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
@@ -74,23 +74,23 @@ class Index:
 
     def __len__(self) -> int:
         """How many prompts can be read."""
-        return int(self._sound(lambda: self._file.read("SELECT count(*) FROM prompts"))[0][0])
+        return int(self._intact(lambda: self._file.read("SELECT count(*) FROM prompts"))[0][0])
 
     def holds(self, prompt_id: str) -> bool:
         """Whether there is a readable prompt of this id."""
-        return bool(self._sound(lambda: self._file.read("SELECT 1 FROM prompts WHERE id = ?", prompt_id)))
+        return bool(self._intact(lambda: self._file.read("SELECT 1 FROM prompts WHERE id = ?", prompt_id)))
 
     def entries(self, limit: int | None = None) -> list[Entry]:
         """The readable prompts by id, the first `limit` of them."""
         query = "SELECT id, stamp, facts, sum FROM prompts ORDER BY id LIMIT ?"
-        return self._sound(lambda: _entries(self._file.read(query, -1 if limit is None else limit)))
+        return self._intact(lambda: _entries(self._file.read(query, -1 if limit is None else limit)))
 
     def vectors(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
         """Ids and mean word embeddings of the prompts of a backbone that have one.
 
         *Shape:* (prompts, hidden), float16; those of another width than most are left out.
         """
-        return self._sound(lambda: self._vectors(fingerprint))
+        return self._intact(lambda: self._vectors(fingerprint))
 
     def _vectors(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
         query = "SELECT id, fingerprint, vector, vectors.sum FROM vectors JOIN prompts USING (number) ORDER BY number"
@@ -103,7 +103,7 @@ class Index:
         numbers = np.frombuffer(b"".join(row[2] for row in kept), np.float16)
         return [row[0] for row in kept], numbers.reshape(len(kept), -1)
 
-    def suspects(self, hashes: np.ndarray) -> tuple[set[str], set[str]]:
+    def possible_records(self, hashes: np.ndarray) -> tuple[set[str], set[str]]:
         """Which records of seen texts may hold one of these hashes, and which records are known at all.
 
         Half of every hash is kept, so that one in four thousand million others is suspected too; none is missed.
@@ -111,9 +111,9 @@ class Index:
         Args:
             hashes: uint64. *Shape:* (texts,).
         """
-        return self._sound(lambda: self._suspects(hashes))
+        return self._intact(lambda: self._possible_records(hashes))
 
-    def _suspects(self, hashes: np.ndarray) -> tuple[set[str], set[str]]:
+    def _possible_records(self, hashes: np.ndarray) -> tuple[set[str], set[str]]:
         wanted = np.unique((hashes >> np.uint64(32)).astype(np.uint32))
         marks = np.zeros(1 << 24, dtype=bool)
         marks[wanted >> np.uint32(8)] = True
@@ -133,7 +133,7 @@ class Index:
 
     def search(self, query: str, limit: int) -> list[tuple[Entry, float]]:
         """Prompts whose words match a query of FTS5, and how well, best first; lower is better."""
-        return self._sound(lambda: self._search(query, limit))
+        return self._intact(lambda: self._search(query, limit))
 
     def _search(self, query: str, limit: int) -> list[tuple[Entry, float]]:
         if not self._file.searchable:
@@ -146,7 +146,7 @@ class Index:
         rows = self._file.read(sql, query, limit)
         return list(zip(_entries([row[:4] for row in rows]), [row[4] for row in rows], strict=True))
 
-    def _sound(self, read: Callable[[], _Value]) -> _Value:
+    def _intact(self, read: Callable[[], _Value]) -> _Value:
         """What `read` returns; a file that turns out to be damaged is made anew first."""
         try:
             return read()
@@ -157,7 +157,7 @@ class Index:
     def _renew(self) -> None:
         path = self._file.path
         try:
-            self._file.throw_away()
+            self._file.discard()
         except UnusableError:
             path = next(self._places)
         self._open(path)
@@ -246,9 +246,9 @@ def _entries(rows: Sequence[tuple[str, str, str, int]]) -> list[Entry]:
 def _thrown_away(file: IndexFile | None, path: Path | None) -> bool:
     try:
         if file is not None:
-            file.throw_away()
+            file.discard()
         elif path is not None:
-            throw_away(path, path.stat().st_ino)
+            discard(path, path.stat().st_ino)
     except (UnusableError, OSError):
         return False
     return True

@@ -80,7 +80,7 @@ class IndexFile:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        with _judged():
+        with _classified_errors():
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(path or ":memory:", timeout=_WAIT, isolation_level=None)
@@ -102,12 +102,12 @@ class IndexFile:
 
     def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with _judged():
+        with _classified_errors():
             return self._connection.execute(query, values).fetchall()
 
     def each(self, query: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         """The rows of a query one by one."""
-        with _judged():
+        with _classified_errors():
             yield from self._connection.execute(query, values)
 
     def replace(self, rows: Iterable[Row]) -> None:
@@ -152,10 +152,10 @@ class IndexFile:
         """Make the tables of a new file, check the version of an old one."""
         version = self.read("PRAGMA user_version")[0][0]
         if self.path is not None:
-            with _judged():
+            with _classified_errors():
                 self._inode = self.path.stat().st_ino
         if version == 0 and not self.read("SELECT 1 FROM sqlite_master LIMIT 1"):
-            with self._locked(), _judged():
+            with self._locked(), _classified_errors():
                 self._make()
             version = self.read("PRAGMA user_version")[0][0]
         if (version, self.read("PRAGMA application_id")[0][0]) != (VERSION, _APPLICATION):
@@ -176,7 +176,7 @@ class IndexFile:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._locked(), _judged():
+        with self._locked(), _classified_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -197,16 +197,16 @@ class IndexFile:
                 raise DamagedError("it was thrown away")
             yield
 
-    def throw_away(self) -> None:
+    def discard(self) -> None:
         """Delete the file and close, unless it is another by now. Raises UnusableError if it cannot be deleted."""
         self.close()
         if self.path is not None:
-            throw_away(self.path, self._inode)
+            discard(self.path, self._inode)
 
 
-def throw_away(path: Path, inode: int | None) -> None:
+def discard(path: Path, inode: int | None) -> None:
     """Delete the file of an index, if it is this one. Raises UnusableError if it cannot be deleted."""
-    with locked(path), _judged():
+    with locked(path), _classified_errors():
         if _inode(path) == inode:
             # This order: a journal without its file is ignored, a file without its journal may be half written.
             for name in (path, path.with_name(f"{path.name}-journal")):
@@ -236,7 +236,7 @@ def locked(path: Path) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with _judged():
+    with _classified_errors():
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -255,7 +255,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _judged() -> Iterator[None]:
+def _classified_errors() -> Iterator[None]:
     """Tell errors of a file's content from those of its place."""
     try:
         yield

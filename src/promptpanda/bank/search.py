@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from promptpanda.bank.catalogue import Catalogue, Shelf
+from promptpanda.bank.catalogue import BankContents, Catalogue
 from promptpanda.bank.entry import Entry
 from promptpanda.errors import PandaError
 
@@ -14,7 +14,7 @@ _MOST_WORDS = 50
 _EMPTY = frozenset(["a", "an", "and", "for", "in", "of", "on", "or", "the", "to", "with"])
 
 
-def search(catalogue: Catalogue, words: str, limit: int) -> list[tuple[Entry, Shelf]]:
+def search(catalogue: Catalogue, words: str, limit: int) -> list[tuple[Entry, BankContents]]:
     """Prompts that match all words, best first, then those that match some.
 
     Words match whatever begins with them, whatever their ending (review, reviews), in titles, names of tasks, labels,

@@ -14,7 +14,7 @@ from promptpanda.cli.options import BankFolder, Json, ModelChoice, NoStarter
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
-    from promptpanda.bank.catalogue import Shelf
+    from promptpanda.bank.catalogue import BankContents
     from promptpanda.bank.entry import Entry
 
 _SHOWN = 200  # prompts of a table, where nothing else is asked for
@@ -98,7 +98,7 @@ def search_prompts(
         typer.echo(problem, err=True)
 
 
-def _plain(one: Entry, shelf: Shelf, bank: Path) -> dict[str, Any]:
+def _plain(one: Entry, shelf: BankContents, bank: Path) -> dict[str, Any]:
     """A prompt for --json."""
     return {
         "id": one.id,
@@ -118,7 +118,7 @@ def _plain(one: Entry, shelf: Shelf, bank: Path) -> dict[str, Any]:
     }
 
 
-def _described(one: Entry, shelf: Shelf, bank: Path) -> list[str]:
+def _described(one: Entry, shelf: BankContents, bank: Path) -> list[str]:
     """A prompt that was searched for, as a line of a table."""
     labels = ", ".join(one.labels[:4]) + (f" and {one.classes - 4} more" if one.classes > 4 else "")
     return [
@@ -134,7 +134,7 @@ def _described(one: Entry, shelf: Shelf, bank: Path) -> list[str]:
     ]
 
 
-def _print_prompts(found: list[tuple[Entry, Shelf]], bank: Path) -> None:
+def _print_prompts(found: list[tuple[Entry, BankContents]], bank: Path) -> None:
     lines = [
         [
             one.id,

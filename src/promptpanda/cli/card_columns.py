@@ -42,7 +42,7 @@ def spec_as_in(card: Card, choice: TaskChoice, **files: Path | None) -> TaskSpec
     return spec.model_copy(update=changes)
 
 
-def task_to_go_on_with(card: Card, choice: TaskChoice) -> Task:
+def task_to_continue(card: Card, choice: TaskChoice) -> Task:
     """The task that the options mean, for a training that goes on from a prompt with this card."""
     from promptpanda.files import check_name
     from promptpanda.tasks.task import Task
@@ -54,4 +54,4 @@ def task_to_go_on_with(card: Card, choice: TaskChoice) -> Task:
     spec = spec_as_in(card, choice, train=choice.train, validation=choice.validation, test=choice.test)
     name = check_name(choice.name or choice.train.name.split(".")[0], "Task name")
     # Labels are those of the new rows; the prompt's own are kept beside them.
-    return choice.told(Task(spec.model_copy(update={"name": name, "labels": ()}), strict=choice.strict))
+    return choice.with_notes(Task(spec.model_copy(update={"name": name, "labels": ()}), strict=choice.strict))

@@ -10,11 +10,11 @@ import typer
 
 from promptpanda.cli import output
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DATA, OUTPUT, Json, LabelledRows, ModelChoice, PromptReference, tell_moved
+from promptpanda.cli.options import DATA, OUTPUT, Json, LabelledRows, ModelChoice, PromptReference, warn_moved
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
-    from promptpanda.assessment.judged import Judged
+    from promptpanda.assessment.evaluated import Evaluated
     from promptpanda.backbone import Backbone
     from promptpanda.bank.bank import Bank
     from promptpanda.bank.card import Card
@@ -69,18 +69,18 @@ def evaluate_command(
     given = _given(rows, card)
     split = _labelled(card, given, test_examples)
     from promptpanda.assessment.assess import assess, to_json
-    from promptpanda.assessment.judged import Judged
+    from promptpanda.assessment.evaluated import Evaluated
 
     backbone = model.load(card)
     trained = bank.load(str(path), backbone)
-    tell_moved(card, backbone)
-    judged = Judged.of(trained, backbone, given, split)
+    warn_moved(card, backbone)
+    evaluated = Evaluated.of(trained, backbone, given, split)
     beside = None
     if other is not None:
         beside = _other(bank, other, given, test_examples, (model, backbone))
     notes = _seen(trained, split)
     temperature = _temperature(bank, trained, backbone, rows.data_dir)
-    found = assess(judged, temperature=temperature, other=beside, notes=notes)
+    found = assess(evaluated, temperature=temperature, other=beside, notes=notes)
     if report is not None:
         from promptpanda.assessment.page import write_page
 
@@ -88,7 +88,7 @@ def evaluate_command(
     if json:
         output.print_json(to_json(found))
         return
-    from promptpanda.cli.assessed import print_assessment
+    from promptpanda.cli.assessment import print_assessment
 
     print_assessment(found)
     if report is not None:
@@ -109,7 +109,7 @@ def _given(rows: LabelledRows, card: Card) -> Task:
         return rows.load()
     from promptpanda.cli.card_columns import spec_as_in
 
-    return rows.told(Task(spec_as_in(card, rows, test=rows.test), None, card.labels, strict=rows.strict))
+    return rows.with_notes(Task(spec_as_in(card, rows, test=rows.test), None, card.labels, strict=rows.strict))
 
 
 def _names_file(name: str) -> bool:
@@ -134,9 +134,9 @@ def _labelled(card: Card, given: Task, limit: int | None) -> Split:
     return capped(test, limit)
 
 
-def _other(bank: Bank, path: Path, given: Task, limit: int | None, known: tuple[ModelChoice, Backbone]) -> Judged:
+def _other(bank: Bank, path: Path, given: Task, limit: int | None, known: tuple[ModelChoice, Backbone]) -> Evaluated:
     """What another prompt, perhaps of another model, says of the same rows."""
-    from promptpanda.assessment.judged import Judged
+    from promptpanda.assessment.evaluated import Evaluated
     from promptpanda.bank.card import Card
     from promptpanda.bank.ownership import is_owner
 
@@ -144,7 +144,7 @@ def _other(bank: Bank, path: Path, given: Task, limit: int | None, known: tuple[
     card = Card.read(path)
     if not is_owner(card.backbone, backbone):
         backbone = replace(model, model=None).load(card)
-    return Judged.of(bank.load(str(path), backbone), backbone, given, _labelled(card, given, limit))
+    return Evaluated.of(bank.load(str(path), backbone), backbone, given, _labelled(card, given, limit))
 
 
 def _seen(trained: TrainedPrompt, split: Split) -> list[str]:

@@ -175,10 +175,10 @@ class TaskChoice:
             sheet=self.sheet,
             strict=self.strict,
         )
-        return self.told(task)
+        return self.with_notes(task)
 
     @staticmethod
-    def told(task: Task) -> Task:
+    def with_notes(task: Task) -> Task:
         """A task whose notes about the data go to the terminal."""
         task.tell = functools.partial(typer.echo, err=True)
         return task
@@ -250,7 +250,7 @@ class ModelChoice:
         return Bank(self.bank, others={} if self.no_starter else None)
 
 
-def tell_moved(card: Card, backbone: Backbone) -> None:
+def warn_moved(card: Card, backbone: Backbone) -> None:
     """Tell on stderr that a prompt was trained in another number format."""
     from promptpanda.bank.ownership import moved
 

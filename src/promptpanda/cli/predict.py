@@ -10,14 +10,14 @@ import typer
 
 from promptpanda.cli import output as shown
 from promptpanda.cli.command import command
-from promptpanda.cli.options import DATA, MODEL, OUTPUT, Json, ModelChoice, PromptReference, tell_moved
+from promptpanda.cli.options import DATA, MODEL, OUTPUT, Json, ModelChoice, PromptReference, warn_moved
 from promptpanda.errors import PandaError
 
 if TYPE_CHECKING:
     from promptpanda.bank.card import Card
     from promptpanda.tasks.tables import Survey, Table
     from promptpanda.transfers.cells import Cells
-    from promptpanda.transfers.predict_table import Predictor, Told
+    from promptpanda.transfers.predict_table import Predictor, TableSummary
 
 Format = Literal["csv", "jsonl", "text"]
 # What a row gets that cannot be read, by kind of task; the other kinds have labels.
@@ -193,13 +193,13 @@ def _predictor_here(path: Path, card: Card, model: ModelChoice, *, calibrated: b
     from promptpanda.transfers.predict_rows import ModelPredictor
 
     trained = read_folder(path, backbone)
-    tell_moved(card, backbone)
+    warn_moved(card, backbone)
     return ModelPredictor(scaling.calibrated(trained) if calibrated else trained, backbone)
 
 
 def _write_table(
     predictor: Predictor, table: Table, survey: Survey, out: OutputChoice, cells: Cells, *, json: bool
-) -> Told:
+) -> TableSummary:
     """The rows and their predictions as a file."""
     assert out.output is not None
     from promptpanda.transfers.predict_table import predict_table
@@ -213,7 +213,7 @@ def _write_table(
         limit = cells.threshold
         below = "" if limit is None else f", {told.below:,} of them left empty below {limit:g}"
         typer.echo(f"Wrote {out.output}: {told.rows:,} rows{below}")
-    _tell_unreadable(told.unreadable, told.rows, told.problem)
+    _warn_unreadable(told.unreadable, told.rows, told.problem)
     return told
 
 
@@ -231,10 +231,10 @@ def _print_lines(predictor: Predictor, table: Table, *, strict: bool) -> None:
             problem = problem or answer
             answer = {**empty, "error": answer}
         shown.print_json(answer)
-    _tell_unreadable(unreadable, rows, problem)
+    _warn_unreadable(unreadable, rows, problem)
 
 
-def _tell_unreadable(unreadable: int, rows: int, problem: str | None) -> None:
+def _warn_unreadable(unreadable: int, rows: int, problem: str | None) -> None:
     if unreadable:
         typer.echo(
             f"{unreadable:,} of {rows:,} rows could not be read and have no prediction; the first: {problem}", err=True

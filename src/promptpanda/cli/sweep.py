@@ -156,8 +156,8 @@ def _show_forecast(name: str, found: Forecast, json: bool) -> None:
     disk = f"{found.bytes / 1e6:.0f} MB" if found.bytes < 1e9 else f"{found.bytes / 1e9:.1f} GB"
     took = "an unknown time" if found.seconds is None else f"about {duration(found.seconds)}"
     typer.echo(f"{left} runs to do: {took}, {disk} on disk.")
-    if found.why_not is not None:
-        typer.echo(f"No time can be told: {found.why_not}")
+    if found.why_unknown is not None:
+        typer.echo(f"No time can be told: {found.why_unknown}")
 
 
 def _show_export(places: Places, count: int, path: Path, taken: int | None, json: bool) -> None:

@@ -65,11 +65,11 @@ def train_command(
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
     from promptpanda.bank.card import Card
-    from promptpanda.cli.card_columns import task_to_go_on_with
+    from promptpanda.cli.card_columns import task_to_continue
 
     begun = None if start is None else bank.resolve(start)
     card = None if begun is None else Card.read(begun)
-    loaded = task.load() if card is None else task_to_go_on_with(card, task)
+    loaded = task.load() if card is None else task_to_continue(card, task)
     loaded.train()
     from promptpanda.transfers.transfer import train
 

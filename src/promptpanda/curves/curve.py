@@ -38,14 +38,14 @@ class LearningCurve:
         return 2 * self.plan.sizes[-1]
 
     def forecast(self, method: str) -> Forecast | None:
-        """For twice as many labels as there are; None where it cannot be told (`why_not`)."""
-        return None if self.why_not(method) else forecast(self.measured[method], self.twice)
+        """For twice as many labels as there are; None where it cannot be told (`no_forecast_reason`)."""
+        return None if self.no_forecast_reason(method) else forecast(self.measured[method], self.twice)
 
     def check(self, method: str) -> Forecast | None:
         """What the smaller sizes foretold of the largest, to be compared with what was measured there."""
         return forecast(self.measured[method].first(len(self.plan.sizes) - 1), self.plan.sizes[-1])
 
-    def why_not(self, method: str) -> str | None:
+    def no_forecast_reason(self, method: str) -> str | None:
         """Why nothing can be said of more labels; None where something can."""
         plan, measured = self.plan, self.measured[method]
         if len(plan.sizes) < LAST:
@@ -62,7 +62,7 @@ class LearningCurve:
 
     def sentences(self, method: str) -> list[str]:
         """What is said of twice as many labels, the first sentence being the answer."""
-        plan, why = self.plan, self.why_not(method)
+        plan, why = self.plan, self.no_forecast_reason(method)
         title = METHODS[method].title
         if why is not None:
             return [f"{title}: what {self.twice} labelled rows would give cannot be told: {why}."]
@@ -105,7 +105,7 @@ class LearningCurve:
                 "high": [high for _, high in bounds],
                 "forecast": None if found is None else found.to_json(),
                 "check": None if earlier is None else earlier.to_json(),
-                "why_not": self.why_not(name),
+                "why_not": self.no_forecast_reason(name),
             }
         return {
             "target": plan.task.name,

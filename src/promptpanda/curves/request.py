@@ -69,5 +69,5 @@ def _check_methods(task: Task, methods: Sequence[Method]) -> None:
                 f"A learning curve is drawn for methods that start from one source or none, and {method.name} takes "
                 "more; leave it out."
             )
-        if not method.suits(task.kind):
+        if not method.supports(task.kind):
             raise PandaError(f"The method {method.name} is not defined for {task.kind.words}; leave it out.")

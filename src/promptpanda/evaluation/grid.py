@@ -94,10 +94,10 @@ def evaluate_rows(
     """
     latest = [row for row in in_force(rows, plan or {}) if row.status == "finished"]
     counted = [row for row in latest if row.kind != "source" and row.variant == "default"]
-    tainted = {
+    overlaps = {
         (row.source, row.task) for row in counted if row.source is not None and share_text(row.task, row.source, shared)
     }
-    kept = [row for row in counted if (row.source, row.task) not in tainted and row.source != row.task]
+    kept = [row for row in counted if (row.source, row.task) not in overlaps and row.source != row.task]
     conditions = sorted({(row.model, row.protocol, row.budget) for row in kept}, key=str)
     models = {}
     for one in conditions:
@@ -110,7 +110,7 @@ def evaluate_rows(
             f"Estimators are evaluated on targets with finished runs of prompt_tuning, of pot from at least {FEWEST} "
             "sources, and with estimates; this store has none."
         )
-    return Evaluation(models, tuple(sorted((source, target) for source, target in tainted if source is not None)))
+    return Evaluation(models, tuple(sorted((source, target) for source, target in overlaps if source is not None)))
 
 
 def _cell(target: str, rows: Sequence[Row]) -> Cell | None:

@@ -84,12 +84,12 @@ class Packing:
         """The text tokens of a packed output in a padded batch. *Shape:* (1, packed, size) -> (rows, tokens, size)."""
         return self.to_grid(hidden[0])[:, self.width - tokens :]
 
-    def lay(self, tokens: Tensor) -> Tensor:
+    def to_padded(self, tokens: Tensor) -> Tensor:
         """`to_grid` without a gradient."""
         return tokens.index_select(0, self._source).view(self.rows, self.width, *tokens.shape[1:])
 
-    def lay_gradient(self, tokens: Tensor) -> Tensor:
-        """As `lay`, with zeros in empty places: what nobody reads has no gradient."""
+    def to_padded_gradient(self, tokens: Tensor) -> Tensor:
+        """As `to_padded`, with zeros in empty places: what nobody reads has no gradient."""
         grid = tokens.index_select(0, self._source)
         if self._empty is not None:
             grid.index_fill_(0, self._empty, 0.0)
@@ -111,7 +111,7 @@ class _ToGrid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, packing: Packing) -> Tensor:
         ctx.packing = packing
-        return packing.lay(tokens)
+        return packing.to_padded(tokens)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
@@ -126,4 +126,4 @@ class _FromGrid(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return ctx.packing.lay_gradient(gradients[0]), None
+        return ctx.packing.to_padded_gradient(gradients[0]), None

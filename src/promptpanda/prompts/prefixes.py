@@ -63,7 +63,7 @@ class _Joined(torch.autograd.Function):
         ctx.packing, ctx.stack = packing, prefixes.shape
         length = prefixes.shape[1]
         if packing is not None:
-            tokens = packing.lay(tokens[0])
+            tokens = packing.to_padded(tokens[0])
         if rows is not None:
             prefixes = prefixes[rows]
         batch, width = tokens.shape[:2]

@@ -91,11 +91,11 @@ def left_out(study: Study) -> tuple[str, ...]:
             "stands, with other settings, data or weights."
         )
     runs = [(group, row) for group in study.groups for row in group.runs]
-    tainted = [row for group, row in runs if any(group.tainted(row.task, source) for source in row.sources)]
-    if tainted:
-        pairs = sorted({f"{row.task} from {row.source or 'several'}" for row in tainted})
+    overlaps = [row for group, row in runs if any(group.overlaps(row.task, source) for source in row.sources)]
+    if overlaps:
+        pairs = sorted({f"{row.task} from {row.source or 'several'}" for row in overlaps})
         found.append(
-            f"Left out of means, since source and target share texts: {_runs(len(tainted))}, {_listed(pairs)}."
+            f"Left out of means, since source and target share texts: {_runs(len(overlaps))}, {_listed(pairs)}."
         )
     unscored = [row for group, row in runs if group.score(row) is None]
     if unscored:

@@ -76,12 +76,12 @@ def heat_map(
         value = grid.values.get((source, target))
         if value is None:
             return Cell("", mark="none", hint="not run")
-        shared = group.tainted(target, source)
+        shared = group.overlaps(target, source)
         hint = ", ".join(part for part in (f"{source} \u2192 {target}", grid.hints.get((source, target), "")) if part)
         return Cell(shown(value), "", value, hint + "; shares texts" * shared, "shared" if shared else "", paint(value))
 
     def mean(pairs: Sequence[tuple[str, str]]) -> Cell:
-        counted = [grid.values[pair] for pair in pairs if pair in grid.values and not group.tainted(pair[1], pair[0])]
+        counted = [grid.values[pair] for pair in pairs if pair in grid.values and not group.overlaps(pair[1], pair[0])]
         if not counted:
             return NOTHING
         value = statistics.fmean(counted)
@@ -104,7 +104,7 @@ def heat_map(
         value = statistics.fmean(known)
         whole = Cell(shown(value), "", value, f"mean of {len(known)} targets", "", paint(value))
     foot = (Cell("mean"), *by_target, whole)
-    tainted = any(group.tainted(target, source) for source, target in grid.values)
+    overlaps = any(group.overlaps(target, source) for source, target in grid.values)
     return Table(
         id,
         title,
@@ -113,7 +113,7 @@ def heat_map(
         ("source", *grid.targets, "mean"),
         tuple(rows),
         (foot,),
-        (_SHARED_NOTE,) if tainted else (),
+        (_SHARED_NOTE,) if overlaps else (),
         heat=True,
         total=True,
     )

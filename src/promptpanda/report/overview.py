@@ -13,7 +13,7 @@ from promptpanda.report.tables import NOTHING, Cell, Table, points
 from promptpanda.sweep.row import Row
 
 
-def glance(study: Study, compared: Sequence[Sequence[Comparison]]) -> Table | None:
+def overview(study: Study, compared: Sequence[Sequence[Comparison]]) -> Table | None:
     """One row for every group and contender: its mean gain over prompt tuning.
 
     Args:
@@ -45,7 +45,7 @@ def glance(study: Study, compared: Sequence[Sequence[Comparison]]) -> Table | No
     )
 
 
-def estimator_glance(study: Study) -> Table | None:
+def estimator_overview(study: Study) -> Table | None:
     """Mean Spearman of every estimator in every group."""
     names = list(dict.fromkeys(name for group in study.groups for name in group.estimators))
     rows = []

@@ -37,7 +37,7 @@ def agreement(group: Group, estimator: str, target: str) -> Agreement:
         runs = group.pair_runs(POT.name, DEFAULT, target, source)
         predicted = group.estimates_of(estimator, target, source)
         whole = seeds <= runs.keys() and seeds <= predicted.keys()
-        if whole and (source, target) in measured.values and not group.tainted(target, source):
+        if whole and (source, target) in measured.values and not group.overlaps(target, source):
             mean = statistics.fmean(predicted[seed] for seed in seeds)
             found.append(Point(mean, measured.values[source, target], source))
     # Scores on few rows are often equal, and their means must not differ in the last bit.

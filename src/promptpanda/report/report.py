@@ -121,8 +121,8 @@ def _glance(study: Study, compared: Sequence[Sequence[Comparison]], answered: Se
         forests(drawn, "glance"),
     )
     parts = [
-        *part("Gains", [overview.glance(study, compared)]),
-        *part("Estimators", [overview.estimator_glance(study)]),
+        *part("Gains", [overview.overview(study, compared)]),
+        *part("Estimators", [overview.estimator_overview(study)]),
     ]
     more = len(answered) - FIRST_SCREEN
     elsewhere = (

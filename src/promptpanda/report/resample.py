@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import FiniteFloat, NonNegativeInt, TypeAdapter, ValidationError
 
 from promptpanda.errors import PandaError
-from promptpanda.sweep.row import Answers, said_of
+from promptpanda.sweep.row import Answers, first_error
 from promptpanda.tasks.answers import exact_match, token_f1
 from promptpanda.tasks.spec import Kind, TaskSpec
 from promptpanda.tasks.tags import spans_of
@@ -107,7 +107,7 @@ def _check_values(spec: TaskSpec, answers: Answers, predictions: Sequence[Any]) 
         of_predictions.validate_python(predictions)
         _GROUPS.validate_python(answers.groups)
     except ValidationError as error:
-        why = said_of(error)
+        why = first_error(error)
     else:
         classes = len(answers.class_names)
         if not answers.labels or len(answers.labels) != len(answers.groups or answers.labels):

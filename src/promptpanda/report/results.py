@@ -176,7 +176,7 @@ def _gaps(group: Group) -> list[str]:
     gaps = []
     for target in group.targets:
         seeds = {row.seed for row in group.runs if row.task == target}
-        wanted = {source for source in group.sources if source != target and not group.tainted(target, source)}
+        wanted = {source for source in group.sources if source != target and not group.overlaps(target, source)}
         for one in group.contenders:
             chosen = group.chosen(one, target)
             full = len(wanted) if one.choice == "mean" else 1

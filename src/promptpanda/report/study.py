@@ -137,7 +137,7 @@ class Group:
         """Prompt tuning, where it was run."""
         return self.find(PROMPT_TUNING.name)
 
-    def tainted(self, target: str, source: str | None) -> bool:
+    def overlaps(self, target: str, source: str | None) -> bool:
         """Whether target and source share texts, so that the pair is left out of averages and choices."""
         return source is not None and share_text(target, source, self.shared)
 
@@ -166,7 +166,7 @@ class Group:
         chosen: dict[int, list[Row]] = {}
         for row in self._by_method.get((contender.method, contender.variant), {}).get(target, []):
             # A fusion or a selection among sources is spoilt by one of them.
-            if not any(self.tainted(target, source) for source in row.sources):
+            if not any(self.overlaps(target, source) for source in row.sources):
                 chosen.setdefault(row.seed, []).append(row)
         if contender.choice == "best":
             return {seed: [min(rows, key=_rank)] for seed, rows in sorted(chosen.items())}

@@ -13,23 +13,25 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from promptpanda.serving import page
-from promptpanda.serving.asked import Answered, Asked, Refusal, asked_of, object_of
 from promptpanda.serving.guard import FAILURE, Guard, gone, read_body, refused
 from promptpanda.serving.limits import RefusedError
+from promptpanda.serving.messages import ErrorResponse, PredictRequest, PredictResponse, parse_object, parse_request
 from promptpanda.serving.service import Service
-from promptpanda.serving.shown import ancestry, card_of, summary
+from promptpanda.serving.summaries import ancestry, card_of, summary
 from promptpanda.version import __version__
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Refusal, "description": "The request cannot be read."},
-    401: {"model": Refusal, "description": "No token, or a wrong one."},
-    404: {"model": Refusal, "description": "No such prompt is served."},
-    413: {"model": Refusal, "description": "Too large: the body, the number of rows, or a text."},
-    422: {"model": Refusal, "description": "The prompt cannot read these texts or rows."},
-    429: {"model": Refusal, "description": "Too many rows are waiting."},
-    503: {"model": Refusal, "description": "No answer in time, or the server is being stopped."},
+    400: {"model": ErrorResponse, "description": "The request cannot be read."},
+    401: {"model": ErrorResponse, "description": "No token, or a wrong one."},
+    404: {"model": ErrorResponse, "description": "No such prompt is served."},
+    413: {"model": ErrorResponse, "description": "Too large: the body, the number of rows, or a text."},
+    422: {"model": ErrorResponse, "description": "The prompt cannot read these texts or rows."},
+    429: {"model": ErrorResponse, "description": "Too many rows are waiting."},
+    503: {"model": ErrorResponse, "description": "No answer in time, or the server is being stopped."},
 }
-_BODY = {"requestBody": {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}}
+_BODY = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": PredictRequest.model_json_schema()}}}
+}
 
 
 def application(service: Service, *, token: str | None = None, local: bool = True) -> ASGIApp:
@@ -70,7 +72,7 @@ def application(service: Service, *, token: str | None = None, local: bool = Tru
         limits=service.limits,
         token=token,
         local=local,
-        failed=lambda error: _tell_failure(error, service.tell),
+        failed=lambda error: _log_failure(error, service.tell),
         count=lambda route, status: service.metrics.requests.labels(route, str(status)).inc(),
     )
 
@@ -84,7 +86,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
         "/readyz",
         tags=["health"],
         summary="Whether requests can be answered",
-        responses={503: {"model": Refusal, "description": "The server is being stopped, or the bank is gone."}},
+        responses={503: {"model": ErrorResponse, "description": "The server is being stopped, or the bank is gone."}},
     )
     async def readyz() -> dict[str, str]:
         if (why := service.unready()) is not None:
@@ -118,27 +120,27 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         "/v1/predict",
         tags=["predict"],
         summary="Predictions of one prompt for texts or rows",
-        response_model=Answered,
+        response_model=PredictResponse,
         responses=_REFUSALS,
         openapi_extra=_BODY,
     )
     async def predict(request: Request) -> Response:
         body = await read_body(request, service.limits, "application/json")
-        asked = asked_of(object_of(body), service.limits)
-        entry = service.registry.find(asked.prompt)
+        parsed = parse_request(parse_object(body), service.limits)
+        entry = service.registry.find(parsed.prompt)
         found = await service.predict(
             entry,
-            asked.texts,
-            asked.rows,
+            parsed.texts,
+            parsed.rows,
             gone=lambda: gone(request),
-            probabilities=asked.probabilities,
-            top=asked.top,
-            calibrated=asked.calibrated,
+            probabilities=parsed.probabilities,
+            top=parsed.top,
+            calibrated=parsed.calibrated,
         )
         return JSONResponse({"prompt": entry.id, "predictions": found})
 
 
-def _tell_failure(error: Exception, tell: Callable[[str], None]) -> None:
+def _log_failure(error: Exception, tell: Callable[[str], None]) -> None:
     """Name the failure and where it was, without what was computed with: that may be somebody's text."""
     if isinstance(error, ConnectionError):
         return  # whoever asked is gone

@@ -78,32 +78,32 @@ class Client:
         name, given = ("rows", rows) if rows is not None else ("texts", texts or [])
         for start in range(0, len(given), _TOGETHER):
             part = list(given[start : start + _TOGETHER])
-            asked = {"prompt": prompt, name: part, "probabilities": probabilities}
+            body = {"prompt": prompt, name: part, "probabilities": probabilities}
             if top is not None:
-                asked["top"] = top
+                body["top"] = top
             if calibrated:
-                asked["calibrated"] = True
-            found = self._ask("/v1/predict", asked).get("predictions")
+                body["calibrated"] = True
+            found = self._ask("/v1/predict", body).get("predictions")
             if not isinstance(found, list) or len(found) != len(part):
-                raise self._stranger("it has not one prediction for every row")
+                raise self._not_ours("it has not one prediction for every row")
             yield from found
 
     def prompts(self) -> list[dict[str, Any]]:
         """What the server knows of its prompts. Raises PandaError as `predict` does."""
         found = self._ask("/v1/prompts").get("prompts")
         if not isinstance(found, list):
-            raise self._stranger("it lists no prompts")
+            raise self._not_ours("it lists no prompts")
         return found
 
     def prompt(self, reference: str) -> dict[str, Any]:
         """One prompt, by its id or its task's name: card, scores, ancestry. Raises PandaError as `predict` does."""
         return self._ask(f"/v1/prompts/{quote(reference, safe='')}")
 
-    def _ask(self, path: str, asked: dict[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         headers = {"Content-Type": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        data = None if asked is None else json.dumps(asked, default=str).encode()  # dates of a table as text
+        data = None if body is None else json.dumps(body, default=str).encode()  # dates of a table as text
         request = urllib.request.Request(self.url + path, data, headers)
         tries = 0
         while True:
@@ -122,15 +122,15 @@ class Client:
 
     def _read(self, content: bytes) -> dict[str, Any]:
         if len(content) > _MOST_BYTES:
-            raise self._stranger(f"it has more than {_MOST_BYTES:,} bytes")
+            raise self._not_ours(f"it has more than {_MOST_BYTES:,} bytes")
         try:
             found = read_json(content.decode("utf-8"), "it")
         except UnicodeDecodeError as error:
-            raise self._stranger("it is not UTF-8") from error
+            raise self._not_ours("it is not UTF-8") from error
         except PandaError as error:
-            raise self._stranger(str(error).partition(";")[0]) from error
+            raise self._not_ours(str(error).partition(";")[0]) from error
         if not isinstance(found, dict):
-            raise self._stranger("it is no JSON object")
+            raise self._not_ours("it is no JSON object")
         return found
 
     def _refused(self, error: urllib.error.HTTPError) -> PandaError:
@@ -144,7 +144,7 @@ class Client:
             )
         return ServerRefusedError(" ".join(sentence.split())[:1000], error.code)
 
-    def _stranger(self, what: str) -> PandaError:
+    def _not_ours(self, what: str) -> PandaError:
         return PandaError(
             f"The answer of {self.url} is not one of promptpanda ({what}); check the address, and that both sides have "
             "the same version."

@@ -12,14 +12,14 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment
 
 from promptpanda.bank.card import Card
-from promptpanda.serving.asked import object_of
 from promptpanda.serving.curve import curve_of
 from promptpanda.serving.forms import forms_of
 from promptpanda.serving.guard import gone, read_body
 from promptpanda.serving.limits import RefusedError
-from promptpanda.serving.ranked import rank_pasted
+from promptpanda.serving.messages import parse_object
+from promptpanda.serving.pasted_rows import rank_pasted
 from promptpanda.serving.service import Service
-from promptpanda.serving.shown import ancestry, card_of, example_row, summary
+from promptpanda.serving.summaries import ancestry, card_of, example_row, summary
 from promptpanda.serving.table import predicted_table
 from promptpanda.templating import environment
 
@@ -97,8 +97,8 @@ def _add_pages(app: FastAPI, service: Service) -> None:
 def _add_actions(app: FastAPI, service: Service) -> None:
     @app.post("/page/rank", include_in_schema=False)
     async def rank(request: Request) -> dict[str, Any]:
-        asked = object_of(await read_body(request, service.limits, "application/json"))
-        return await rank_pasted(service, asked, gone=lambda: gone(request))
+        body = parse_object(await read_body(request, service.limits, "application/json"))
+        return await rank_pasted(service, body, gone=lambda: gone(request))
 
     @app.post("/page/file", include_in_schema=False)
     async def file(request: Request, prompt: str) -> Response:

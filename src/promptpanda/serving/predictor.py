@@ -17,7 +17,7 @@ from promptpanda.serving.client import Client, ServerRefusedError
 from promptpanda.tasks.inputs import Choices, Input, Passage, Words
 from promptpanda.tasks.tables import Read
 from promptpanda.transfers.calibrated import check_temperature
-from promptpanda.transfers.predict_table import Answered, in_characters
+from promptpanda.transfers.predict_table import Prediction, in_characters
 
 _ROWS = 100  # of a piece
 _CHARS = 500_000  # of all texts of a piece
@@ -48,9 +48,9 @@ class ServerPredictor:
         card = self.card
         return [card.run, card.files, card.temperature, card.backbone.fingerprint, "served", self._calibrated]
 
-    def parts(self, rows: Iterator[Read]) -> Iterator[list[Answered]]:
+    def parts(self, rows: Iterator[Read]) -> Iterator[list[Prediction]]:
         pieces = _pieces(rows)
-        under_way: deque[Future[list[Answered]]] = deque()
+        under_way: deque[Future[list[Prediction]]] = deque()
         threads = ThreadPoolExecutor(_AHEAD, thread_name_prefix="asking")
         try:
             while True:
@@ -65,11 +65,11 @@ class ServerPredictor:
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def _answers(self, rows: list[Read]) -> list[Answered]:
+    def _answers(self, rows: list[Read]) -> list[Prediction]:
         """As ModelPredictor has them. A piece that the server cannot take as a whole is asked for in halves."""
         readable = [row for row in rows if row.input is not None]
         try:
-            found = iter(self._asked([row.input for row in readable if row.input is not None], readable))
+            found = iter(self._request([row.input for row in readable if row.input is not None], readable))
         except ServerRefusedError as error:
             if not _smaller_helps(error, readable):
                 raise
@@ -82,14 +82,14 @@ class ServerPredictor:
             found = iter([problem])
         return [str(row.problem) if row.input is None else next(found) for row in rows]
 
-    def _asked(self, inputs: list[Input], rows: list[Read]) -> list[Answered]:
+    def _request(self, inputs: list[Input], rows: list[Read]) -> list[Prediction]:
         card = self.card
         if any(isinstance(one, Choices) or (isinstance(one, Words) and one.predicate is not None) for one in inputs):
             given: dict[str, Any] = {"rows": [{name: row.values[name] for name in card.task.fields} for row in rows]}
         else:
             given = {"texts": [list(one.words if isinstance(one, Words) else one) for one in inputs]}
         answers = self._client.predict(card.id, **given, probabilities=True, calibrated=self._calibrated)
-        found: list[Answered] = []
+        found: list[Prediction] = []
         for one, row, answer in zip(inputs, rows, answers, strict=True):
             try:
                 found.append(in_characters(prediction_of(card, one, answer), row))

@@ -136,7 +136,7 @@ class Registry:
         if entry.trained is not None:
             return entry.trained
         with self._looking:
-            again = self._judged(entry.id, entry.bank, entry.folder, entry.stamp)
+            again = self._examined(entry.id, entry.bank, entry.folder, entry.stamp)
             if again.trained is None:
                 raise RefusedError(404, f"The prompt '{entry.id}' is not served: {again.problem}")
             if self._entries.get(entry.id) == entry:
@@ -167,7 +167,7 @@ class Registry:
     def _after(self, old: Entry | None, name: str, bank: str, folder: Path, stamp: Stamp) -> Entry:
         if old is not None and (old.folder, old.stamp) == (folder, stamp):
             return replace(old, doubted=False) if old.doubted else old
-        new = self._judged(name, bank, folder, stamp)
+        new = self._examined(name, bank, folder, stamp)
         if new.problem is not None and old is not None and old.served and not old.doubted:
             return replace(old, doubted=True)
         return new
@@ -188,7 +188,7 @@ class Registry:
                     found[name] = bank, folder / name, stamp
         return found, frozenset(gone)
 
-    def _judged(self, name: str, bank: str, folder: Path, stamp: Stamp) -> Entry:
+    def _examined(self, name: str, bank: str, folder: Path, stamp: Stamp) -> Entry:
         """What a folder holds, as far as the backbone can serve it."""
         entry = Entry(name, bank, folder, stamp)
         try:

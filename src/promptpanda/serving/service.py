@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from promptpanda.errors import PandaError
-from promptpanda.serving.asked import inputs_of, shaped
 from promptpanda.serving.batching import Batcher
 from promptpanda.serving.limits import Limits, RefusedError, outward
+from promptpanda.serving.messages import inputs_of, response_prediction
 from promptpanda.serving.metrics import Metrics
 from promptpanda.serving.mixing import Piece, Work, compute, finished, prepared
 from promptpanda.serving.model import Model
@@ -129,7 +129,7 @@ class Service:
         found = await self._answered(entry, texts, rows, gone, calibrated)
         self.metrics.rows.labels(entry.id).inc(len(found))
         self.metrics.seconds.labels(entry.id).observe(time.perf_counter() - began)
-        return [shaped(one, probabilities=probabilities, top=top) for one in found]
+        return [response_prediction(one, probabilities=probabilities, top=top) for one in found]
 
     async def _answered(
         self,

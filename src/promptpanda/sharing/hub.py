@@ -15,7 +15,7 @@ from promptpanda.bank.outside import MOST_BYTES
 from promptpanda.errors import PandaError
 from promptpanda.sharing.model_card import MARK, bank_card
 from promptpanda.sharing.parcel import README, Parcel
-from promptpanda.sharing.places import MOST_FILE, MOST_PROMPTS, bounded, copied, only_ids, told, too_large
+from promptpanda.sharing.places import MOST_FILE, MOST_PROMPTS, bounded, copied, only_ids, store_errors, too_large
 from promptpanda.version import __version__
 
 
@@ -150,4 +150,4 @@ class HubPlace:
     def _told(self) -> AbstractContextManager[None]:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-        return told(self.name, HfHubHTTPError, HFValidationError, OSError, ValueError)
+        return store_errors(self.name, HfHubHTTPError, HFValidationError, OSError, ValueError)

@@ -89,7 +89,7 @@ def too_large(what: str, limit: int) -> PandaError:
 
 
 @contextmanager
-def told(name: str, *kinds: type[Exception]) -> Iterator[None]:
+def store_errors(name: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turn a library's exceptions of these kinds into one sentence about the place."""
     try:
         yield

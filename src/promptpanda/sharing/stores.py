@@ -11,7 +11,7 @@ from promptpanda.bank.outside import MOST_BYTES
 from promptpanda.errors import PandaError
 from promptpanda.sharing.parallel import in_parallel
 from promptpanda.sharing.parcel import README, Parcel
-from promptpanda.sharing.places import MOST_FILE, bounded, copied, only_ids, told, too_large
+from promptpanda.sharing.places import MOST_FILE, bounded, copied, only_ids, store_errors, too_large
 
 
 class StorePlace:
@@ -25,7 +25,7 @@ class StorePlace:
             from fsspec.core import url_to_fs
 
             self._fs: Any
-            with told(url, Exception):
+            with store_errors(url, Exception):
                 self._fs, root = url_to_fs(self.name, use_listings_cache=False)
             self._root = str(root).rstrip("/")
         except PandaError as error:
@@ -63,7 +63,7 @@ class StorePlace:
         with file:
             if file.size is not None and file.size > MOST_FILE:
                 raise too_large(path, MOST_FILE)
-            copied(_Told(file, self.name), target, MOST_FILE, path)  # type: ignore[arg-type]
+            copied(_RemoteFile(file, self.name), target, MOST_FILE, path)  # type: ignore[arg-type]
 
     def send(self, parcels: Sequence[Parcel], *, kept: frozenset[str], done: Callable[[], None]) -> None:
         in_parallel(lambda parcel: self._send(parcel, parcel.id in kept), parcels, self.parallel, done, strict=True)
@@ -86,16 +86,16 @@ class StorePlace:
 
     def _told(self) -> Any:
         # Each of fsspec's libraries has exceptions of its own, without a common parent.
-        return told(self.name, Exception)
+        return store_errors(self.name, Exception)
 
 
-class _Told:
+class _RemoteFile:
     """A remote file whose failures are one sentence, unlike those of the local file it is written to."""
 
     def __init__(self, file: Any, name: str) -> None:
         self._file, self._name = file, name
 
     def read(self, size: int) -> bytes:
-        with told(self._name, Exception):
+        with store_errors(self._name, Exception):
             content: bytes = self._file.read(size)
             return content

@@ -24,7 +24,7 @@ from promptpanda.sweep.cache import Planned
 from promptpanda.sweep.estimate import Clock
 from promptpanda.sweep.executors import Workers
 from promptpanda.sweep.filters import RunFilter, chosen, duration
-from promptpanda.sweep.pending import is_sound, to_do
+from promptpanda.sweep.pending import is_intact, pending_runs
 from promptpanda.sweep.row import ID_LIMIT, Row
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.sweep.store import Store
@@ -142,11 +142,11 @@ class _Driver:
         self._concerned = list(
             dict.fromkeys(one for spec in chosen(planned.plan.runs, run_filter.only) for one in spec.closure())
         )
-        self._todo = to_do(planned, self._rows, bank, chosen(planned.plan.runs, run_filter.only), run_filter)
+        self._todo = pending_runs(planned, self._rows, bank, chosen(planned.plan.runs, run_filter.only), run_filter)
 
     def run(self) -> Outcome:
         """Work until nothing is left, or a wish stops it."""
-        self._clock.learn_all(self._planned.plan.runs, self._rows)
+        self._clock.observe_all(self._planned.plan.runs, self._rows)
         if self._run_filter.time_limit is not None:
             self._clock.measure(self._todo)
         self._progress.begin("sweep", len(self._todo))
@@ -337,7 +337,7 @@ def _record_test(row: Row, bank: Bank) -> None:
 def _write(prompt: PromptFiles, bank: Path) -> None:
     """Write a prompt's folder, whole or not at all. A sound one of the same id stays; a damaged one is replaced."""
     target = bank / check_name(prompt.id, "Prompt id", ID_LIMIT)
-    if target.exists() and not is_sound(target):
+    if target.exists() and not is_intact(target):
         shutil.rmtree(target)
     with whole_folder(target) as staging:
         for name, content in prompt.files.items():

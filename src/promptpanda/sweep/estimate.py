@@ -65,7 +65,7 @@ class Work:
             racing = min(len(spec.sources), SURVIVORS)
             tracked = spec.protocol == "paper"
             trained = options.epochs * n_train * planned_cost(racing, options, n_train, n_val, tracked=tracked)
-            if CONTRASTIVE_POT.suits(self._task(spec).kind):
+            if CONTRASTIVE_POT.supports(self._task(spec).kind):
                 trained += CONTRASTIVE_POT.warm_up_epochs(n_train, options.batch_size) * n_train
             read = (len(spec.sources) + 1) * total + n_test
             return self.tokens(spec) * (trained + read / 3)
@@ -111,7 +111,7 @@ class Clock:
         before, done = self._done.get((spec.model, spec.method), (0.0, 0.0))
         self._done[spec.model, spec.method] = before + seconds, done + self.work.of(spec)
 
-    def learn_all(self, specs: Iterable[RunSpec], rows: dict[str, Row]) -> None:
+    def observe_all(self, specs: Iterable[RunSpec], rows: dict[str, Row]) -> None:
         """What the rows that are there already tell."""
         for spec in specs:
             row = rows.get(self.work.planned.keys[spec].key)
@@ -201,7 +201,7 @@ class Forecast:
     groups: tuple[Group, ...]
     seconds: float | None
     bytes: int
-    why_not: str | None = None
+    why_unknown: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The object that `panda sweep --dry-run --json` prints."""
@@ -211,7 +211,7 @@ class Forecast:
             "left": sum(group.left for group in self.groups),
             "seconds": self.seconds,
             "bytes": self.bytes,
-            "why_not": self.why_not,
+            "why_not": self.why_unknown,
             "groups": [dict(vars(group)) for group in self.groups],
         }
 
@@ -223,7 +223,7 @@ def forecast(
     status: dict[RunSpec, str] | None = None,
     clock: Clock | None = None,
     workers: int = 1,
-    why_not: str | None = None,
+    why_unknown: str | None = None,
 ) -> Forecast:
     """Count the runs of a plan and tell what those that are left take.
 
@@ -240,7 +240,7 @@ def forecast(
         seconds = None if clock is None else clock.total(todo, 1)
         groups.append(Group(kind, method, len(mine), counted["finished"], counted["failed"], len(todo), seconds))
     total = None if clock is None else clock.total(left, workers)
-    return Forecast(tuple(groups), total, _bytes(left, clock), why_not)
+    return Forecast(tuple(groups), total, _bytes(left, clock), why_unknown)
 
 
 def _bytes(left: list[RunSpec], clock: Clock | None) -> int:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from promptpanda.errors import PandaError
-from promptpanda.sweep.row import Answers, Row, said_of
+from promptpanda.sweep.row import Answers, Row, first_error
 from promptpanda.sweep.store import Store, to_json
 
 _ANSWERS = "answers"  # a column: the answers of the row's test examples, once for every set of them
@@ -89,7 +89,7 @@ def import_rows(path: Path) -> tuple[list[Row], list[Answers]]:
             rows.append(Row.model_validate({name: _value(name, record.get(name)) for name in _COLUMNS}))
     except (OSError, ValueError, TypeError, csv.Error) as error:
         why = (
-            said_of(error)
+            first_error(error)
             if isinstance(error, ValidationError)
             else " ".join("".join(one if one.isprintable() else " " for one in str(error)).split())[:120]
         )

@@ -15,7 +15,7 @@ from promptpanda.sweep.row import Row
 from promptpanda.sweep.spec import RunSpec
 
 
-def to_do(
+def pending_runs(
     planned: Planned, rows: Mapping[str, Row], bank: Bank, requested: Sequence[RunSpec], run_filter: RunFilter
 ) -> dict[RunSpec, None]:
     """The runs that are asked for and not done, and what they start from where that is missing, in their order.
@@ -54,10 +54,10 @@ def _lacking(row: Row, bank: Bank, run_filter: RunFilter) -> bool:
     if row.status == "failed" or row.prompt is None:
         return False
     folder = bank.folder / row.prompt
-    return not (folder / CARD_NAME).is_file() or (run_filter.retry_failed and not is_sound(folder))
+    return not (folder / CARD_NAME).is_file() or (run_filter.retry_failed and not is_intact(folder))
 
 
-def is_sound(folder: Path) -> bool:
+def is_intact(folder: Path) -> bool:
     """Whether a prompt's folder has all its files, unchanged."""
     try:
         check_files(folder, Card.read(folder))

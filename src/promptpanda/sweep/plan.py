@@ -186,7 +186,7 @@ def _target(
     requested += [
         (METHODS[variant.method], name)
         for name, variant in recipe.variants.items()
-        if recipe.distillation_options(name).suits(kinds[names[task]])
+        if recipe.distillation_options(name).supports(kinds[names[task]])
     ]
     plain = [run(method, variant) for method, variant in requested if not method.needs_source]
     transferred = [

@@ -170,7 +170,7 @@ class Answers(BaseModel):
     groups: list[Any] | None = None
 
 
-def said_of(error: ValidationError) -> str:
+def first_error(error: ValidationError) -> str:
     """What is wrong with a row, answers or facts, in a few words on one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part)[:40] for part in first["loc"])

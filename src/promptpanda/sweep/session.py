@@ -16,11 +16,11 @@ from promptpanda.sweep.estimate import Clock, Forecast, Work, forecast
 from promptpanda.sweep.exchange import export_rows, import_rows
 from promptpanda.sweep.executors import IN_PROCESS, Workers, workers_of
 from promptpanda.sweep.filters import RunFilter, chosen
-from promptpanda.sweep.pending import to_do
+from promptpanda.sweep.pending import pending_runs
 from promptpanda.sweep.plan import expand
 from promptpanda.sweep.recipe import SweepRecipe
 from promptpanda.sweep.row import Row
-from promptpanda.sweep.store import STORE_NAME, Store, gives_way
+from promptpanda.sweep.store import STORE_NAME, Store, is_superseded
 
 
 @dataclass(frozen=True)
@@ -121,18 +121,18 @@ def preview(
     try:
         planned = identify(plan, recipe.protocol, places.data(recipe))
     except PandaError as error:
-        return forecast(plan, requested, why_not=str(error))
+        return forecast(plan, requested, why_unknown=str(error))
     rows: dict[str, Row] = {}
     if places.store.is_file():
         with Store.open(places.store) as store:
             rows = {row.key: row for row in store.rows()}
     for row in [] if imported is None else import_rows(imported)[0]:
-        if row.key not in rows or gives_way(rows[row.key], row):
+        if row.key not in rows or is_superseded(rows[row.key], row):
             rows[row.key] = row
     status = {spec: rows[planned.keys[spec].key].status for spec in plan.runs if planned.keys[spec].key in rows}
-    left = list(to_do(planned, rows, places.open_bank(), chosen(plan.runs, run_filter.only), run_filter))
+    left = list(pending_runs(planned, rows, places.open_bank(), chosen(plan.runs, run_filter.only), run_filter))
     clock = Clock(Work(planned))
-    clock.learn_all(plan.runs, rows)
+    clock.observe_all(plan.runs, rows)
     clock.measure(left)
     return forecast(plan, left, status={**status}, clock=clock, workers=workers)
 

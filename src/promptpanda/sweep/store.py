@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from promptpanda.errors import PandaError
 from promptpanda.files import canonical_json
-from promptpanda.sweep.row import Answers, Row, said_of
+from promptpanda.sweep.row import Answers, Row, first_error
 
 STORE_NAME = "store.sqlite"
 VERSION = 2
@@ -176,7 +176,7 @@ class Store:
                 self._add_answers(one)
             for row in rows:
                 ours = self.row(row.key)
-                if ours is None or gives_way(ours, row):
+                if ours is None or is_superseded(ours, row):
                     self._put(row, None)
                     taken += 1
         return taken
@@ -313,14 +313,14 @@ class Store:
         try:
             return kind.validate_json(text)  # type: ignore[arg-type]  # what is no text is refused like other damage
         except ValidationError as error:
-            raise self._damaged(f"{what}: {said_of(error)}") from error
+            raise self._damaged(f"{what}: {first_error(error)}") from error
 
 
 def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def gives_way(ours: Row, theirs: Row) -> bool:
+def is_superseded(ours: Row, theirs: Row) -> bool:
     """Whether a row of ours gives way to one from elsewhere: only if it failed and theirs is finished."""
     return ours.status == "failed" and theirs.status == "finished"
 

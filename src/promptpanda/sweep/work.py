@@ -214,7 +214,7 @@ def _prepared(
         return selection.trial, METHODS[selection.chosen], selection, 0.0
     method = METHODS[order.spec.method]
     _hand_in_teachers(trial, method, [one for role, one in prompts.items() if role.startswith("teacher")])
-    return trial, method, None, _take_up(trial, method, order, scratch)
+    return trial, method, None, _resume_stage(trial, method, order, scratch)
 
 
 def _tested(trial: Trial, method: Method, test: Split) -> tuple[TrainedPrompt, dict[str, Any]]:
@@ -328,7 +328,7 @@ def _hand_in(trial: Trial, method: Method, trained: TrainedPrompt) -> None:
     trial.cached[method.name] = trained
 
 
-def _take_up(trial: Trial, method: Method, order: Order, scratch: Path) -> float:
+def _resume_stage(trial: Trial, method: Method, order: Order, scratch: Path) -> float:
     """Let the trial know its own outcome, if a candidate is that; returns the seconds that its training took."""
     run, _ = trial.identity(method)
     for candidate in order.candidates:
@@ -361,7 +361,7 @@ def answers_of(task: Task, split: Split) -> Answers:
         task=task.name,
         task_spec=task.spec.model_dump(mode="json"),
         # Of one class a text the last may be the positive one, and others are told by their index alone.
-        class_names=task.labels if task.kind.classifies else (*task.labels, *split.strangers),
+        class_names=task.labels if task.kind.classifies else (*task.labels, *split.unseen_labels),
         labels=[list(label) if isinstance(label, tuple) else label for label in labels],
         groups=None if split.groups is None else split.groups.tolist(),
     )

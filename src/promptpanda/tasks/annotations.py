@@ -97,7 +97,7 @@ def tags_of_places(text: str, words: Sequence[Word], spans: Sequence[Place], cou
     return tags
 
 
-def told_of_spans(count: Counter[str], origin: str) -> list[str]:
+def span_notes(count: Counter[str], origin: str) -> list[str]:
     """What happened to spans, a sentence each."""
     told = []
     if count["widened"]:

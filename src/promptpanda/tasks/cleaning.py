@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.annotations import answered, tagged, told_of_spans
+from promptpanda.tasks.annotations import answered, span_notes, tagged
 from promptpanda.tasks.files.records import Record, Row
 from promptpanda.tasks.labels import as_name, as_number
 from promptpanda.tasks.missing import is_missing, lacks_text
@@ -159,7 +159,7 @@ class Cleaner:
                 row = tagged(row, text, label, f"Row {record.number} of {self.where}", count)
             records.append(record._replace(values=row))
         cleaned.records = records
-        cleaned.notes += told_of_spans(count, self.origin)
+        cleaned.notes += span_notes(count, self.origin)
         listed = [record.values.get(label) for record in records]
         tags = [one for one in listed if isinstance(one, list) and all(isinstance(tag, str) for tag in one)]
         scheme = find_scheme(tags) if self.spec.scheme is None and len(tags) == len(records) else None
@@ -218,7 +218,7 @@ class Cleaner:
         return lines([record.line for record in records], self.unit)
 
 
-def told_of_classes(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
+def class_notes(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
     """What should be told of training data: classes of one row, numbers, rows that repeat or contradict each other."""
     spec, told = cleaner.spec, list[str]()
     if all(is_missing(record.values.get(spec.label)) for record in cleaned.records):
@@ -242,7 +242,7 @@ def told_of_classes(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
                 f"{cleaner.origin}: '{spec.label}' holds numbers with {len(by_class)} values; if they are amounts and "
                 "not classes, say --kind regression."
             )
-    return told + _told_of_repeated(cleaned, cleaner)
+    return told + _repeated_notes(cleaned, cleaner)
 
 
 def lines(numbers: Sequence[int], unit: str) -> str:
@@ -251,7 +251,7 @@ def lines(numbers: Sequence[int], unit: str) -> str:
     return f"{unit}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers[:_SHOWN]))}{more}"
 
 
-def _told_of_repeated(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
+def _repeated_notes(cleaned: Cleaned, cleaner: Cleaner) -> list[str]:
     spec = cleaner.spec
     fields = [*spec.fields, *spec.group]
     if any(name not in cleaned.records[0].values for name in (*fields, spec.label)):

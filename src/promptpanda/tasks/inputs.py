@@ -55,8 +55,8 @@ class Split:
             for each (int64), *shape:* (examples, labels); else an object array with a tuple an example: positions of
             the right choices, tag indices of the words, or `Answer`s.
         groups: which examples belong together (the answers to one question of MultiRC), or None. *Shape:* (examples,).
-        strangers: of own test data, the classes that the task has not: their indices follow on its own, and no model
-            is right there.
+        unseen_labels: of own test data, the classes that the task has not: their indices follow on its own, and no
+            model is right there.
         lines: where each example begins in its file: a line, or where `unit` is "row" (workbooks, Parquet, JSON, rows
             in memory) a row. *Shape:* (examples,). None where there is no file.
         unit: what `lines` counts, from 1.
@@ -65,7 +65,7 @@ class Split:
     texts: tuple[Input, ...]
     labels: np.ndarray
     groups: np.ndarray | None = None
-    strangers: tuple[str, ...] = ()
+    unseen_labels: tuple[str, ...] = ()
     lines: np.ndarray | None = None
     unit: Literal["line", "row"] = "row"
 

@@ -88,7 +88,7 @@ def _all_metrics(spec: TaskSpec, class_names: tuple[str, ...], split: Split, pre
     if spec.kind == Kind.MULTIPLE_CHOICE:
         return _choice_metrics(split, predictions)
     if spec.kind == Kind.TOKEN_CLASSIFICATION:
-        names = (*class_names, *split.strangers)
+        names = (*class_names, *split.unseen_labels)
         gold, found = ([[names[tag] for tag in tags] for tags in side] for side in (split.labels, predictions))
         return span_scores(gold, found)
     if spec.kind == Kind.EXTRACTIVE_QA:

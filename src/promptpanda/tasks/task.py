@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from promptpanda.errors import PandaError
-from promptpanda.tasks.cleaning import Cleaner, told_of_classes
+from promptpanda.tasks.cleaning import Cleaner, class_notes
 from promptpanda.tasks.files.reader import open_rows
 from promptpanda.tasks.files.records import Layout, Record, RowReader, numbered
 from promptpanda.tasks.forms import choice, label_sets, sequence, spans, tokens
@@ -32,8 +32,8 @@ from promptpanda.tasks.reading import (
     read_rows,
 )
 from promptpanda.tasks.spec import Kind, SplitName, TaskSpec
-from promptpanda.tasks.strangers import Strangers, strangers_of
 from promptpanda.tasks.tags import tag_names
+from promptpanda.tasks.unseen_labels import UnseenLabels, unseen_labels
 
 DATA_VARIABLE = "PANDA_DATA"
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -251,7 +251,7 @@ class Task:
         cleaned = cleaner.clean(records)
         if not cleaned.records:
             raise PandaError(f"No row of {where} has a text in {' and '.join(map(repr, self.spec.fields))}; fill some.")
-        told = told_of_classes(cleaned, cleaner) if split == "train" else []
+        told = class_notes(cleaned, cleaner) if split == "train" else []
         for sentence in (*reader.notes, *cleaned.notes, *told):
             self.note(sentence)
         return cleaned.records
@@ -346,14 +346,14 @@ class Task:
         source = "the spec names" if self.spec.labels else "the prompt knows" if self.classes else "train has"
         space = LabelSpace(self.spec, self.labels, source)
         numbered_rows = [(record.number, record.values) for record in records]
-        strangers = Strangers()
+        strangers = UnseenLabels()
         if split == "test" and self.own and not self.spec.labels and self.labels:
-            strangers = strangers_of(self.spec, space, numbered_rows, origin)
+            strangers = unseen_labels(self.spec, space, numbered_rows, origin)
             space = LabelSpace(self.spec, (*self.labels, *strangers.names), source)
         examples = _FORMS[self.kind](self.spec, space, numbered_rows, origin)
         if strangers.names:
             self.note(strangers.note)
-            examples = replace(examples, strangers=strangers.names)
+            examples = replace(examples, unseen_labels=strangers.names)
         if len(examples) == len(records):
             lines = np.asarray([record.line for record in records])
             examples = replace(examples, lines=lines, unit=self._units.get(split, "row"))

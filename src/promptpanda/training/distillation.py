@@ -76,7 +76,7 @@ class DistillationOptions:
             values["confidence"] = True
         return values
 
-    def suits(self, kind: Kind) -> bool:
+    def supports(self, kind: Kind) -> bool:
         """Whether a kind of task has these settings; whether they are any at all is another question."""
         try:
             self._check_kind(kind)
@@ -152,10 +152,10 @@ class Distillation:
         if outputs.ndim == 3:
             taught = taught[:, : outputs.shape[1]]
         if self.distance == "mse":
-            learnt, target = objective.learnt(outputs, layout).float(), objective.learnt(taught, layout)
+            unpadded, target = objective.unpadded(outputs, layout).float(), objective.unpadded(taught, layout)
             if self.weights is None:
-                return self.coefficient * F.mse_loss(learnt, target)
-            each = F.mse_loss(learnt, target, reduction="none").mean(1)
+                return self.coefficient * F.mse_loss(unpadded, target)
+            each = F.mse_loss(unpadded, target, reduction="none").mean(1)
             return self.coefficient * (self.weights[layout.examples] * each).mean()
         student, target = (
             F.log_softmax(objective.logits(side, layout).float() / self.temperature, dim=-1)

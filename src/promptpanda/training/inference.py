@@ -179,7 +179,7 @@ def scores_of(outputs: np.ndarray, data: Data, objective: Objective) -> dict[str
     """The metrics of outputs that are there already, and `loss`, if outputs stand for all classes (no strangers)."""
     predictions = objective.predictions(outputs, data.encoded, data.split.texts)
     scores = compute_metrics(data.spec, data.class_names, data.split, predictions, objective.probabilities(outputs))
-    if data.split.strangers:
+    if data.split.unseen_labels:
         return scores
     targets = objective.targets(data.encoded, data.split.labels)
     layout = data.encoded.layout(np.arange(len(data)))

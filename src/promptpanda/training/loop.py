@@ -242,7 +242,7 @@ class Training:
             outputs = self._outputs()
             if self._diverged is not None or not np.isfinite(outputs).all():
                 return None
-            objective, scores = self._judged(outputs)
+            objective, scores = self._evaluated(outputs)
             validation = self._validation
             return objective.predictions(outputs, validation.encoded, validation.split.texts), scores
 
@@ -270,7 +270,7 @@ class Training:
                     f"{self._steps.lr:g})."
                 )
             prompt, head = self._learner.frozen(self._objective)
-            chosen, scores = self._judged(outputs)
+            chosen, scores = self._evaluated(outputs)
             temperature = held_out_temperature(outputs, self._train, self._validation)
         return Fitted(
             prompt,
@@ -339,7 +339,7 @@ class Training:
             outputs = self._outputs()
             if not np.isfinite(outputs).all():
                 raise DivergedError("the outputs were no longer finite")
-            _, scores = self._judged(outputs)  # at the thresholds that it would be kept with
+            _, scores = self._evaluated(outputs)  # at the thresholds that it would be kept with
             if not np.isfinite(scores["loss"]):
                 raise DivergedError("the validation loss was no longer finite")
         epoch = len(self._curve)
@@ -356,7 +356,7 @@ class Training:
         prompt, head = self._learner.frozen(self._objective)
         return predict_outputs(self._learner.backbone, prompt, head, self._validation.encoded)
 
-    def _judged(self, outputs: np.ndarray) -> tuple[Objective, dict[str, float]]:
+    def _evaluated(self, outputs: np.ndarray) -> tuple[Objective, dict[str, float]]:
         split = self._validation.split
         if self._threshold is None:
             chosen = self._objective.calibrated(outputs, self._validation.encoded, split.texts, split.labels)

@@ -133,7 +133,7 @@ def _able(trials: Sequence[Trial]) -> list[tuple[Control, list[Trial]]]:
     base = trials[0].distillation
     for control in CONTROLS:
         options = control.options(base)
-        if (control.distillation and not control.changes(base)) or not options.suits(trials[0].task.kind):
+        if (control.distillation and not control.changes(base)) or not options.supports(trials[0].task.kind):
             continue
         changed = [_with(trial, options) if control.distillation else trial for trial in trials]
         try:

@@ -132,7 +132,7 @@ class Method:
     kinds: tuple[Kind, ...] | None = None
     version: str = ""
 
-    def suits(self, kind: Kind) -> bool:
+    def supports(self, kind: Kind) -> bool:
         """Whether it is defined for a kind of task."""
         return self.kinds is None or kind in self.kinds
 

@@ -112,11 +112,11 @@ def _tagged(
             {"start": start, "end": end, "label": label, "text": " ".join(one.words[start:end])}
             for start, end, label in spans_of(tags)
         ]
-        results.append({"spans": found, "tags": tags, "confidence": _surety(outputs, encoded, example)})
+        results.append({"spans": found, "tags": tags, "confidence": _confidence(outputs, encoded, example)})
     return results
 
 
-def _surety(outputs: np.ndarray, encoded: Encoded, example: int) -> float:
+def _confidence(outputs: np.ndarray, encoded: Encoded, example: int) -> float:
     """The probability of the tag of which the model is least sure; 1 where no word can be read."""
     assert encoded.places is not None
     least = 1.0

@@ -107,7 +107,7 @@ def without_overlap(
     Args:
         catalogue: all prompts of the bank, among which ancestors are looked up.
     """
-    suspects = catalogue.suspects(entries, rows.hashes)
+    suspects = catalogue.possible_records(entries, rows.hashes)
     kept, left_out, reasons = [], [], []
     for entry in entries:
         overlap = None

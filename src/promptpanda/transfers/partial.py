@@ -42,13 +42,13 @@ class Partial:
         self._lock = FileLock(f"{self.path}.lock")
 
     def __enter__(self) -> Partial:
-        with saying_where(self._output):
+        with write_errors(self._output):
             try:
                 self._lock.acquire(blocking=False)
             except Timeout as error:
                 raise PandaError(f"Another process is writing {self._output}; wait for it, or stop it.") from error
             self._file = self.path.open("a+b")
-            self._go_on()
+            self._resume()
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ class Partial:
 
     def append(self, lines: Sequence[list[Any] | str]) -> None:
         """Add rows: their cells, or why one cannot be read. Raises PandaError where they cannot be written."""
-        with saying_where(self._output, f"; the first {self.rows:,} rows are kept in {self.path.name}"):
+        with write_errors(self._output, f"; the first {self.rows:,} rows are kept in {self.path.name}"):
             self._file.write(b"".join(_line(line) for line in lines))
             self._file.flush()
         for line in lines:
@@ -78,7 +78,7 @@ class Partial:
         """Delete it: the output is there."""
         self.path.unlink()
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Take up the whole lines that are there, if they are of the same run."""
         self._file.seek(0)
         first = self._file.readline()
@@ -110,7 +110,7 @@ class Partial:
 
 
 @contextmanager
-def saying_where(output: Path, kept: str = "") -> Iterator[None]:
+def write_errors(output: Path, kept: str = "") -> Iterator[None]:
     """Make what the system refuses one sentence about the output."""
     try:
         yield

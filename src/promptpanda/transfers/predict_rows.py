@@ -14,7 +14,7 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.inputs import Passage
 from promptpanda.tasks.tables import Read
 from promptpanda.transfers.predict import predictions
-from promptpanda.transfers.predict_table import Answered, in_characters
+from promptpanda.transfers.predict_table import Prediction, in_characters
 
 _TOGETHER = 256  # rows that are computed, and kept, at a time
 
@@ -34,11 +34,11 @@ class ModelPredictor:
     def settings(self) -> list[Any]:
         return [self.card.run, self.card.files, self.card.temperature, self.backbone.fingerprint]
 
-    def parts(self, rows: Iterator[Read]) -> Iterator[list[Answered]]:
+    def parts(self, rows: Iterator[Read]) -> Iterator[list[Prediction]]:
         while part := list(islice(rows, _TOGETHER)):
             yield list(self._answers(part))
 
-    def _answers(self, rows: list[Read]) -> Iterator[Answered]:
+    def _answers(self, rows: list[Read]) -> Iterator[Prediction]:
         inputs = [row.input for row in rows if row.input is not None]
         try:
             found = iter(list(predictions(self.trained, self.backbone, inputs)))

@@ -18,14 +18,14 @@ from promptpanda.tasks.tables import Read, Survey, Table
 from promptpanda.tasks.words import Word, words_in
 from promptpanda.tasks.writing import Columns, check_output, writer_for
 from promptpanda.transfers.cells import Cells
-from promptpanda.transfers.partial import Partial, saying_where
+from promptpanda.transfers.partial import Partial, write_errors
 from promptpanda.version import __version__
 
-Answered = dict[str, Any] | str  # a prediction, or why there is none
+Prediction = dict[str, Any] | str  # a prediction, or why there is none
 
 
 @dataclass(frozen=True)
-class Told:
+class TableSummary:
     """What became of the rows of a table.
 
     Attributes:
@@ -51,7 +51,7 @@ class Predictor(Protocol):
     def settings(self) -> list[Any]:
         """All that its predictions depend on beside the rows, as JSON takes it."""
 
-    def parts(self, rows: Iterator[Read]) -> Iterator[list[Answered]]:
+    def parts(self, rows: Iterator[Read]) -> Iterator[list[Prediction]]:
         """A prediction for every row, or why there is none, in order, as many at a time as are computed together."""
 
 
@@ -80,7 +80,7 @@ def predict_table(
     progress: Progress,
     *,
     force: bool = False,
-) -> Told:
+) -> TableSummary:
     """Write a table with its predictions beside its own columns.
 
     What is computed is kept in a file beside the output. If the same call is stopped and made again, it goes on from
@@ -104,10 +104,10 @@ def predict_table(
         check_output(output, None, force=force)  # another process may have made it meanwhile
         _write(table, survey, card, output, cells, partial)
         partial.remove()
-        return Told(partial.rows, partial.unreadable, partial.below, partial.problem)
+        return TableSummary(partial.rows, partial.unreadable, partial.below, partial.problem)
 
 
-def _kept(parts: Iterator[list[Answered]], partial: Partial) -> Iterator[list[Answered]]:
+def _kept(parts: Iterator[list[Prediction]], partial: Partial) -> Iterator[list[Prediction]]:
     """The parts; where they end with an error, it tells what is kept."""
     try:
         yield from parts
@@ -126,7 +126,7 @@ def _write(table: Table, survey: Survey, card: Card, output: Path, cells: Cells,
     columns = Columns(survey.keys, survey.headers, survey.types, survey.schema, added)
     writing = output.with_name(f".{output.name}.writing")
     try:
-        with saying_where(output, f"; the predictions are kept in {partial.path.name}"):
+        with write_errors(output, f"; the predictions are kept in {partial.path.name}"):
             writer = writer_for(output)(writing, columns)
             try:
                 for row, line in zip(table.rows(), partial.lines(), strict=True):

@@ -23,7 +23,7 @@ from promptpanda.transfers.estimators import (
     preferred,
 )
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows
-from promptpanda.transfers.ranking import fitting_cards, seen_sources, sound_sources
+from promptpanda.transfers.ranking import fitting_cards, readable_sources, seen_sources
 from promptpanda.transfers.shortlist import shortlisted
 
 
@@ -53,7 +53,7 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Entrants:
+class SourceCandidates:
     """The prompts of a bank that a target can start from, by their cards.
 
     Attributes:
@@ -78,7 +78,7 @@ class Entrants:
         options: TrainingOptions,
         rows: TargetRows,
         progress: Progress,
-    ) -> Entrants:
+    ) -> SourceCandidates:
         """Find them; that there is none is told, and no error."""
         explicit = options.model_fields_set
         found = Fitting() if bank is None else fitting_cards(task, backbone, bank, rows, progress)
@@ -118,7 +118,7 @@ class Entrants:
             if found and found[0].survivors:
                 shape = _shape(found[0].survivors[0])
                 cards = [card for card in cards if (card.prompt_kind, card.prompt_length) == shape]
-            sources = [] if self.bank is None else sound_sources(cards, self.backbone, self.bank, self.progress)
+            sources = [] if self.bank is None else readable_sources(cards, self.backbone, self.bank, self.progress)
             found.append(prune(sources, target, cosine, count, self.progress))
         return found
 

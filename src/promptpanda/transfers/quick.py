@@ -24,7 +24,7 @@ from promptpanda.transfers.trial import Trial
 METHODS = (PROMPT_TUNING, POT, LINEAR_PROBE)
 
 
-def favourite(trials: Sequence[Trial], pruned: Sequence[Pruned]) -> tuple[Method, float]:
+def first_choice(trials: Sequence[Trial], pruned: Sequence[Pruned]) -> tuple[Method, float]:
     """What to train, and by how many examples trained it was dear to say so beyond the pruning.
 
     PoT where the best prompt is put above no transfer, on the average of the seeds; else prompt tuning.
@@ -32,7 +32,7 @@ def favourite(trials: Sequence[Trial], pruned: Sequence[Pruned]) -> tuple[Method
     Of pairs a linear probe of the bare model, where that is cross-validated above one of the best prompt.
     """
     work = 0.0
-    if len(trials[0].task.spec.segments) == 2 and LINEAR_PROBE.suits(trials[0].task.kind):
+    if len(trials[0].task.spec.segments) == 2 and LINEAR_PROBE.supports(trials[0].task.kind):
         pairs = [(best_probe(trial, None), _of_source(trial)) for trial in trials]
         leads = [bare.cross_validation - (0.0 if led is None else led.cross_validation) for bare, led in pairs if bare]
         passes = sum(probe.forward_examples for pair in pairs for probe in pair if probe is not None)

@@ -178,7 +178,7 @@ def _run(trial: Trial, scale: _Scale, finalists: int, kept: RaceState | None) ->
     )
     total = _steps(trial.options, len(trial.partition.train))
     stops = rungs(len(every), total, finalists)
-    history = _take_up(kept, [none, *every], len(stops))
+    history = _resume_stage(kept, [none, *every], len(stops))
     running = every
     for standings in history:
         running = [one for one in running if any(at.prompt == one.prompt and at.goes_on for at in standings)]
@@ -194,7 +194,7 @@ def _run(trial: Trial, scale: _Scale, finalists: int, kept: RaceState | None) ->
         if kept is not None and trial.bank is not None:
             trial.bank.check_there()
             states = {one.number: one.training.state() for one in on_the_way if one is none or one in running}
-            kept.put_down(place, history, states)
+            kept.save_rung(place, history, states)
         if not all(at.goes_on for at in standings):
             _tell(trial, stop, standings, total)
     ends = [one.finish() for one in (none, *running)]
@@ -306,12 +306,12 @@ class _Runner:
         return _End(standing, card.run, card.work)
 
 
-def _take_up(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> list[Standings]:
+def _resume_stage(kept: RaceState | None, runners: Sequence[_Runner], stops: int) -> list[Standings]:
     """Go on from where the race was put down, if it was; returns what was decided before."""
     if kept is None:
         return []
     try:
-        history, states = kept.take_up(stops)
+        history, states = kept.load_rungs(stops)
         for number, state in states.items():
             runners[number].training.load_state(state)
     except (DamagedStateError, IndexError, KeyError, TypeError, ValueError, RuntimeError):

@@ -97,7 +97,7 @@ class RaceState:
             lock.release()
             self._remove_parent()
 
-    def put_down(self, rung: int, history: list[Standings], states: dict[int, TrainingState]) -> None:
+    def save_rung(self, rung: int, history: list[Standings], states: dict[int, TrainingState]) -> None:
         """Keep the states of all who go on from a rung, by their number."""
         with whole_folder(self.folder / f"rung-{rung}") as staging:
             for number, state in states.items():
@@ -110,7 +110,7 @@ class RaceState:
         for earlier in range(rung):
             shutil.rmtree(self.folder / f"rung-{earlier}", ignore_errors=True)
 
-    def take_up(self, stops: int) -> tuple[list[Standings], dict[int, TrainingState]]:
+    def load_rungs(self, stops: int) -> tuple[list[Standings], dict[int, TrainingState]]:
         """What was put down at the last rung; nothing where there is none.
 
         Args:

@@ -107,7 +107,7 @@ def rank(
             "train one with `panda train TASK`."
         )
     chosen = shortlisted(fitting.cards, target, bank, progress)
-    sources = sound_sources(chosen, backbone, bank, progress)
+    sources = readable_sources(chosen, backbone, bank, progress)
     progress.begin(f"rank for {task.name}", len(sources))
     sources = seen_sources(sources, target, progress)
     if not sources:
@@ -129,8 +129,8 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
     with opened(bank, progress) as catalogue:
         for problem in catalogue.problems:
             progress.note(problem)
-        _tell_old(catalogue.entries, backbone, progress)
-        _tell_moved(catalogue.entries, backbone, progress)
+        _warn_old(catalogue.entries, backbone, progress)
+        _warn_moved(catalogue.entries, backbone, progress)
         fitting = [
             entry
             for entry in catalogue.entries
@@ -142,7 +142,7 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
         return without_overlap(fitting, catalogue, bank, task.name, rows, progress)
 
 
-def _tell_old(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:
+def _warn_old(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:
     """Name the prompts that would be the backbone's if their cards told of more than weights."""
     old = [one.id for one in entries if weights_alone_match(one, backbone)]
     if old:
@@ -153,7 +153,7 @@ def _tell_old(entries: Sequence[Entry], backbone: Backbone, progress: Progress) 
         )
 
 
-def _tell_moved(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:
+def _warn_moved(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:
     """Say how many prompts were trained in another number format of the backbone."""
     count = sum(in_another_format(entry, backbone) for entry in entries)
     if count:
@@ -175,7 +175,7 @@ def seen_sources(sources: Sequence[SourcePrompt], target: TargetFeatures, progre
     return kept
 
 
-def sound_sources(cards: Sequence[Entry], backbone: Backbone, bank: Bank, progress: Progress) -> list[SourcePrompt]:
+def readable_sources(cards: Sequence[Entry], backbone: Backbone, bank: Bank, progress: Progress) -> list[SourcePrompt]:
     """The prompts of these cards; damaged ones are told, and left out."""
     sources = []
     for card in cards:

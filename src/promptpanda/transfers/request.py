@@ -89,7 +89,7 @@ class TransferRequest:
     @property
     def _by_default(self) -> tuple[Method, ...]:
         if self.selection_options.effort == "quick":
-            return tuple(method for method in quick.METHODS if method.suits(self.task.kind))
+            return tuple(method for method in quick.METHODS if method.supports(self.task.kind))
         return contestants_of(self.task.kind) if self.source == AUTO else check_methods(DEFAULT_METHODS)
 
     @property

@@ -93,7 +93,7 @@ class SelectionOptions:
 
 def contestants_of(kind: Kind) -> tuple[Method, ...]:
     """The methods that `auto` chooses among for a kind of task, if none are asked for (see `one_contrastive`)."""
-    return tuple(method for method in check_methods(CONTESTANTS) if method.suits(kind))
+    return tuple(method for method in check_methods(CONTESTANTS) if method.supports(kind))
 
 
 def one_contrastive(methods: Sequence[Method], pruned: Sequence[Pruned]) -> tuple[Method, ...]:

@@ -14,7 +14,7 @@ from promptpanda.transfers.contest import Contest
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.names import BEST
 from promptpanda.transfers.overlap import LeftOut
-from promptpanda.transfers.pruning import Entrants, Pruned
+from promptpanda.transfers.pruning import Pruned, SourceCandidates
 from promptpanda.transfers.selection import one_contrastive, planned, run_race, select, trainable
 from promptpanda.transfers.setting import Setting
 from promptpanda.transfers.sources import best_source, find_sources, named
@@ -108,7 +108,7 @@ class SelectedSource:
         """The survivors of every seed; what the selection will take is told first."""
         request, options = setting.request, setting.request.selection_options
         self._by_default = request.methods is None
-        entrants = Entrants.of(
+        entrants = SourceCandidates.of(
             request.task, setting.backbone, setting.bank, request.options, setting.rows, setting.progress
         )
         self.left_out = entrants.left_out
@@ -153,7 +153,7 @@ class QuickSource(SelectedSource):
     """`auto` of little effort: the estimator alone decides (transfers/quick.py)."""
 
     def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
-        method, decided = quick.favourite(trials, self._pruned)
+        method, decided = quick.first_choice(trials, self._pruned)
         selections = tuple(
             quick.trained(trial, one, method, self._plan, decided)
             for trial, one in zip(trials, self._pruned, strict=True)

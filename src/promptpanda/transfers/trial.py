@@ -114,7 +114,7 @@ class Trial:
     def check(self, method: Method) -> None:
         """Find out what a method lacks before anything is trained. Raises PandaError."""
         sources = self.sources_of(method)
-        if not method.suits(self.task.kind):
+        if not method.supports(self.task.kind):
             raise PandaError(
                 f"The method {method.name} is not defined for {self.task.kind.words}, the kind of task "
                 f"'{self.task.name}'; leave it out."
@@ -190,7 +190,7 @@ class Trial:
                 self.cached[method.name] = self.bank.load(str(found), self.backbone)
             else:
                 self.cached[method.name] = self._train(method, prompt_id, run, series)
-        return _sound(self.cached[method.name])
+        return _converged(self.cached[method.name])
 
     def is_known(self, method: Method) -> bool:
         """Whether a method's outcome is there already: in memory, or in the bank."""
@@ -368,7 +368,7 @@ class Trial:
         """
         run, series = self.identity(method)
         self.cached[method.name] = self._kept(method, fitted, self._id(run), run, series)
-        return _sound(self.cached[method.name])
+        return _converged(self.cached[method.name])
 
     def _id(self, run: str) -> str:
         return f"{self.task.name}-s{self.seed}-{run[:8]}"
@@ -387,7 +387,7 @@ class Trial:
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
 
 
-def _sound(trained: TrainedPrompt) -> TrainedPrompt:
+def _converged(trained: TrainedPrompt) -> TrainedPrompt:
     """Return a prompt, or raise PandaError if its training diverged (it is kept, and the message says where)."""
     if trained.card.diverged is None:
         return trained

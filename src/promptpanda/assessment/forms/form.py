@@ -11,7 +11,7 @@ import numpy as np
 
 from promptpanda.assessment.bootstrap import Scorer
 from promptpanda.assessment.classes import ByClass
-from promptpanda.assessment.judged import Answers, Judged
+from promptpanda.assessment.evaluated import Answers, Evaluated
 from promptpanda.tasks.kinds import Metric
 
 
@@ -59,29 +59,29 @@ class Form(ABC):
     answers_are: ClassVar[str] = "examples"
     more: ClassVar[tuple[Metric, ...]] = ()
 
-    def answers(self, judged: Judged, temperature: float = 1.0) -> Answers | None:
+    def answers(self, evaluated: Evaluated, temperature: float = 1.0) -> Answers | None:
         """What the model is how sure of, if outputs are divided by a temperature; None where it is not sure at all."""
         return None
 
-    def metrics(self, judged: Judged) -> Mapping[str, Scorer]:
+    def metrics(self, evaluated: Evaluated) -> Mapping[str, Scorer]:
         """Metrics that the project has no name for, or that only the form can resample."""
         return {}
 
-    def by_class(self, judged: Judged) -> ByClass | None:
+    def by_class(self, evaluated: Evaluated) -> ByClass | None:
         """What each class is right how often, where there are classes."""
         return None
 
-    def confusion(self, judged: Judged) -> Confusion | None:
+    def confusion(self, evaluated: Evaluated) -> Confusion | None:
         """What is taken for what, where there are classes."""
         return None
 
     @abstractmethod
-    def right(self, judged: Judged) -> np.ndarray | None:
+    def right(self, evaluated: Evaluated) -> np.ndarray | None:
         """Whether the model is wholly right about each example; None where right and wrong are matters of degree.
 
         *Shape:* (examples,), bool.
         """
 
     @abstractmethod
-    def written(self, judged: Judged, example: int) -> Written:
+    def written(self, evaluated: Evaluated, example: int) -> Written:
         """An example's right answer and the model's."""

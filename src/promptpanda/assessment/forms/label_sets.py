@@ -9,8 +9,8 @@ from scipy import sparse
 
 from promptpanda.assessment.bootstrap import Scorer, shares
 from promptpanda.assessment.classes import ByClass
+from promptpanda.assessment.evaluated import Answers, Evaluated
 from promptpanda.assessment.forms.form import Form, Written
-from promptpanda.assessment.judged import Answers, Judged
 
 
 class LabelSets(Form):
@@ -19,34 +19,34 @@ class LabelSets(Form):
     answers_are = "decisions over labels"
     more = ("micro_f1", "macro_f1")
 
-    def answers(self, judged: Judged, temperature: float = 1.0) -> Answers:
+    def answers(self, evaluated: Evaluated, temperature: float = 1.0) -> Answers:
         """A label that the model does not know is one more wrong decision, as sure as the least sure of its text."""
-        probabilities = judged.objective.probabilities(judged.outputs / temperature)
+        probabilities = evaluated.objective.probabilities(evaluated.outputs / temperature)
         assert probabilities is not None
         known = probabilities.shape[1]
-        gold, said = judged.split.labels, judged.predictions[:, :known]
+        gold, said = evaluated.split.labels, evaluated.predictions[:, :known]
         confidence = np.where(said > 0, probabilities, 1 - probabilities)
-        rows = np.repeat(np.arange(len(judged)), known)
-        strange = np.repeat(np.arange(len(judged)), gold[:, known:].sum(axis=1))
+        rows = np.repeat(np.arange(len(evaluated)), known)
+        strange = np.repeat(np.arange(len(evaluated)), gold[:, known:].sum(axis=1))
         return Answers(
             np.concatenate([rows, strange]),
             np.concatenate([confidence.ravel(), confidence.min(axis=1)[strange]]),
             np.concatenate([(said == gold[:, :known]).ravel(), np.zeros(len(strange), dtype=bool)]),
         )
 
-    def metrics(self, judged: Judged) -> Mapping[str, Scorer]:
-        return {"all_labels_right": shares(self.right(judged).astype(np.float64))}
+    def metrics(self, evaluated: Evaluated) -> Mapping[str, Scorer]:
+        return {"all_labels_right": shares(self.right(evaluated).astype(np.float64))}
 
-    def by_class(self, judged: Judged) -> ByClass:
-        gold, said = judged.split.labels.astype(np.float64), judged.predictions.astype(np.float64)
-        return ByClass(judged.names, *map(sparse.csr_array, (gold * said, gold, said)))
+    def by_class(self, evaluated: Evaluated) -> ByClass:
+        gold, said = evaluated.split.labels.astype(np.float64), evaluated.predictions.astype(np.float64)
+        return ByClass(evaluated.names, *map(sparse.csr_array, (gold * said, gold, said)))
 
-    def right(self, judged: Judged) -> np.ndarray:
-        right: np.ndarray = (judged.predictions == judged.split.labels).all(axis=1)
+    def right(self, evaluated: Evaluated) -> np.ndarray:
+        right: np.ndarray = (evaluated.predictions == evaluated.split.labels).all(axis=1)
         return right
 
-    def written(self, judged: Judged, example: int) -> Written:
+    def written(self, evaluated: Evaluated, example: int) -> Written:
         def named(labels: np.ndarray) -> str:
-            return ", ".join(judged.names[place] for place in np.flatnonzero(labels)) or "no label"
+            return ", ".join(evaluated.names[place] for place in np.flatnonzero(labels)) or "no label"
 
-        return Written(named(judged.split.labels[example]), named(judged.predictions[example]))
+        return Written(named(evaluated.split.labels[example]), named(evaluated.predictions[example]))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from promptpanda.assessment.evaluated import Answers, Evaluated
 from promptpanda.assessment.forms.form import Form, Written
-from promptpanda.assessment.judged import Answers, Judged
 from promptpanda.tasks.answers import exact_match
 from promptpanda.training.objectives.spans import Spans
 from promptpanda.transfers.outputs import softmax
@@ -18,26 +18,26 @@ class Questions(Form):
 
     answers_are = "questions"
 
-    def answers(self, judged: Judged, temperature: float = 1.0) -> Answers:
-        objective = judged.objective
+    def answers(self, evaluated: Evaluated, temperature: float = 1.0) -> Answers:
+        objective = evaluated.objective
         assert isinstance(objective, Spans)
         confidence = []
-        for candidates in objective.candidates(judged.outputs, judged.encoded, judged.split.texts):
+        for candidates in objective.candidates(evaluated.outputs, evaluated.encoded, evaluated.split.texts):
             # "No answer" is a candidate only where questions may have none.
             listed = candidates if objective.threshold is not None else candidates[:-1] or candidates
             taken = listed.index(objective.answer(candidates))
             confidence.append(softmax(np.asarray([one.score for one in listed]) / temperature)[taken])
-        return Answers(np.arange(len(judged)), np.asarray(confidence), self.right(judged))
+        return Answers(np.arange(len(evaluated)), np.asarray(confidence), self.right(evaluated))
 
-    def right(self, judged: Judged) -> np.ndarray:
+    def right(self, evaluated: Evaluated) -> np.ndarray:
         return np.asarray(
-            [exact_match(said, gold) == 1 for said, gold in zip(judged.predictions, _golds(judged), strict=True)]
+            [exact_match(said, gold) == 1 for said, gold in zip(evaluated.predictions, _golds(evaluated), strict=True)]
         )
 
-    def written(self, judged: Judged, example: int) -> Written:
-        gold = " or ".join(dict.fromkeys(_golds(judged)[example]))
-        return Written(gold or _NONE, judged.predictions[example] or _NONE)
+    def written(self, evaluated: Evaluated, example: int) -> Written:
+        gold = " or ".join(dict.fromkeys(_golds(evaluated)[example]))
+        return Written(gold or _NONE, evaluated.predictions[example] or _NONE)
 
 
-def _golds(judged: Judged) -> list[list[str]]:
-    return [[answer.text for answer in answers] for answers in judged.split.labels]
+def _golds(evaluated: Evaluated) -> list[list[str]]:
+    return [[answer.text for answer in answers] for answers in evaluated.split.labels]

@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse
 
 from promptpanda.assessment.classes import ByClass
+from promptpanda.assessment.evaluated import Answers, Evaluated
 from promptpanda.assessment.forms.form import Confusion, Form, Written
-from promptpanda.assessment.judged import Answers, Judged
 from promptpanda.tasks.inputs import Words
 from promptpanda.tasks.tags import Span, spans_of
 from promptpanda.transfers.outputs import softmax
@@ -27,40 +27,40 @@ class TypedSpans(Form):
 
     answers_are = "sentences"
 
-    def answers(self, judged: Judged, temperature: float = 1.0) -> Answers:
+    def answers(self, evaluated: Evaluated, temperature: float = 1.0) -> Answers:
         """A sentence is as sure as the least sure of its tags, and right if all its spans are and no other is said."""
-        assert judged.encoded.places is not None
-        confidence = np.ones(len(judged))
-        for example in range(len(judged)):
-            for row in judged.encoded.rows_of(example):
-                scores = judged.outputs[row, : len(judged.encoded.places[row])] / temperature
+        assert evaluated.encoded.places is not None
+        confidence = np.ones(len(evaluated))
+        for example in range(len(evaluated)):
+            for row in evaluated.encoded.rows_of(example):
+                scores = evaluated.outputs[row, : len(evaluated.encoded.places[row])] / temperature
                 confidence[example] = min([confidence[example], *softmax(scores).max(axis=1)])
-        return Answers(np.arange(len(judged)), confidence, self.right(judged))
+        return Answers(np.arange(len(evaluated)), confidence, self.right(evaluated))
 
-    def by_class(self, judged: Judged) -> ByClass:
-        names = _types(judged)
-        gold, said = _spans(judged)
+    def by_class(self, evaluated: Evaluated) -> ByClass:
+        names = _types(evaluated)
+        gold, said = _spans(evaluated)
         both = [set(one) & set(other) for one, other in zip(gold, said, strict=True)]
         right, gold_counts, said_counts = (_counts(names, spans) for spans in (both, gold, said))
         return ByClass(names, right, gold_counts, said_counts)
 
-    def confusion(self, judged: Judged) -> Confusion:
-        labels = (*_types(judged), OUTSIDE)
+    def confusion(self, evaluated: Evaluated) -> Confusion:
+        labels = (*_types(evaluated), OUTSIDE)
         place = {name: at for at, name in enumerate(labels)}
         matrix, limits = np.zeros((len(labels), len(labels)), dtype=np.int64), 0
-        for gold, said in zip(*_spans(judged), strict=True):
+        for gold, said in zip(*_spans(evaluated), strict=True):
             for one, other in matched(gold, said):
                 matrix[place[OUTSIDE if one is None else one[2]], place[OUTSIDE if other is None else other[2]]] += 1
                 limits += one is not None and other is not None and one[2] == other[2] and one != other
         return Confusion(labels, matrix, _NOTE.format(limits=limits))
 
-    def right(self, judged: Judged) -> np.ndarray:
-        return np.asarray([set(gold) == set(said) for gold, said in zip(*_spans(judged), strict=True)])
+    def right(self, evaluated: Evaluated) -> np.ndarray:
+        return np.asarray([set(gold) == set(said) for gold, said in zip(*_spans(evaluated), strict=True)])
 
-    def written(self, judged: Judged, example: int) -> Written:
-        text = judged.split.texts[example]
+    def written(self, evaluated: Evaluated, example: int) -> Written:
+        text = evaluated.split.texts[example]
         assert isinstance(text, Words)
-        gold, said = (_read(judged, side[example]) for side in (judged.split.labels, judged.predictions))
+        gold, said = (_read(evaluated, side[example]) for side in (evaluated.split.labels, evaluated.predictions))
         return Written(_listed(gold, text.words), _listed(said, text.words))
 
 
@@ -87,18 +87,18 @@ def matched(gold: Sequence[Span], said: Sequence[Span]) -> list[tuple[Span | Non
     return [*pairs, *((one, None) for one in free_gold), *((None, other) for other in free_said)]
 
 
-def _spans(judged: Judged) -> tuple[list[list[Span]], list[list[Span]]]:
+def _spans(evaluated: Evaluated) -> tuple[list[list[Span]], list[list[Span]]]:
     """Of every example the right spans, and those that are predicted."""
-    gold, said = ([_read(judged, tags) for tags in side] for side in (judged.split.labels, judged.predictions))
+    gold, said = ([_read(evaluated, tags) for tags in side] for side in (evaluated.split.labels, evaluated.predictions))
     return gold, said
 
 
-def _read(judged: Judged, tags: Sequence[int]) -> list[Span]:
-    return spans_of([judged.names[tag] for tag in tags])
+def _read(evaluated: Evaluated, tags: Sequence[int]) -> list[Span]:
+    return spans_of([evaluated.names[tag] for tag in tags])
 
 
-def _types(judged: Judged) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(tag.partition("-")[2] for tag in judged.names if tag != OUTSIDE))
+def _types(evaluated: Evaluated) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(tag.partition("-")[2] for tag in evaluated.names if tag != OUTSIDE))
 
 
 def _counts(names: Sequence[str], spans: Sequence[set[Span] | list[Span]]) -> sparse.csr_array:

@@ -95,12 +95,12 @@ class _Bounded(io.RawIOBase):
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
-                raise bomb(self._path)
+                raise decompression_error(self._path)
         buffer[: len(data)] = data
         return len(data)
 
 
-def bomb(path: Path) -> PandaError:
+def decompression_error(path: Path) -> PandaError:
     """For what unpacks to a multiple of its size that no data has."""
     return PandaError(
         f"{path} unpacks to more than {_RATIO} times its size, which no data does; unpack it yourself if you trust it."
@@ -140,7 +140,7 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     if PurePosixPath(files[0].filename.lower()).suffix in (".zip", ".gz"):
         raise PandaError(f"{path} holds another archive ({files[0].filename[:60]}); unpack it and name the file.")
     if too_much(files[0].file_size, path.stat().st_size):
-        raise bomb(path)
+        raise decompression_error(path)
     return files[0]
 
 

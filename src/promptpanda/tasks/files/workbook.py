@@ -11,7 +11,7 @@ from typing import Any
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.tasks.files.records import Layout, Record, RowReader, keys_of
-from promptpanda.tasks.files.source import Source, bomb, too_much
+from promptpanda.tasks.files.source import Source, decompression_error, too_much
 
 _OLD = b"\xd0\xcf\x11\xe0"  # of .xls, and of what Excel puts around a workbook with a password
 _ENCRYPTED = "EncryptedPackage".encode("utf-16-le")
@@ -51,7 +51,7 @@ def _open(source: Source) -> Any:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if too_much(sum(one.file_size for one in archive.infolist()), len(data)):
-                raise bomb(source.path)
+                raise decompression_error(source.path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of styles and validations that do not matter here
             return openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)

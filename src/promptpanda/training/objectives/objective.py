@@ -89,7 +89,7 @@ class Objective(ABC):
         """
         return shuffled_batches(lengths, size, rng)
 
-    def learnt(self, outputs: Tensor, layout: Layout) -> Tensor:
+    def unpadded(self, outputs: Tensor, layout: Layout) -> Tensor:
         """The outputs that are no padding, which a student compares with its teacher's.
 
         *Shape:* (rows, outputs), or (units of all rows, outputs).

@@ -36,10 +36,10 @@ class TokenClassification(Objective):
     def loss(self, outputs: Tensor, targets: Tensor, layout: Layout) -> Tensor:
         chosen = targets[layout.rows, : outputs.shape[1]][layout.real]
         # A batch may hold no word: of some control characters tokenizers leave nothing.
-        return F.cross_entropy(self.learnt(outputs, layout).float(), chosen, reduction="sum") / max(1, len(chosen))
+        return F.cross_entropy(self.unpadded(outputs, layout).float(), chosen, reduction="sum") / max(1, len(chosen))
 
     def logits(self, outputs: Tensor, layout: Layout) -> Tensor:
-        return self.learnt(outputs, layout)
+        return self.unpadded(outputs, layout)
 
     def predictions(self, outputs: np.ndarray, encoded: Encoded, texts: tuple[Input, ...]) -> list[tuple[int, ...]]:
         """Tag indices, one a word; 0 (O) for a word that the tokenizer leaves nothing of."""

@@ -21,7 +21,7 @@ from promptpanda.transfers.evaluate import outputs_on, with_labels_of
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """A prompt's outputs on labelled examples.
 
     Attributes:
@@ -44,7 +44,7 @@ class Judged:
     units: np.ndarray
 
     @classmethod
-    def of(cls, trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split | None = None) -> Judged:
+    def of(cls, trained: TrainedPrompt, backbone: Backbone, task: Task, split: Split | None = None) -> Evaluated:
         """Run a prompt on examples.
 
         Args:
@@ -70,7 +70,7 @@ class Judged:
     @property
     def names(self) -> tuple[str, ...]:
         """Of classes, labels or tags, and after them of those that the examples alone have."""
-        return (*self.task.labels, *self.split.strangers)
+        return (*self.task.labels, *self.split.unseen_labels)
 
 
 @dataclass(frozen=True)

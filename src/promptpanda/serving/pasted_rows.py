@@ -24,7 +24,7 @@ from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetFeatures, preferred
 from promptpanda.transfers.overlap import TargetRows
-from promptpanda.transfers.ranking import fitting_cards, rank, sound_sources
+from promptpanda.transfers.ranking import fitting_cards, rank, readable_sources
 from promptpanda.transfers.shortlist import shortlisted
 
 _MOST_ROWS = 200
@@ -51,9 +51,7 @@ class _Job:
     given_up: bool = False
 
 
-async def rank_pasted(
-    service: Service, asked: dict[str, Any], *, gone: Callable[[], Awaitable[None]]
-) -> dict[str, Any]:
+async def rank_pasted(service: Service, body: dict[str, Any], *, gone: Callable[[], Awaitable[None]]) -> dict[str, Any]:
     """Rank the bank for rows.
 
     Args:
@@ -67,13 +65,13 @@ async def rank_pasted(
         RefusedError: the rows cannot be read, the bank has nothing to rank, another ranking is under way, or there was
             no time.
     """
-    rows = _rows(asked)
+    rows = _rows(body)
     loop = asyncio.get_running_loop()
     ready, job = asyncio.Event(), _Job()
 
     def steps() -> Iterator[str]:
         try:
-            yield from _steps(service, rows, bool(asked.get("numbers")), job)
+            yield from _steps(service, rows, bool(body.get("numbers")), job)
         except Exception as error:
             job.error = error
         with suppress(RuntimeError):
@@ -111,7 +109,7 @@ def _steps(service: Service, rows: list[dict[str, str]], numbers: bool, job: _Jo
     for card in shortlisted(fitting, target, bank, Silent()):
         if job.given_up:
             return
-        target.observe(sound_sources([card], backbone, bank, Silent()))
+        target.observe(readable_sources([card], backbone, bank, Silent()))
         yield card.id
     notes = _Notes()
     ranking = rank(task, backbone, bank, target, rows=known, progress=notes)
@@ -125,9 +123,9 @@ def _task(rows: list[dict[str, str]], numbers: bool) -> Task:
     return own_task(train=rows, text="text", text2=text2, kind=Kind.REGRESSION if numbers else None, name=_NAME)
 
 
-def _rows(asked: dict[str, Any]) -> list[dict[str, str]]:
+def _rows(body: dict[str, Any]) -> list[dict[str, str]]:
     """The rows that were pasted. Raises RefusedError (413, 422)."""
-    pasted = asked.get("rows")
+    pasted = body.get("rows")
     if not isinstance(pasted, str) or not pasted.strip():
         raise RefusedError(422, "Paste some rows first: a text, and behind a tab or a comma its label.")
     first = pasted.lstrip("\r\n").split("\n", 1)[0]
@@ -135,7 +133,7 @@ def _rows(asked: dict[str, Any]) -> list[dict[str, str]]:
         lines = list(csv.reader(io.StringIO(pasted, newline=""), delimiter="\t" if "\t" in first else ",", strict=True))
     except csv.Error as error:
         raise RefusedError(422, f"The rows cannot be read ({error}); put tabs between text and label.") from error
-    lines = [line for line in lines if any(cell.strip() for cell in line)][bool(asked.get("header")) :]
+    lines = [line for line in lines if any(cell.strip() for cell in line)][bool(body.get("header")) :]
     if len(lines) > _MOST_ROWS:
         raise RefusedError(413, f"There are {len(lines)} rows, {_MOST_ROWS} are the most; paste fewer.")
     width = len(lines[0]) if lines else 0

@@ -15,7 +15,7 @@ _CALLED = {Kind.MULTI_LABEL: "a label", Kind.TOKEN_CLASSIFICATION: "a type of sp
 
 
 @dataclass(frozen=True)
-class Strangers:
+class UnseenLabels:
     """Every such class is an error of any model, and told.
 
     Attributes:
@@ -27,7 +27,7 @@ class Strangers:
     note: str = ""
 
 
-def strangers_of(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: str) -> Strangers:
+def unseen_labels(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: str) -> UnseenLabels:
     """What the rows have that the label space has not.
 
     None where no row has a class that is known: that is another column, or another task, and refused with the first
@@ -39,10 +39,10 @@ def strangers_of(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: 
     found = [_names(spec, row, f"Row {number} of {origin}") for number, row in rows]
     unknown = [[name for name in names if space.index(name) is None] for names in found]
     if not any(len(strange) < len(names) for strange, names in zip(unknown, found, strict=True)):
-        return Strangers()
+        return UnseenLabels()
     tags = sorted({as_name(name) for strange in unknown for name in strange})
     if not tags:
-        return Strangers()
+        return UnseenLabels()
     names = tags
     if spec.kind == Kind.TOKEN_CLASSIFICATION:
         names = sorted({tag[2:] for tag in tags})
@@ -53,7 +53,7 @@ def strangers_of(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: 
         f"{count} of {len(rows)} test rows {'has' if count == 1 else 'have'} {_CALLED.get(spec.kind, 'a class')} that "
         f"{space.origin} not: {shown}; {'it counts as an error' if count == 1 else 'they count as errors'}."
     )
-    return Strangers(tuple(tags), note)
+    return UnseenLabels(tuple(tags), note)
 
 
 def _names(spec: TaskSpec, row: Row, where: str) -> list[Any]:

@@ -17,7 +17,7 @@ from promptpanda.transfers.cells import confidence_of
 from promptpanda.transfers.given import checked
 
 
-class Asked(BaseModel):
+class PredictRequest(BaseModel):
     """The body of POST /v1/predict. Exactly one of `texts` and `rows` is given."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,13 +32,13 @@ class Asked(BaseModel):
     calibrated: bool = Field(False, description="Scale probabilities by the temperature in the prompt's card.")
 
 
-class Refusal(BaseModel):
+class ErrorResponse(BaseModel):
     """The body of every answer that is not 200."""
 
     error: str
 
 
-class Answered(BaseModel):
+class PredictResponse(BaseModel):
     """The answer of POST /v1/predict."""
 
     prompt: str = Field(description="Id of the prompt that answered.")
@@ -47,7 +47,7 @@ class Answered(BaseModel):
     )
 
 
-def object_of(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object of a body. Raises RefusedError (400) if it is none."""
     try:
         value = read_json(body.decode("utf-8"), "The body")
@@ -60,20 +60,20 @@ def object_of(body: bytes) -> dict[str, Any]:
     return value
 
 
-def asked_of(value: dict[str, Any], limits: Limits) -> Asked:
+def parse_request(value: dict[str, Any], limits: Limits) -> PredictRequest:
     """What an object asks for. Raises RefusedError (413, 422)."""
     for name in ("texts", "rows"):
         if isinstance(value.get(name), list):
             check_rows(value[name], limits, name)
     try:
-        asked = Asked.model_validate(value, strict=True)
+        request = PredictRequest.model_validate(value, strict=True)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"][:2])
         raise RefusedError(422, outward(f"'{where[:60]}' in the body is wrong: {first['msg'].lower()}.")) from error
-    if (asked.texts is None) == (asked.rows is None):
+    if (request.texts is None) == (request.rows is None):
         raise RefusedError(422, "The body needs either 'texts' or 'rows', and not both.")
-    return asked
+    return request
 
 
 def check_rows(rows: Sequence[object], limits: Limits, name: str) -> None:
@@ -107,7 +107,7 @@ def inputs_of(card: Card, texts: Sequence[Any] | None, rows: Sequence[dict[str, 
         raise RefusedError(422, outward(error)) from error
 
 
-def shaped(prediction: dict[str, Any], *, probabilities: bool, top: int | None) -> dict[str, Any]:
+def response_prediction(prediction: dict[str, Any], *, probabilities: bool, top: int | None) -> dict[str, Any]:
     """A prediction as it goes back: probabilities and further answers only where they were asked for."""
     found = dict(prediction)
     if (confidence := confidence_of(prediction)) is not None:
