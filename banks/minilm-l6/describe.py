@@ -16,18 +16,23 @@ FOLDER = HERE / "src" / "promptpanda_minilm_l6" / "bank"
 
 HEAD = """# Prompts for all-MiniLM-L6-v2
 
-{count} prompts for the 6-layer BERT of all-MiniLM-L6-v2, one for each public task below, to start new tasks
-from. [promptpanda](../../README.md) finds them by the model's fingerprint once this package is installed, beside your
-own bank; `--no-starter` leaves them out, `panda bank list` shows them. They are read and never written to.
+This package holds {count} soft prompts for the 6-layer BERT of all-MiniLM-L6-v2, one for each public task below. A new task
+can start its training from one of them. Once the package is installed, [promptpanda](../../README.md) finds the prompts
+by the model's fingerprint and uses them beside your own bank. `panda bank list` shows them, `--no-starter` leaves them out.
+They are read and never written to.
 
     pip install ./banks/minilm-l6
 
-Each was trained by prompt tuning (20 virtual tokens a layer, AdamW, learning rate .01) on the rows told below. A part
-of the data was kept back for validation; nothing was chosen by test data, which was read once. sst2, qnli, qqp and some
-others are parts of larger sets. The prompts hold no text: beside the tensors there are hashes of the texts that were
-seen, so that a task is never told that its own rows help it. Licences are those of the data as far as we know.
+Each prompt was trained by prompt tuning (20 virtual tokens per layer, AdamW, learning rate .01) on the number of rows in the
+table. A part of the data was kept back for validation. Test data was read once and used to choose nothing. Scores are in
+hundredths of the metric.
 
-`recipes/starter-bank.yaml` is the recipe; {seconds:.1f} hours of one core of an AMD EPYC so far.
+- Some tasks (sst2, qnli, qqp and others) use only a part of a larger data set.
+- The prompts hold no text. Beside the tensors there are hashes of the texts that were seen, so that no task starts from a
+  prompt that has seen its own rows.
+- Licences are those of the data, to the best of our knowledge.
+
+`recipes/starter-bank.yaml` is the recipe. The trainings took {seconds:.1f} hours of one core of an AMD EPYC so far.
 
 | task | kind | training rows | validation rows | epochs | validation | test | test rows | metric | data | licence |
 |---|---|---:|---:|---:|---:|---:|---:|---|---|---|
