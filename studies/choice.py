@@ -7,7 +7,8 @@ a line in the lead of its source (what the estimator says of it, less what it sa
 which every target counts alike. Then chooses as `auto` does, with several values of SPREAD: among prompt tuning, the
 head alone, and PoT and PANDA from the source with the highest expectation of those that the estimator puts first. Every
 target is chosen for by priors that were fitted to the other targets, which is what a user of another target can expect,
-by those of all, and by those that are in use. The oracle is the contract's. One JSON object a line, all in points.
+by those of all, and by those that are in use. The oracle takes what is best on the other seeds.
+One JSON object per line, all in points.
 
 It differs from `auto` in this: survivors are compared at the end of training alone, and since rows hold no validation
 predictions, noise is taken from test predictions. All contestants of a target get one variance, that of a test score if

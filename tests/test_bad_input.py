@@ -200,7 +200,7 @@ def test_option_values_of_the_wrong_type(option, folder):
     ],
 )
 def test_usage_errors_are_one_sentence_too(arguments, fragment, folder, monkeypatch, capsys):
-    """The contract asks for one sentence on stderr, whoever finds the mistake. Through `main`, as a user runs it."""
+    """There is one sentence on stderr, whoever finds the mistake. Through `main`, as a user runs it."""
     monkeypatch.setattr(sys, "argv", ["panda", *arguments])
     with pytest.raises(SystemExit) as left:
         main()

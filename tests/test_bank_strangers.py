@@ -201,7 +201,7 @@ def test_a_signature_without_a_header_is_refused(books, bank):
     del header["__metadata__"]
     shorter = json.dumps(header).encode()
     replace_file(books, SIGNATURE, len(shorter).to_bytes(8, "little") + shorter + content[8 + length :])
-    with pytest.raises(PandaError, match="does not tell of how many texts"):
+    with pytest.raises(PandaError, match="does not say how many texts"):
         bank.verify(books.name)
 
 

@@ -1,4 +1,4 @@
-"""The commands, run as a user runs them, and the JSON that the contract promises."""
+"""The commands, run as a user runs them, and the JSON that they print."""
 
 from __future__ import annotations
 

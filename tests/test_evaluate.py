@@ -48,8 +48,8 @@ def mood(panda, tmp_path):
 
 def test_a_file_alone_is_enough(panda, mood, tmp_path):
     found = json.loads(panda("evaluate", "mood", "held-out.jsonl", "--json"))
-    contract = {"metric", "score", "low", "high", "n_test", "metrics", "per_class", "confusion", "calibration"}
-    assert contract <= set(found)
+    promised = {"metric", "score", "low", "high", "n_test", "metrics", "per_class", "confusion", "calibration"}
+    assert promised <= set(found)
     assert set(found["per_class"]) == set(found["confusion"]["labels"]) == {"good", "bad"}
     assert sum(map(sum, found["confusion"]["matrix"])) == found["n_test"] == 40
     assert found["score"] == found["metrics"]["accuracy"]

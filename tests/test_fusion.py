@@ -159,7 +159,7 @@ def test_late_fusion_learns_from_the_mean_of_the_teachers_outputs(sources, trial
     torch.testing.assert_close(outcome.prompt.tensor, by_hand.prompt.tensor, rtol=1e-4, atol=1e-4)
     card = outcome.card
     assert [card.distillation.teacher, *card.distillation.fused_with] == [one.card.id for one in teachers]
-    # Contract, cost: one training, validation and signature, and what two teachers read.
+    # The cost: one training, validation and signature, and what two teachers read.
     assert card.example_steps == 2 * 32
     assert card.forward_examples == 8 + 32 + 2 * 32
 

@@ -274,7 +274,7 @@ def test_choices_are_learnt(load_tiny, tmp_path):
 
 @pytest.mark.parametrize("kind", NEW)
 def test_the_readout_concerns_none_of_them(kind, tiny_backbone, parts):
-    """Contract: `--readout` is for whole texts; choices have the backbone's own, tags and answers their tokens'."""
+    """`--readout` is for whole texts; choices have the backbone's own, tags and answers their tokens'."""
     training, validation, objective = parts(kind)
 
     def with_readout(readout):

@@ -135,8 +135,8 @@ def test_a_family_that_does_not_show_its_neurons_is_trained_saved_and_ranked(fam
     (ranked,) = rank(target, backbone, bank, view, progress=notes)
     assert "on" not in ranked.scores
     assert {"cosine", "logme", "same_format"} <= set(ranked.scores)
-    assert any("does not show the neurons of every layer, so that `on` is left out" in note for note in notes.said)
-    with pytest.raises(IncomparableError, match=r"does not show the neurons.*cosine\.$"):
+    assert any("does not expose the neurons of every layer, so `on` is left out" in note for note in notes.said)
+    with pytest.raises(IncomparableError, match=r"does not expose the neurons.*cosine\.$"):
         ESTIMATORS["on"].score(source, view)
 
 

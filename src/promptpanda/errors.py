@@ -1,4 +1,4 @@
-"""The one exception a user can mend. Its message is one sentence: what was found, what was expected, the way out."""
+"""The one exception that a user can fix. Its message is one sentence: what was found, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Iterable
 
 
 class PandaError(ValueError):
-    """Something the caller can mend. The command line prints its message and exits with code 2."""
+    """An error that the caller can fix.
+
+    Its message is one sentence: what was found, what was expected, and what to do. The command line prints the message
+    and exits with code 2.
+    """
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""How long work is and how far it has come, for whoever wants to show it. The library itself prints nothing."""
+"""How much work there is and how much is done, for callers who want to show it. The library itself prints nothing."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told by long work what it does."""
+    """Receives the progress of long work. Pass an object with these methods as `progress`."""
 
     def begin(self, label: str, total: int) -> None:
-        """A piece of work of `total` units starts."""
+        """A piece of work of `total` units starts; `label` names it."""
 
     def advance(self, units: int) -> None:
-        """That many units more are done."""
+        """This many more units are done."""
 
     def note(self, message: str) -> None:
-        """Something the user should know."""
+        """A sentence that the user should read."""
 
 
 class Silent:
-    """Shows nothing."""
+    """Progress that shows nothing."""
 
     def begin(self, label: str, total: int) -> None: ...
 

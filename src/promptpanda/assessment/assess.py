@@ -231,7 +231,7 @@ def _notes(evaluated: Evaluated, answers: Answers | None) -> list[str]:
 
 
 def to_json(found: Assessment) -> dict[str, Any]:
-    """One object (contract: files); what the contract does not name stands beside it."""
+    """The object that `panda evaluate --json` prints."""
     calibration, confusion = found.calibration, found.confusion
     scaled = None if calibration is None else calibration.scaled
     return {

@@ -18,7 +18,7 @@ from promptpanda.transfers.outputs import finite_outputs, objective_of
 
 
 def fitted_again(trained: TrainedPrompt, backbone: Backbone, data_dir: Path | None) -> float | None:
-    """Fit a temperature on the very validation part of a training (contract: data protocol).
+    """Fit a temperature on the very validation part of a training.
 
     None where the training data is not there any more, has changed, or the validation part was trained on too, and
     under the paper protocol, whose validation part is what is reported on.

@@ -27,16 +27,17 @@ _COMPARED = 1000  # prompts whose ids are looked through for the one that was me
 
 @dataclass(frozen=True)
 class Bank:
-    """A folder of prompt folders, each named by its id. It need not exist before the first prompt is saved.
+    """A folder of trained prompts, one folder each, named by the prompt's id.
 
-    Beside it banks are in force that other distributions brought (bank/installed.py): they are read and never written
-    to, and where an id is in both, this bank's prompt counts.
+    The folder need not exist before the first prompt is saved. If it is deleted or moved while a program works with it,
+    the next access raises PandaError.
+
+    Prompts of installed banks (packages such as the starter bank) can be used like the bank's own. Installed banks are
+    read and never written to. If two banks have a prompt of the same id, that of this bank counts.
 
     Attributes:
-        folder: of this bank.
-        others: the banks beside it, by name; left out, the installed ones.
-
-    Whoever works with a bank that is deleted meanwhile is told so by a PandaError; it is not made again in part.
+        folder: the bank's folder.
+        others: other banks whose prompts can be used, by name; by default all installed banks, `{}` for none.
     """
 
     folder: Path
@@ -51,7 +52,11 @@ class Bank:
         object.__setattr__(self, "_seen", [])
 
     def ids(self) -> list[str]:
-        """Ids of all prompts, sorted; other folders are not the bank's business."""
+        """The ids of all prompts of this bank, sorted. Folders that are not named like a prompt are ignored.
+
+        Raises:
+            PandaError: the bank is a file, or was deleted meanwhile.
+        """
         if not self.folder.is_dir():
             if self.folder.exists():
                 raise PandaError(f"The bank {self.folder} is a file, not a folder; choose another place (--bank).")
@@ -61,7 +66,7 @@ class Bank:
         return sorted(self._names())
 
     def has_more_than(self, count: int) -> bool:
-        """Whether it has more prompts; of a large bank without looking at all."""
+        """Whether the bank has more than `count` prompts; a large bank is not listed to the end."""
         if not self.folder.is_dir():
             return False
         self._seen[:] = [True]
@@ -72,12 +77,16 @@ class Bank:
             yield from (one.name for one in found if is_id(one.name) and one.is_dir())
 
     def cards(self) -> Iterator[Card]:
-        """Cards of all prompts, by id. A damaged card raises PandaError when its turn comes."""
+        """The cards of all prompts of this bank, in the order of their ids.
+
+        Raises:
+            PandaError: a card is damaged; raised when its turn comes.
+        """
         for prompt_id in self.ids():
             yield self._card(prompt_id)
 
     def readable_cards(self) -> tuple[list[Card], list[str]]:
-        """The cards that can be read, and what is wrong with the others."""
+        """The cards that can be read, and one sentence for each that cannot."""
         cards, problems = [], []
         for prompt_id in self.ids():
             try:
@@ -87,7 +96,7 @@ class Bank:
         return cards, problems
 
     def folder_of(self, prompt_id: str) -> Path:
-        """Where a prompt of a card in force lies."""
+        """The folder of a prompt in this bank or an installed one; it is not checked that it exists."""
         for bank in (self, *self.others.values()):
             if (bank.folder / prompt_id).is_dir():
                 return bank.folder / prompt_id
@@ -97,20 +106,30 @@ class Bank:
         return card_of(self.folder / prompt_id)
 
     def path(self, prompt_id: str) -> Path:
-        """The folder of an id. Raises PandaError if the bank has no such prompt."""
+        """The folder of a prompt of this bank.
+
+        Raises:
+            PandaError: the bank has no prompt of this id.
+        """
         check_name(prompt_id, "Prompt id", ID_LIMIT)
         if not self.holds(prompt_id):
             raise PandaError(f"No prompt '{prompt_id}' in the bank {self.folder}.{suggest(prompt_id, self.ids())}")
         return self.folder / prompt_id
 
     def holds(self, prompt_id: str) -> bool:
-        """Whether a folder of this name is among its prompts."""
+        """Whether this bank has a prompt of this id."""
         return is_id(prompt_id) and Path(prompt_id).name == prompt_id and (self.folder / prompt_id).is_dir()
 
     def resolve(self, reference: str) -> Path:
-        """The folder that a PROMPT means: an id, a path, or a task's name (best validation score, then lowest seed).
+        """The folder of a prompt that is named in one of three ways.
 
-        A score on validation examples that were trained on stands behind all others.
+        Args:
+            reference: a prompt's id, the path of a prompt's folder, or a task's name. A task's name means its prompt
+                with the best validation score (ties: the lowest seed). Prompts that were trained on their validation
+                examples are taken only if there are no others.
+
+        Raises:
+            PandaError: there is no such prompt.
         """
         if any(bank.holds(reference) for bank in (self, *self.others.values())):
             return self.folder_of(reference)
@@ -134,7 +153,15 @@ class Bank:
         )
 
     def find(self, prompt_id: str, run: str) -> Path | None:
-        """The folder of a run that is done already, or None. An incomplete one is not done: `save` replaces it."""
+        """The folder of a run that is finished already; None if there is none, or only an incomplete one.
+
+        Args:
+            prompt_id: the id that the run's prompt would have.
+            run: the run's hash (`Card.run`).
+
+        Raises:
+            PandaError: the folder holds another run.
+        """
         from promptpanda.bank.folder import is_incomplete
 
         path = self.folder / prompt_id
@@ -145,13 +172,21 @@ class Bank:
         return path
 
     def load(self, reference: str, backbone: Backbone) -> TrainedPrompt:
-        """Load a prompt of ours by id, path or task name."""
+        """Load a prompt.
+
+        Args:
+            reference: its id, the path of its folder, or a task's name (see `resolve`).
+            backbone: the model that it was trained on.
+
+        Raises:
+            PandaError: there is no such prompt, it is damaged, or it belongs to another model.
+        """
         from promptpanda.bank.folder import read_folder
 
         return read_folder(self.resolve(reference), backbone)
 
     def prepare(self) -> None:
-        """Make sure that a prompt can be written: better found out before a training than after it."""
+        """Create the folder and check that it can be written to, so that a problem shows before a training."""
         with self._still_there():
             self.folder.mkdir(parents=True, exist_ok=True)
             self._seen[:] = [True]
@@ -160,7 +195,20 @@ class Bank:
                 pass
 
     def save(self, trained: TrainedPrompt, backbone: Backbone) -> TrainedPrompt:
-        """Save a prompt under its id, also in place of an incomplete folder; returns it as it lies on disk."""
+        """Save a prompt under its id, whole or not at all.
+
+        A finished folder of the same id is left as it is; an incomplete one is replaced.
+
+        Args:
+            trained: the prompt.
+            backbone: the model that it was trained on.
+
+        Returns:
+            The prompt as it was read back from disk, with its `path`.
+
+        Raises:
+            PandaError: it cannot be written, or holds numbers that are not finite.
+        """
         from promptpanda.bank.folder import is_incomplete, read_folder, write_folder
 
         path = self.folder / check_id(trained.card.id)
@@ -171,11 +219,11 @@ class Bank:
             return replace(read_folder(path, backbone), backbone=trained.backbone)
 
     def record_test(self, trained: TrainedPrompt, test: TestCard) -> TrainedPrompt:
-        """Add test scores to a saved prompt's card."""
+        """Add test scores to a saved prompt's card. Returns the prompt with its new card."""
         return self._record(trained, test=test)
 
     def record_temperature(self, trained: TrainedPrompt, temperature: float) -> TrainedPrompt:
-        """Add a temperature that was fitted later to a saved prompt's card."""
+        """Add a temperature that was fitted later to a saved prompt's card. Returns the prompt with its new card."""
         return self._record(trained, temperature=temperature)
 
     def _record(self, trained: TrainedPrompt, **changes: object) -> TrainedPrompt:
@@ -186,7 +234,7 @@ class Bank:
         return replace(trained, card=card)
 
     def check_there(self) -> None:
-        """Raises PandaError if the bank was there, and is gone."""
+        """Raises PandaError if the bank existed when it was first used, and is gone now."""
         if self._seen and not self.folder.is_dir():
             raise PandaError(
                 f"The bank {self.folder} is gone: it was deleted or moved while this run worked with it; run the "
@@ -203,10 +251,12 @@ class Bank:
             raise
 
     def sibling(self, card: Card, seed: int, candidates: Sequence[str] | None = None) -> str:
-        """The id of the prompt of the same series with this seed, else with the lowest.
+        """The id of the prompt that differs from a card's only in its seed.
 
         Args:
-            candidates: the ids that may be taken; None: all.
+            card: of a prompt of the series.
+            seed: the wanted seed; if the series does not have it, its lowest is taken.
+            candidates: the ids to choose from; None, the default, allows all.
         """
         with opened(self) as catalogue:
             series = [
@@ -217,14 +267,22 @@ class Bank:
         return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
 
     def verify(self, prompt_id: str) -> None:
-        """Raises PandaError if a file is missing, cut or changed, or the files do not go together."""
+        """Check a prompt's files against the checksums in its card.
+
+        Raises:
+            PandaError: a file is missing, truncated or changed, or the files do not match each other.
+        """
         from promptpanda.bank.folder import read_contents
 
         self._card(prompt_id)
         read_contents(self.path(prompt_id))
 
     def remove(self, prompt_id: str) -> None:
-        """Delete a prompt for good; of a link to one, the link."""
+        """Delete a prompt permanently. If its folder is a link, only the link is deleted.
+
+        Raises:
+            PandaError: the bank has no prompt of this id.
+        """
         remove_folder(self.path(prompt_id))
         sweep_staging(self.folder)
 

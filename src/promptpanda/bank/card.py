@@ -153,19 +153,23 @@ class Card(_Frozen):
     Attributes:
         id: `TASK-sSEED-HASH8`.
         run: hash of everything that determines the training; equal runs are not trained twice.
-        series: the same without the seed: prompts of one series differ in their seed alone.
+        series: the same without the seed: prompts of one series differ only in their seed.
         labels: names of classes, labels or tags in the order of the head's outputs; empty for the other kinds.
-        prompt_kind, prompt_length: None and 0 for baselines, which train no prompt.
+        prompt_kind: `prefix` or `shallow`; None for baselines, which train no prompt.
+        prompt_length: V, virtual tokens; 0 for baselines.
         weights_kept: whether what was trained is in the folder; a tuned model is not.
-        threshold: chosen on the validation part: of "no answer", or of several labels the probability from which on
-            each is given, in their order; None where there is nothing to choose.
+        threshold: chosen on the validation part: for questions, the threshold of "no answer"; for several labels, the
+            probability from which each label is predicted, in their order. None if there is nothing to choose.
         temperature: what outputs are divided by for calibrated probabilities, fitted on the validation part; None in
-            older cards, and where there is nothing to fit or to fit it on.
-        validation: metrics on the validation part, and the mean task `loss`.
-        before: the same before the first step, where a training went on from another's prompt and head (`sources` names
-            it); None where the head was fresh.
+            older cards, and if there is nothing to fit or no data to fit it on.
+        validation: metrics (fractions) on the validation part, and the mean task `loss`.
+        before: the same before the first step, if the training continued another prompt and head (`sources` names
+            it); None if the head was fresh.
         validation_seen: whether all validation examples were trained on too (a refit), so that their score says little.
-        test: None where no test data was read.
+        test: test scores; None if no test data was read.
+        example_steps: examples that went forward and backward, over all epochs.
+        forward_examples: examples that went only forward.
+        seconds: wall time of the training.
         diverged: why training stopped early, or None.
         warnings: signs that little was learnt.
         files: SHA-256 of every other file of the folder.
@@ -264,7 +268,7 @@ class Card(_Frozen):
 
     @property
     def work(self) -> float:
-        """What the training took, in examples trained; a forward pass counts a third (contract: cost)."""
+        """The cost of the training in examples trained; a forward pass counts a third."""
         return self.example_steps + self.forward_examples / 3
 
     def write(self, folder: Path) -> None:
@@ -287,7 +291,7 @@ class Card(_Frozen):
 
     @classmethod
     def read(cls, folder: Path) -> Card:
-        """Raises PandaError if the folder has no card, or one that cannot be read."""
+        """Read the card of a folder. Raises PandaError if there is none, or one that cannot be read."""
         path = folder / CARD_NAME
         try:
             content = read_object(path)

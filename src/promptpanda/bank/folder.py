@@ -30,16 +30,17 @@ PARTS = frozenset({_HEAD_NAME, SIGNATURE_NAME, SEEN_NAME, CONFIG_NAME, peft_form
 
 @dataclass(frozen=True)
 class TrainedPrompt:
-    """A prompt with all that belongs to it.
+    """A trained prompt with everything that belongs to it: what `train` returns and a bank holds.
 
     Attributes:
-        prompt, head: the trained values. A transfer takes the prompt, never the head. Baselines have no prompt.
-        signature: what estimators need of the prompt.
-        card: everything else.
-        path: its folder, or None while it is not saved.
-        backbone: the tuned model of model tuning, which is never saved; None for all else.
-        seen: the texts that it, and all that it started from, was trained and validated on; None where that is not
-            recorded (an older folder, a baseline).
+        prompt: the trained prompt; None for baselines, which have a head only.
+        head: the classifier on top of the model. A transfer takes the prompt of its source, never the head.
+        signature: what estimators need to know about the prompt; None for baselines.
+        card: everything else: task, settings, scores, versions. `card.id` is its id, `card.score` its validation score.
+        path: its folder; None while it is not saved.
+        backbone: the tuned model, if the method was model tuning (it is never saved); otherwise None.
+        seen: hashes of the texts that it, and everything that it started from, was trained and validated on; None if
+            that is not recorded (an older folder, a baseline).
     """
 
     prompt: Prompt | None
@@ -53,17 +54,17 @@ class TrainedPrompt:
 
 @dataclass(frozen=True)
 class SourcePrompt:
-    """What a transfer takes of its source; a foreign PEFT prompt brings no signature.
+    """What a transfer takes from its source. A foreign PEFT prompt brings no signature.
 
     Attributes:
         id: bank id, or the path of a foreign folder.
         task: name of the task it was trained on, or the folder's name.
         checksum: SHA-256 of the file with the prompt; of a prompt that was never saved, its run.
         series: its card's; of a foreign prompt, the checksum.
-        spec: of that task; a foreign prompt tells none.
-        seen: the texts that it saw; None where that is not recorded.
-        borrowed: whether the signature is of the target's own texts, since a foreign prompt brings none of its own. It
-            serves what compares prompts, and not what compares the source's texts with the target's.
+        spec: of that task; None for a foreign prompt.
+        seen: hashes of the texts that it saw; None if that is not recorded.
+        borrowed: whether the signature was computed from the target's own texts, because a foreign prompt brings none.
+            Such a signature can compare prompts, but not the source's texts with the target's.
     """
 
     prompt: Prompt
@@ -154,7 +155,7 @@ def read_folder(folder: Path, backbone: Backbone) -> TrainedPrompt:
 
 
 def read_contents(folder: Path) -> TrainedPrompt:
-    """Load a prompt of ours as far as it can be judged without its backbone.
+    """Load a prompt of ours, and check all that can be checked without its backbone.
 
     Raises:
         PandaError: a file is missing, cut or changed, or they do not go together.
@@ -166,7 +167,7 @@ def read_contents(folder: Path) -> TrainedPrompt:
     prompt, rest = peft_format.read_adapter(folder)
     if (prompt.kind, prompt.length) != (card.prompt_kind, card.prompt_length):
         raise PandaError(
-            f"The prompt in {folder} is a {prompt.kind} of {prompt.length} virtual tokens, but its card tells of a "
+            f"The prompt in {folder} is a {prompt.kind} of {prompt.length} virtual tokens, but its card says it is a "
             f"{card.prompt_kind} of {card.prompt_length}; one of the two was changed."
         )
     head = _head(folder, card, rest)
@@ -276,6 +277,6 @@ def _signature(folder: Path, prompt: Prompt, head: Head) -> Signature:
         return Signature.from_tensors(tensors, metadata)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise PandaError(
-            f"The header of {where} does not tell of how many texts it is; remove the prompt (panda bank rm) and train "
-            "it again."
+            f"The header of {where} does not say how many texts it was made from; remove the prompt (panda bank rm) "
+            "and train it again."
         ) from error

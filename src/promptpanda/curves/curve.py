@@ -12,14 +12,14 @@ from promptpanda.transfers.methods import METHODS
 
 @dataclass(frozen=True, eq=False)
 class LearningCurve:
-    """What was measured.
+    """A measured learning curve. Scores are in the task's metric, as fractions.
 
     Attributes:
-        plan: sizes, seeds, and the rows that scores are taken on.
-        measured: by method.
-        floor: what a constant prediction scores on them.
+        plan: the sizes (labelled rows), the seeds, and the rows that are scored.
+        measured: the scores, by method.
+        floor: the score of a constant prediction on the same rows.
         sources: ids of the prompts that methods with a source started from.
-        seconds: of all trainings, those of earlier runs included.
+        seconds: wall time of all trainings, including those of earlier runs.
     """
 
     plan: CurvePlan
@@ -30,23 +30,30 @@ class LearningCurve:
 
     @property
     def metric(self) -> str:
+        """The name of the metric."""
         return self.plan.task.spec.metric
 
     @property
     def twice(self) -> int:
-        """Twice the largest size."""
+        """Twice the largest size, in labelled rows."""
         return 2 * self.plan.sizes[-1]
 
     def forecast(self, method: str) -> Forecast | None:
-        """For twice as many labels as there are; None where it cannot be told (`no_forecast_reason`)."""
+        """What a method would score with twice as many labels; None if that cannot be forecast.
+
+        `no_forecast_reason` says why it cannot.
+        """
         return None if self.no_forecast_reason(method) else forecast(self.measured[method], self.twice)
 
     def check(self, method: str) -> Forecast | None:
-        """What the smaller sizes foretold of the largest, to be compared with what was measured there."""
+        """What the smaller sizes forecast for the largest, to compare with what was measured there.
+
+        None if there are too few sizes or seeds.
+        """
         return forecast(self.measured[method].first(len(self.plan.sizes) - 1), self.plan.sizes[-1])
 
     def no_forecast_reason(self, method: str) -> str | None:
-        """Why nothing can be said of more labels; None where something can."""
+        """Why no forecast can be made for a method; None if one can."""
         plan, measured = self.plan, self.measured[method]
         if len(plan.sizes) < LAST:
             return f"{len(plan.sizes)} size{'s are' if len(plan.sizes) > 1 else ' is'} too few, {LAST} are needed"
@@ -61,7 +68,7 @@ class LearningCurve:
         return None
 
     def sentences(self, method: str) -> list[str]:
-        """What is said of twice as many labels, the first sentence being the answer."""
+        """The forecast for a method in words; the first sentence is the answer."""
         plan, why = self.plan, self.no_forecast_reason(method)
         title = METHODS[method].title
         if why is not None:
@@ -92,7 +99,7 @@ class LearningCurve:
         return sentences
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """The dictionary that `panda curve --json` prints."""
         plan = self.plan
         methods: dict[str, Any] = {}
         for name, measured in self.measured.items():

@@ -5,7 +5,7 @@ and Loog, arXiv 2103.10948; Hestness et al., arXiv 1712.00409). Three points can
 are taken, each as often as it fits: for c = 0 the law is a line in log n, which falls on and on; for c = 1 it is nearly
 flat soon. A draw of the bootstrap is of rows and seeds: the same rows of the scored data at all sizes, since easy rows
 are easy at every size, and the same seeds, since the subsets of a seed lie in one another. Each draw has an exponent of
-its own, a line is fitted in n^-c, and is read at the size in question. studies/learning_curves.py judges this and other
+its own, a line is fitted in n^-c, and is read at the size in question. studies/learning_curves.py tests this and other
 models on measured curves (docs/learning-curve.md).
 """
 
@@ -74,13 +74,18 @@ class Measured:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is expected at a size, as fractions of the metric, and how much more that is than the largest measured.
+    """What is expected at a size, in the task's metric as fractions. Intervals are 95 % intervals.
 
     Attributes:
-        score, low, high: of the score there, and its interval.
-        now: what the law says of the largest measured size; the measured mean lies about it.
-        gain, gain_low, gain_high: over `now`. Rows that are easy or hard at every size play no part in it, so that it
-            is surer than the score.
+        size: the size, in labelled rows.
+        score: the expected score there.
+        low: the lower end of its interval.
+        high: the upper end of its interval.
+        now: the score at the largest measured size by the fitted law; the measured mean lies near it.
+        gain: the expected gain over `now`. It is more certain than the score, since rows that are easy or hard at every
+            size cancel out.
+        gain_low: the lower end of the gain's interval.
+        gain_high: the upper end of the gain's interval.
     """
 
     size: int
@@ -94,7 +99,13 @@ class Forecast:
 
     @property
     def verdict(self) -> Verdict:
-        """`open`: the interval holds both no gain and a notable one."""
+        """What the interval of the gain says.
+
+        - `helps`: it lies above 0.
+        - `harms`: it lies below 0.
+        - `little`: it includes 0 and stays within .01 of it.
+        - `open`: it includes both no gain and a notable one.
+        """
         if self.gain_low > 0:
             return "helps"
         if self.gain_high < 0:

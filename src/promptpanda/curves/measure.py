@@ -127,7 +127,7 @@ class CurveRun:
         """Train and score what is not there yet.
 
         Raises:
-            PandaError: anything that the caller can mend; what was finished is kept.
+            PandaError: something that the caller can fix; what was finished is kept.
         """
         for trial in (self.trial(self.plan.sizes[0], seed) for seed in self.plan.seeds):
             for method in self.plan.methods:
@@ -212,23 +212,30 @@ def learning_curve(
     folder: Path | str | None = None,
     progress: Progress | None = None,
 ) -> LearningCurve:
-    """Train with 16, 32, 64, ... labelled rows up to all there are, and say what twice as many would give.
+    """Train with 16, 32, 64, ... labelled rows, up to all there are, and forecast what twice as many would give.
 
     Args:
-        task: whose training rows are drawn from. Without test data a quarter of them (20 to 1000) is kept to score on.
+        task: the task whose training rows are drawn from. Without test data, a quarter of them (20 to 1000) is kept
+            aside to score on.
         backbone: the frozen model.
-        source: a prompt to start from, as in `transfer`.
-        methods: names in the registry; None: `pot` with a source, else `prompt_tuning`.
-        sizes: labelled rows, training and validation part together; None doubles from 16 to all.
-        seeds: each draws its own rows (small draws are parts of larger ones), validation part, order and first values.
-        test_examples: at most so many rows are scored.
-        options: of training; what is left open is settled for every size by itself.
-        bank: where a source is looked up.
-        folder: where finished points are kept, so that they are never trained again; None keeps nothing.
-        progress: told what is under way; None is silent.
+        source: a prompt to start from, named as in `transfer`; None, the default, starts from fresh prompts.
+        methods: names of methods; None, the default, takes `pot` with a source and `prompt_tuning` without.
+        sizes: numbers of labelled rows, training and validation part together; None, the default, doubles from 16 up to
+            all rows.
+        seeds: numbers from 0, each once, `(0, 1, 2)` by default. Each draws its own rows (small draws are parts of
+            larger ones), validation part, order and initial values.
+        test_examples: at most this many rows are scored; 1000 by default.
+        options: training options; what they leave open is determined for every size separately. None leaves all open.
+        bank: the bank, or the path of its folder, in which a source is found; None, the default, for none.
+        folder: where finished points are kept, so that they are never trained again; None, the default, keeps nothing.
+        progress: an object with the methods of `promptpanda.progress.Progress`, which is told what is being done; None,
+            the default, is silent.
+
+    Returns:
+        The scores by method, size and seed, and the forecast.
 
     Raises:
-        PandaError: anything that the caller can mend; what was finished is kept.
+        PandaError: something that the caller can fix; what was finished is kept.
     """
     request = CurveRequest(
         task=task,

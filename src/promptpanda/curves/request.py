@@ -1,4 +1,4 @@
-"""What is asked of a learning curve: written once, checked before anything is loaded or trained."""
+"""The request for a learning curve, checked before anything is loaded or trained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from promptpanda.transfers.methods import check_methods
 
 @dataclass(frozen=True, kw_only=True)
 class CurveRequest:
-    """One learning curve as it was asked for; see `promptpanda.learning_curve` for what the values mean.
+    """The request for one learning curve; `promptpanda.learning_curve` explains the values.
 
     Attributes:
         task: whose training rows are drawn from.
@@ -29,11 +29,11 @@ class CurveRequest:
         sizes: labelled rows; None doubles from 16 to all.
         seeds: each once.
         test_examples: at most so many rows are scored.
-        options: of training; what is left open is settled for every size by itself.
+        options: of training; what is left open is determined for every size separately.
         bank: where a source is looked up.
 
     Raises:
-        PandaError: values that do not go together.
+        PandaError: values that contradict each other.
     """
 
     task: Task

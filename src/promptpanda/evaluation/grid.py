@@ -51,7 +51,7 @@ class Cell:
     auto: np.ndarray | None = None
 
     def best(self, seed: int, contestants: Sequence[int]) -> float:
-        """The score on a seed of the contestant that is best on the others (contract: regret).
+        """The score on a seed of the contestant that is best on the others.
 
         With one seed, on that seed itself. Contestants are places in `sources`; the place after the last is no
         transfer.

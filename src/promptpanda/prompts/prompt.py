@@ -16,7 +16,7 @@ from promptpanda.prompts.dropout import keep_mask
 
 @dataclass(frozen=True)
 class PromptShape:
-    """What a backbone takes: read from the model itself by `Backbone.load`.
+    """The shape of a backbone's prompts, read from the model itself by `Backbone.load`.
 
     Attributes:
         layers: attention layers, in the order in which they are called.
@@ -39,12 +39,18 @@ class PromptShape:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A soft prompt.
+    """A soft prompt: trained numbers that are put in front of every input of a frozen model.
+
+    V is its number of virtual tokens.
 
     Attributes:
         kind: `prefix` (keys and values for every layer: P-tuning v2, arXiv 2110.07602; prefix tuning, arXiv 2101.00190)
             or `shallow` (input embeddings: Lester et al., arXiv 2104.08691).
-        tensor: prefix *Shape:* (layers, 2, heads, V, head_dim), keys first; shallow *Shape:* (V, embedding_dim).
+        tensor: the numbers. Of a prefix, keys first, *Shape:* (layers, 2, heads, V, head_dim); of a shallow prompt
+            *Shape:* (V, embedding_dim).
+
+    Raises:
+        PandaError: the tensor does not have the shape of its kind, or no virtual token.
     """
 
     kind: PromptKind
@@ -67,18 +73,26 @@ class Prompt:
         return int(self.tensor.shape[-2])
 
     def fits(self, shape: PromptShape) -> bool:
-        """Whether a backbone of this shape can take the prompt."""
+        """Whether a backbone with this shape (`Backbone.shape`) can use the prompt."""
         return tuple(self.tensor.shape) == shape.of(self.kind, self.length)
 
     @classmethod
     def fresh(cls, kind: PromptKind, shape: PromptShape, length: int, std: float, generator: torch.Generator) -> Prompt:
-        """A new prompt drawn from N(0, std^2) with `generator` (on the CPU, so that every device starts equal)."""
+        """A new prompt with normally distributed values of mean 0.
+
+        Args:
+            kind: `prefix` or `shallow`.
+            shape: the backbone's (`Backbone.shape`).
+            length: V, virtual tokens, at least 1.
+            std: standard deviation of the values.
+            generator: the random generator; one on the CPU gives the same prompt for every device.
+        """
         return cls(kind, torch.randn(shape.of(kind, length), generator=generator) * std)
 
     def permuted(self, rng: np.random.Generator) -> Prompt:
-        """The same values in another order: of a prefix the keys and the values of each layer, each among themselves.
+        """The same values in random order; of a prefix, the keys and the values of each layer among themselves.
 
-        What is left of a prompt is its scale.
+        Only the scale of the prompt is left.
         """
         groups = self.tensor.flatten(0, 1).flatten(1) if self.kind == "prefix" else self.tensor.reshape(1, -1)
         mixed = [group[torch.from_numpy(rng.permutation(len(group))).to(group.device)] for group in groups]
@@ -110,7 +124,7 @@ class PromptStack:
 
     @classmethod
     def of(cls, prompts: Sequence[Prompt], rows: Tensor | None = None) -> PromptStack:
-        """Stack prompts; refuses a mixture of kinds or lengths."""
+        """Stack prompts. Raises PandaError if they differ in kind or shape."""
         if len({(prompt.kind, tuple(prompt.tensor.shape)) for prompt in prompts}) != 1:
             found = ", ".join(f"{prompt.kind} {tuple(prompt.tensor.shape)}" for prompt in prompts)
             raise PandaError(f"Prompts of one batch must share kind and shape, found: {found}.")

@@ -57,7 +57,7 @@ class Row(BaseModel):
         curve: one entry an epoch.
         estimates: by estimator; None for other kinds of run.
         selection: of `auto`, what it did: an entry of `selection` in what `panda transfer --json` prints.
-        example_steps, forward_examples: its work (contract: cost).
+        example_steps, forward_examples: its work.
         seconds: wall time.
         attempts: how often it was begun.
         environment: versions, device, threads.

@@ -47,15 +47,19 @@ def catalog_spec(name: str) -> TaskSpec:
 
 
 def load_task(name: str | Path, *, data_dir: Path | str | None = None, template: str | None = None) -> Task:
-    """A task by catalog name or by the path of a YAML spec.
+    """Find a task by its catalog name, or by the path of a YAML spec. Its data is read when it is first needed.
 
     Args:
         name: such as `rte`, or `my/task.yaml`.
-        data_dir: data root with a folder of the task's name; by default what PANDA_DATA names.
-        template: one of the spec's other ways to write the text.
+        data_dir: folder with one folder per task (`rte/train.jsonl`); None, the default, takes the folder that the
+            environment variable `PANDA_DATA` names.
+        template: name of one of the spec's other ways to write the text, such as `marked`; None takes the usual one.
+
+    Returns:
+        The task.
 
     Raises:
-        PandaError: no such task or file, or a spec that cannot be read.
+        PandaError: no such task, file or template, or a spec that cannot be read.
     """
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
@@ -88,30 +92,43 @@ def own_task(
     sheet: str | None = None,
     strict: bool = False,
 ) -> Task:
-    """A task from the user's own data: files, or rows in memory.
+    """Make a task from your own data: files, or rows in memory. At least one of `train` and `test` is needed.
 
     Args:
-        train, validation, test: paths of files in any format of docs/own-data.md; or rows: a pandas frame, a
-            `datasets.Dataset`, or a list of dictionaries. Of column files (.conll, .conllu) rows have the fields
-            `tokens` and `tags`.
-        text, text2: the columns with the text, and with the second text of a pair. Token classification: the words, or
-            a text that is annotated by spans. Extractive QA: question and context. Multiple choice: what the choices
-            are about. SQuAD's own files and column files need none to be named.
-        choices: multiple choice: the columns of the choices, or the one column that lists them.
-        label: the column with the label, the labels, the tags or spans, or the answers; by default `label`. Of several
-            labels also columns of 0 and 1, one a label.
-        label_separator: between several labels in one cell; by default "|".
-        kind: by default multiple choice if there are `choices`, pair classification if `text2` is given, token
-            classification if a column of a column file is given, else single-sentence classification.
-        metric: what prompts are chosen by; by default that of the kind, and macro F1 where a class is rare
-            (tasks/imbalance.py).
-        name: by default the name of the first file, without its ending.
-        text_column, tag_column: of column files, counted from 0 (-1 is the last).
-        delimiter, sheet: of .csv and .tsv, and of workbooks, where it is not to be found out.
+        train: training rows: the path of a file in any format of docs/own-data.md, a pandas frame, a
+            `datasets.Dataset`, or a list of dictionaries. Column files (.conll, .conllu) have the fields `tokens` and
+            `tags`. None for none.
+        validation: a validation set, in the same forms. The protocol `paper` chooses and reports on it. The protocol
+            `clean`, the default, takes validation examples from the training rows; it reads this set only as test data,
+            and only if there is no `test`. None for none.
+        test: test rows, in the same forms; None for none.
+        text: the column with the text. For token classification the words, or a text with spans; for extractive QA the
+            question; for multiple choice what the choices are about. None, the default, takes the usual name (`text`;
+            for tags `tokens`, for questions `question`).
+        text2: the column with the second text of a pair, or for extractive QA with the context. None, the default,
+            takes `context` for questions, and otherwise means single texts.
+        choices: for multiple choice, the columns of the choices, or the one column that lists them.
+        label: the column with the label, the labels, the tags or spans, or the answers. For several labels it may also
+            be several columns of 0 and 1, one per label. None, the default, takes the usual name (`label`; for tags
+            `tags`, for questions `answers`).
+        label_separator: the text between several labels in one cell; None, the default, means "|".
+        kind: the kind of task. None, the default, means multiple choice if there are `choices`, pair classification if
+            `text2` is given, token classification if `text_column` or `tag_column` is given, extractive QA for a file
+            in SQuAD's format, and otherwise single-sentence classification.
+        metric: the metric that prompts are chosen by. None, the default, takes that of the kind, or macro F1 if a class
+            is rare (docs/own-data.md, Imbalanced classes).
+        name: the task's name; None, the default, takes the name of the first file, without its ending.
+        text_column: for column files, the column with the words, counted from 0 (-1 is the last); None detects it.
+        tag_column: for column files, the column with the tags, counted in the same way; None detects it.
+        delimiter: the separator of .csv and .tsv files; None, the default, detects it.
+        sheet: the sheet of a workbook; None, the default, takes the first that has the columns.
         strict: refuse rows without a label or a text, instead of leaving them out with a note (`Task.notes`).
 
+    Returns:
+        The task. `Task.notes` says what was found in the data and what was left out.
+
     Raises:
-        PandaError: a file that is not there, rows that are no rows, or columns and kind that do not go together.
+        PandaError: a file that does not exist, rows in an unknown form, or columns and kind that do not match.
     """
     files, rows = _inputs({"train": train, "validation": validation, "test": test})
     first = next(iter(files.values()), None)
@@ -163,7 +180,7 @@ def _inputs(given: Mapping[str, Any]) -> tuple[dict[str, Path], dict[str, OwnRow
 
 
 def _metrics(kind: Kind, metric: str | None) -> list[str]:
-    """The metrics of own data; the one that was asked for comes first."""
+    """The metrics of own data; the requested one comes first."""
     metrics = _OWN_METRICS.get(kind, ["accuracy", "macro_f1"])
     return metrics if metric is None else [metric, *(other for other in metrics if other != metric)]
 
@@ -185,7 +202,7 @@ def _recognised(
     text2: str | None,
     label: str | None,
 ) -> tuple[Kind, str, str | None, str]:
-    """Kind and columns, as far as the data itself tells them.
+    """Kind and columns, filled in from the data where they were not given.
 
     Args:
         there: the columns of rows in memory.
@@ -201,7 +218,7 @@ def _recognised(
         if kind in (None, Kind.EXTRACTIVE_QA) and reader.form == "squad":
             kind = Kind.EXTRACTIVE_QA
     if "" in (text, text2, label):
-        raise PandaError("A column without a name was asked for; give --text and --label the names of columns.")
+        raise PandaError("A column without a name was given; give --text and --label the names of columns.")
     kind = kind or Kind.SINGLE_CLASSIFICATION
     usual = _USUAL.get(kind, ("text", None, "label"))
     if kind == Kind.TOKEN_CLASSIFICATION and there is not None and "tokens" not in there:

@@ -1,4 +1,4 @@
-"""The data protocols: which examples train, which validate, which test (contract: data protocol)."""
+"""The data protocols: which examples train, which validate, which test."""
 
 from __future__ import annotations
 

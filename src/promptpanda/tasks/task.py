@@ -155,7 +155,7 @@ class Task:
         return split
 
     def test(self) -> Split | None:
-        """The split that final scores are measured on under the clean protocol (contract: data protocol)."""
+        """The split that final scores are measured on under the clean protocol."""
         if self.spec.test_is_validation:
             return self.split("validation")
         official = self.split("test")

@@ -29,17 +29,20 @@ _HOTTEST = 1e3  # temperature, whose square scales the term; and one part of it 
 
 @dataclass(frozen=True)
 class DistillationOptions:
-    """How a student listens to its teacher.
+    """How a student learns from its teacher (PANDA, arXiv 2208.10160): task loss + coefficient x distance.
 
     Attributes:
-        coefficient: `adaptive`, `published` or a number; see `coefficient_value`.
-        scale: of `adaptive`.
-        beta: of `published`.
-        distance, temperature: see `Distillation`.
-        student: where the student starts: from a `fresh` prompt, or from that of the `source`.
-        teacher: the `trained` one, or a control: a fresh `random` prompt and head that learnt nothing.
-        unlabeled_weight: of the distance on unlabelled text, whatever the coefficient is.
-        confidence: whether an unlabelled text counts by how sure the teacher is of it; see `confidences`.
+        coefficient: the weight of the distance to the teacher's outputs: `adaptive`, the default (scale x the source's
+            transferability, limited to 0 to 1), `published` (0.1 x beta / batch size), or a number as text.
+        scale: factor of `adaptive`, 1 by default.
+        beta: factor of `published`, .1 by default.
+        distance: between the outputs of student and teacher: `mse`, the default, or `kl` (not for regression).
+        temperature: softens both distributions of `kl`; 1 by default, from .001 to 1000.
+        student: where the student starts: from a `fresh` prompt, the default, or from that of the `source`.
+        teacher: the `trained` one, the default, or, as a control, a `random` prompt and head that learnt nothing.
+        unlabeled_weight: the weight of the distance on unlabelled text, 1 by default, whatever the coefficient.
+        confidence: whether an unlabelled text counts by how certain the teacher is of it; off by default, and only for
+            classification of whole texts.
     """
 
     coefficient: str = "adaptive"

@@ -17,29 +17,38 @@ _LARGEST = 1e6  # of what is multiplied into tensors
 
 
 class TrainingOptions(BaseModel):
-    """How a prompt is trained. Every method of a transfer shares them.
+    """How a prompt is trained. All methods of a transfer share these options.
+
+    A value out of range raises a `pydantic.ValidationError`; `TrainingOptions.of` raises PandaError instead.
 
     Attributes:
-        epochs: passes over the training part; left out, the amount of data decides (training/defaults.py).
-        lr: peak learning rate of AdamW; it falls linearly to 0. `auto` tries three (transfers/rates.py).
-        student_lr: of PANDA's student; None: the same.
-        model_lr: of model tuning.
-        batch_size: examples a step.
-        prompt_kind: `prefix` or `shallow`.
-        prompt_length: V, virtual tokens.
-        init_std: standard deviation of a fresh prompt's normal distribution.
-        reparameterize: width of the MLP that fresh prompts are trained through, or None for none.
-        max_length: tokens an input is cut to, or a window has; left out, the kind of task decides.
-        readout: how hidden states become one vector: auto, pooler, cls, mean or last; `compare` reads the two texts of
-            a pair apart and compares their means.
-        dropout: on the prompt and on the head's input; the backbone has none.
-        weight_decay, max_grad_norm: of AdamW, and of gradient clipping.
-        early_stopping: epochs without a better validation score after which training stops and the best epoch counts;
-            None trains to the end and the last epoch counts.
-        gradient_checkpointing: recompute activations to save memory.
-        precision: no, bf16 or fp16 (mixed precision by accelerate).
-        class_weights: `balanced` lets rare classes count as much in the loss as frequent ones, by scikit-learn's
-            formula on the training part; of several labels, the presence of each as much as its absence.
+        epochs: passes over the training part, at least 1. If it is not given, the amount of data decides: as many as
+            make about 200 steps, from 3 to 40.
+        lr: peak learning rate of AdamW, .01 by default; it falls linearly to 0. `auto` tries .003, .01 and .03 on
+            validation data.
+        student_lr: learning rate of PANDA's student; None, the default, takes `lr`.
+        model_lr: learning rate of model tuning, .0001 by default.
+        batch_size: examples per step, 16 by default.
+        prompt_kind: `prefix`, the default (keys and values for every layer), or `shallow` (input embeddings).
+        prompt_length: V, the number of virtual tokens, 20 by default.
+        init_std: standard deviation of a fresh prompt's values, 1 by default.
+        reparameterize: width (units) of the MLP that fresh prompts are trained through; None, the default, for no MLP.
+        max_length: the length in tokens that an input is cut to, or that a window over a long text has; at least 4. If
+            it is not given, it is 128, or more for longer training texts and for questions, up to 384.
+        readout: how hidden states become one vector: `auto` (the default, see `Backbone.auto_readout`), `pooler`,
+            `cls`, `mean` or `last`; `compare` reads the two texts of a pair separately and compares their means.
+        dropout: probability, from 0 to below 1, .1 by default, with which elements of the prompt and of the head's
+            input are zeroed in training; the backbone has no dropout.
+        weight_decay: of AdamW, 0 by default.
+        max_grad_norm: the norm that gradients are clipped to, 1 by default.
+        early_stopping: training stops after this many epochs without a better validation score, and the best epoch
+            counts. None, the default: all epochs are trained and the last one counts.
+        gradient_checkpointing: whether to recompute activations in the backward pass, which saves memory and takes
+            time; off by default.
+        precision: mixed precision by accelerate: `no` (the default), `bf16` or `fp16`.
+        class_weights: `balanced` weights classes in the loss by scikit-learn's formula on the training part, so that
+            a rare class counts as much as a frequent one (with several labels: the presence of each as much as its
+            absence). None, the default, weights all examples equally.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,7 +73,7 @@ class TrainingOptions(BaseModel):
     class_weights: Literal["balanced"] | None = None
 
     def check(self, kind: Kind) -> None:
-        """Refuse what a kind of task has not. Raises PandaError."""
+        """Raises PandaError for an option that does not apply to a kind of task."""
         if self.class_weights is not None and not (kind.classifies or kind == Kind.MULTI_LABEL):
             raise PandaError(
                 f"--class-weights balances the classes or labels of whole texts, and {kind.words} has none; leave it "
@@ -73,7 +82,7 @@ class TrainingOptions(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> TrainingOptions:
-        """Options from values; None keeps a default. Raises PandaError that names the option."""
+        """Options from keyword values; None keeps a default. Raises PandaError, naming the option, for a bad value."""
         try:
             return cls(**{name: value for name, value in values.items() if value is not None})
         except ValidationError as error:

@@ -72,7 +72,7 @@ class Ablated(OverSeeds):
     Attributes:
         scores: test scores, or None where there is no test data.
         gains: over prompt tuning with the same seed, in test scores, or validation scores where there are no others.
-        cost: trainings a seed, those of teachers included (contract: cost).
+        cost: trainings a seed, those of teachers included.
     """
 
     control: Control

@@ -86,7 +86,7 @@ class Contest:
         return MethodResult(outcomes, tuple(scores) or None, validation, sum(one.card.seconds for one in outcomes))
 
     def cost(self, searched: int) -> float:
-        """Trainings a seed (contract: cost). Scoring the test data is left out: it chooses nothing.
+        """Trainings a seed. Scoring the test data is left out: it chooses nothing.
 
         Args:
             searched: examples that the search of a learning rate took, once for all seeds.

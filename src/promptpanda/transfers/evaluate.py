@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def with_labels_of(card: Card, task: Task) -> Task:
-    """A task with the classes of a prompt, in the prompt's order. Raises PandaError if they are not the same."""
+    """A task with the classes of a prompt, in the prompt's order. Raises PandaError if they differ."""
     if task.kind != card.task.kind and not (task.kind.classifies and card.task.kind.classifies):
         mend = (
             f"say --kind {card.task.kind} if it is" if task.spec.files is not None else "evaluate it on one of its kind"
@@ -85,19 +85,24 @@ def evaluate(
     *,
     bank: Bank | Path | str | None = None,
 ) -> dict[str, float]:
-    """All metrics of a trained prompt on examples of a task with the same classes, in whatever order.
+    """Score a trained prompt on examples of a task with the same classes, in any order.
 
     Args:
-        prompt: a trained prompt, its folder, or, with a bank, its id or a task's name.
+        prompt: a trained prompt, the path of its folder, or, with a bank, its id or a task's name.
         backbone: the frozen model that it was trained on.
-        task: whose labels and metrics count; or rows of the prompt's own task with its label: a pandas frame, or a
-            dictionary each.
-        split: the examples; None takes the task's test data.
-        bank: the bank, or its folder, where names are looked up.
+        task: the task whose labels and metrics count. Or labelled rows of the prompt's own task: a pandas frame, or a
+            list of dictionaries.
+        split: the examples (such as `task.split("validation")`); None, the default, takes the task's test data, or the
+            rows.
+        bank: the bank, or the path of its folder, in which ids and task names are looked up; None, the default, allows
+            paths only.
+
+    Returns:
+        The task's metrics by name, as fractions (correlations from -1 to 1).
 
     Raises:
-        PandaError: no such prompt, a task of another kind or with other classes, or one without test data; a row that
-            cannot be read, by its number.
+        PandaError: there is no such prompt; the task is of another kind, has other classes or no test data; or a row
+            cannot be read (the message names it by its number).
     """
     trained = as_trained(prompt, backbone, bank)
     if not isinstance(task, Task):

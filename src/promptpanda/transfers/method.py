@@ -1,4 +1,4 @@
-"""What a method is: where it starts, whom it learns from, what learns, and which options concern it."""
+"""What a method is: where it starts, which teacher it learns from, what is trained, and which options concern it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,21 @@ from promptpanda.training.options import TrainingOptions
 
 
 class MethodContext(Protocol):
-    """What a method has to work with: one target and seed, its sources, and trainings on them.
+    """What a method can use when it runs: one target and seed, its sources, and trainings on them.
 
     Attributes:
-        options: settled ones, with the shape of the source's prompt.
-        distillation: of students.
-        unlabeled: texts of the target without labels; None where there are none.
-        train_data, validation_data: encoded parts of the budget; test data is not within reach.
+        backbone: the frozen model.
+        task: the target.
+        partition: the training and validation part of the budget.
+        options: the training options, with nothing left open and the shape of the source's prompt.
+        seed: the target's seed.
+        distillation: the settings of students.
+        unlabeled: texts of the target without labels; None if there are none.
+        train_data: the training part, encoded. Test data cannot be reached.
+        validation_data: the validation part, encoded.
         objective: the target's loss and predictions.
         readout: how a head reads hidden states.
-        transferability: what estimators say of the best source; empty without one.
+        transferability: the estimates for the best source, by estimator; empty without a source.
     """
 
     @property
@@ -64,19 +69,19 @@ class MethodContext(Protocol):
     def transferability(self) -> dict[str, float]: ...
 
     def data(self, split: Split, readout: HeadReadout | None = None) -> Data:
-        """A split encoded as a head reads; by default as `readout` says."""
+        """A split, encoded for a readout; by default for `readout`."""
 
     def sources_of(self, method: Method) -> tuple[SourcePrompt, ...]:
-        """The sources that a method starts from."""
+        """The sources that a method starts from; none for a method without a source."""
 
     def weights(self, method: Method) -> np.ndarray:
-        """How much each of them counts. *Shape:* (sources,)."""
+        """The weight of each of a method's sources, adding up to 1. *Shape:* (sources,)."""
 
     def fused_source(self, method: Method) -> Prompt:
-        """The prompt that they are together; of one source, its prompt."""
+        """The weighted mean of the sources' prompts; for a single source, its prompt."""
 
     def teachers(self, method: Method) -> tuple[TrainedPrompt, ...]:
-        """The trained teachers of a method, one a source; none for a random teacher."""
+        """The trained teachers of a method, one per source; none for a random teacher."""
 
     def coefficient_of(self, method: Method) -> float:
         """The weight of a method's distillation."""
@@ -93,30 +98,40 @@ class MethodContext(Protocol):
         epochs: int | None = None,
         objective: Objective | None = None,
     ) -> Training:
-        """A training of the method before its first step; `run()` carries it out.
+        """Prepare a training of the method; `run()` carries it out.
 
         Args:
-            epochs, objective: others than the options' and the task's.
+            method: the method, whose name goes into messages and results.
+            start: the prompt to start from; None, the default, starts from the seed's fresh prompt.
+            head: a head to continue with; None, the default, starts from the seed's fresh head.
+            distillation: the teacher's outputs and their weight; None, the default, for none.
+            unlabeled: unlabelled texts with the teacher's outputs; None, the default, for none.
+            restart: 0, the default, uses the seed's own random numbers; other numbers give others for everything but
+                the data.
+            epochs: instead of those of the options.
+            objective: instead of the task's.
         """
 
 
 @dataclass(frozen=True, eq=False)
 class Method:
-    """A way to a target prompt.
+    """A way to train a prompt for a target.
 
     Attributes:
-        name: as in commands and results.
-        title: as in tables.
-        reference: where it comes from.
-        sources: how many source prompts it starts from: none, one, or several (as many as there are).
-        teacher: the method whose outcome it is distilled from (with several sources, the outcomes), or None.
-        run: trains on a target and seed.
-        trained: what learns beside the head.
-        unlabeled: whether it learns from unlabelled text too.
-        trainings: what it takes, in trainings, without its teachers, its unlabelled text and its contrastive steps.
-        warm_up: contrastive steps of the prompt, rounded to whole epochs of the training part.
-        kinds: of tasks that it is defined for; None: all.
-        version: of a method from elsewhere; runs of another version are other runs. Ours go by the package's.
+        name: its name in commands and results: lower-case letters, digits and `_`.
+        title: its name in tables.
+        reference: where it was published.
+        sources: how many source prompts it starts from: `none`, `one`, or `several` (as many as there are).
+        teacher: the method whose outcome it is distilled from (with several sources, one outcome per source), or None.
+        run: the function that trains on a target and seed, `run(context: MethodContext) -> Fitted`.
+        trained: what is trained besides the head: `prompt` (the default), `head` (nothing else), or `model`.
+        unlabeled: whether it also learns from unlabelled text; False by default.
+        trainings: its cost in trainings, 1 by default, without its teachers, its unlabelled text and its contrastive
+            steps.
+        warm_up: contrastive steps of the prompt, rounded to whole epochs of the training part; 0 by default.
+        kinds: the kinds of tasks that it is defined for; None, the default, for all.
+        version: of a method from another package: change it when the method changes, so that earlier runs are not
+            reused. By default, the package's own version counts.
     """
 
     name: str
@@ -133,16 +148,21 @@ class Method:
     version: str = ""
 
     def supports(self, kind: Kind) -> bool:
-        """Whether it is defined for a kind of task."""
+        """Whether the method is defined for a kind of task."""
         return self.kinds is None or kind in self.kinds
 
     def warm_up_epochs(self, n_train: int, batch_size: int) -> int:
-        """Epochs of contrastive steps; 0 without any."""
+        """The number of epochs that the contrastive steps take; 0 without any.
+
+        Args:
+            n_train: examples of the training part.
+            batch_size: examples per step.
+        """
         return max(1, round(self.warm_up / -(-n_train // batch_size))) if self.warm_up else 0
 
     @property
     def needs_source(self) -> bool:
-        """Whether it starts from a source prompt, or from several."""
+        """Whether the method starts from one or several source prompts."""
         return self.sources != "none"
 
 

@@ -33,23 +33,29 @@ def predict(
     """Predict labels, values, tags or answers.
 
     Args:
-        prompt: a trained prompt, its folder, or, with a bank, its id or a task's name; or a list with one of these for
-            each input, of whatever tasks and kinds.
-        backbone: the frozen model that it was trained on.
-        inputs: what the task's template makes of rows (`read_inputs`): a string each, or a pair of strings for pairs;
-            `Choices`; `Words`, or a list of words, or a string that is cut at white space; `Passage`, or a pair of
-            question and context. Or whole rows, whose fields the task's template finds by name: a dictionary each, or a
-            pandas frame.
-        bank: the bank, or its folder, where names are looked up.
+        prompt: a trained prompt, the path of its folder, or, with a bank, its id or a task's name. Or a list (or pandas
+            series) with one of these for each input; they may be of different tasks and kinds.
+        backbone: the frozen model that the prompts were trained on.
+        inputs: one entry per input: a string; a pair of strings for pairs; `Choices` for multiple choice; `Words`, a
+            list of words, or a string that is split at white space for tagging; `Passage`, or a pair of question and
+            context for questions. Or whole rows that have the columns of the training data: dictionaries, or a pandas
+            frame.
+        bank: the bank, or the path of its folder, in which ids and task names are looked up; None, the default, allows
+            paths only.
 
     Returns:
-        A dictionary for each input, with the keys `label` and `probabilities` ({name: p}) for classes and choices,
-        `labels` (a list) and `probabilities` (of each label by itself) for several labels, `value` for a regression,
-        `spans` (each start, end, label and text; places in words, end exclusive) and `tags` for words, `answer`,
-        `start` (place in characters, -1 for no answer), `score` and `nbest` for questions.
+        A dictionary for each input, in order. Its keys depend on the kind of task:
+
+        - classes and choices: `label`, and `probabilities` ({name: p}, adding up to 1)
+        - several labels: `labels` (a list), and `probabilities` (of each label separately)
+        - regression: `value`
+        - tagged words: `tags`, and `spans` (each with `start`, `end`, `label` and `text`; `start` and `end` count
+          words from 0, `end` is exclusive)
+        - questions: `answer`, `start` (counted in characters from 0, -1 for no answer), `score` and `nbest`
 
     Raises:
-        PandaError: no such prompt; an input is empty or no text, named by its number; or outputs are not finite.
+        PandaError: there is no such prompt; an input is empty or not a text (the message names it by its number); or
+            the model's outputs are not finite.
     """
     inputs = as_list(inputs)
     if isinstance(prompt, (TrainedPrompt, Path, str)):
@@ -63,19 +69,19 @@ def predict(
 
 
 def predictions(trained: TrainedPrompt, backbone: Backbone, inputs: Sequence[Given]) -> Iterator[dict[str, Any]]:
-    """What `predict` gives, one by one: all inputs are checked first, and some hundreds are computed at a time."""
+    """The results of `predict` one by one: all inputs are checked first, and some hundreds are computed at a time."""
     ready = ((trained, checked(trained.card, one, number)) for number, one in enumerate(inputs, 1))
     return _by_parts(backbone, list(ready))
 
 
 def predict_pairs(backbone: Backbone, pairs: Sequence[tuple[TrainedPrompt, Given]]) -> list[dict[str, Any]]:
-    """Predictions of inputs that each have a prompt of their own, in order, as `predict` gives them.
+    """Predictions for inputs that each have a prompt of their own, in order, in the form of `predict`.
 
     Prompts of one kind and length whose heads read the same (`Head.readout`) share their batches, whatever their tasks;
-    others are computed one group after the other. Each prediction is that of its prompt alone, within rounding.
+    other groups are computed one after the other. Each prediction equals that of its prompt alone, up to rounding.
 
     Raises:
-        PandaError: an input is empty or no text, named by its number from 1; outputs are not finite.
+        PandaError: an input is empty or not a text, named by its number from 1; or outputs are not finite.
     """
     ready = [(trained, checked(trained.card, one, number)) for number, (trained, one) in enumerate(pairs, 1)]
     return list(_by_parts(backbone, ready))

@@ -49,7 +49,7 @@ def _of_source(trial: Trial) -> Probe | None:
 
 
 def planned(target: TargetFeatures, part: Partition, epochs: int, prompts: int) -> float:
-    """What it will take for one seed, in trainings (contract: cost).
+    """What it will take for one seed, in trainings.
 
     Args:
         prompts: that fit the target.

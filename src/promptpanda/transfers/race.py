@@ -53,7 +53,7 @@ class RaceResult:
         winner: the PoT from the first of them, as the choice sees it; None where there is none.
         rungs: (step, who stood how), best first; the end is the last, where no transfer stands behind all.
         runs: hashes of the trainings that reached the end.
-        work: what it took, in examples trained; a forward pass counts a third (contract: cost).
+        work: what it took, in examples trained; a forward pass counts a third.
     """
 
     finalists: tuple[SourcePrompt, ...]
@@ -118,7 +118,7 @@ def planned_cost(
     finalists: int = FINALISTS,
     tracked: bool = False,
 ) -> float:
-    """What a race takes, no transfer included, in trainings (contract: cost).
+    """What a race takes, no transfer included, in trainings.
 
     Args:
         sources: that start.

@@ -30,7 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranked:
-    """One prompt of the bank and what the estimators that can compare it say of it for a target."""
+    """One prompt of a bank, with its estimates for a target.
+
+    Attributes:
+        prompt: its id.
+        task: the name of its task.
+        scores: by estimator; those that cannot compare it are missing. Higher is better.
+    """
 
     prompt: str
     task: str
@@ -38,10 +44,10 @@ class Ranked:
 
 
 class Ranking(list[Ranked]):
-    """The prompts of a bank, best first.
+    """The prompts of a bank, best first: a list of `Ranked`.
 
     Attributes:
-        left_out: those that saw the target's rows.
+        left_out: the prompts that were left out because they saw the target's rows.
     """
 
     def __init__(self, ranked: Iterable[Ranked], left_out: tuple[LeftOut, ...] = ()) -> None:
@@ -49,7 +55,7 @@ class Ranking(list[Ranked]):
         self.left_out = left_out
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row a prompt, best first: prompt, task, and a column for every estimator's score."""
+        """A pandas frame with one row per prompt, best first: prompt, task, and a column for every estimator."""
         import pandas
 
         return pandas.DataFrame([{"prompt": one.prompt, "task": one.task, **one.scores} for one in self])
@@ -68,29 +74,35 @@ def rank(
     rows: TargetRows | None = None,
     progress: Progress | None = None,
 ) -> Ranking:
-    """Score all prompts of the bank for a target, best first by the default estimator.
+    """Rank the prompts of a bank by how well they are expected to serve a target, without training.
 
-    Where that cannot compare all of them (the target's labels are all equal, say), PANDA's metric decides, then the
-    registry's first that can.
-    Prompts trained on the target itself or on its texts, of another backbone, or left by a training that diverged are
-    left out. Test data is looked at for its texts alone.
+    The order is that of the default estimator. If it cannot compare all prompts (because all labels of the target are
+    equal, for example), PANDA's metric decides, then the first estimator that can. Left out are prompts that were
+    trained on the target itself or on its texts, that belong to another backbone, or whose training diverged. Test data
+    is read only for its texts.
 
     Args:
         task: the target.
         backbone: the frozen model.
-        bank: the bank, or its folder.
-        target: the target as estimators may see it, with the signature of a prompt trained on it where there is one.
-            None makes it of the labelled examples that the next three say.
-        train_examples: the whole budget of labelled examples; None takes all.
-        seed: fixes which examples these are.
-        options: of training, for max length and readout; what is left open is settled by the data.
-        cosine: options of PANDA's metric.
-        rows: the target's rows, which no prompt may have seen. None: the examples of `train_examples` and `seed`, and
-            the test data.
-        progress: told what is under way, and what is left out.
+        bank: the bank, or the path of its folder.
+        target: the target as estimators see it, with the signature of a prompt trained on it if there is one. None, the
+            default, makes it from the labelled examples that `train_examples`, `seed` and `options` determine.
+        train_examples: the budget of labelled examples, training and validation part together; None, the default, takes
+            the whole training split.
+        seed: a number from 0 that determines which examples these are.
+        options: training options, of which max length and readout matter here; what they leave open follows from the
+            data. None leaves all open.
+        cosine: options of PANDA's metric; None takes its defaults.
+        rows: the target's rows, which no prompt may have seen. None, the default, takes the labelled examples and the
+            test data.
+        progress: an object with the methods of `promptpanda.progress.Progress`, which is told what is being done and
+            left out; None, the default, is silent.
+
+    Returns:
+        The prompts with their scores, best first.
 
     Raises:
-        PandaError: the bank holds no prompt that could serve.
+        PandaError: the bank holds no prompt that fits.
     """
     progress, cosine, bank = progress or Silent(), cosine or Cosine(), as_bank(bank)
     if target is None or rows is None:
@@ -113,7 +125,7 @@ def rank(
     if not sources:
         raise PandaError(f"No prompt in the bank {bank.folder} is intact; `panda bank verify` says more.")
     if backbone.neurons is None:
-        progress.note(f"{backbone.name} does not show the neurons of every layer, so that `on` is left out.")
+        progress.note(f"{backbone.name} does not expose the neurons of every layer, so `on` is left out.")
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]
     by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
     ranking.sort(key=lambda entry: (-entry.scores[by], entry.prompt))
@@ -121,10 +133,9 @@ def rank(
 
 
 def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, progress: Progress) -> Fitting:
-    """The prompts that a target can start from, by their cards; damaged ones are told, and left out.
+    """The prompts that a target can start from, by their cards; damaged ones are reported and left out.
 
-    So are those whose training may have seen the target's rows. What they promise on the target's validation part is
-    memory.
+    So are those whose training may have seen the target's rows: their validation scores would only show memory.
     """
     with opened(bank, progress) as catalogue:
         for problem in catalogue.problems:
@@ -143,11 +154,11 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
 
 
 def _warn_old(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:
-    """Name the prompts that would be the backbone's if their cards told of more than weights."""
+    """Name the prompts whose cards identify the backbone by its weights alone."""
     old = [one.id for one in entries if weights_alone_match(one, backbone)]
     if old:
         progress.note(
-            f"Left out, since their cards do not tell config and tokenizer: {', '.join(old[:3])}"
+            f"Left out, since their cards do not identify config and tokenizer: {', '.join(old[:3])}"
             f"{f' and {len(old) - 3} more' if len(old) > 3 else ''}; if they were trained on {backbone.name}, accept "
             f"each with `panda bank adopt ID --model {backbone.name}`."
         )
@@ -159,12 +170,12 @@ def _warn_moved(entries: Sequence[Entry], backbone: Backbone, progress: Progress
     if count:
         progress.note(
             f"{count} prompts were trained on the same model in another number format than {backbone.precision}; "
-            "they are taken as they are."
+            "they are used as they are."
         )
 
 
 def seen_sources(sources: Sequence[SourcePrompt], target: TargetFeatures, progress: Progress) -> list[SourcePrompt]:
-    """Run the target under every prompt; those under which the model overflows are told, and left out."""
+    """Run the target under every prompt; those under which the model overflows are reported and left out."""
     target.observe(sources, progress=progress)
     kept = []
     for source in sources:
@@ -176,7 +187,7 @@ def seen_sources(sources: Sequence[SourcePrompt], target: TargetFeatures, progre
 
 
 def readable_sources(cards: Sequence[Entry], backbone: Backbone, bank: Bank, progress: Progress) -> list[SourcePrompt]:
-    """The prompts of these cards; damaged ones are told, and left out."""
+    """The prompts of these cards; damaged ones are reported and left out."""
     sources = []
     for card in cards:
         try:

@@ -1,4 +1,4 @@
-"""Adding a method or an estimator to a running program, a notebook say; distributions use entry points instead."""
+"""Adding a method or an estimator to a running program, such as a notebook; packages use entry points instead."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from promptpanda.transfers.methods import METHODS
 
 
 def register(entry: Method | Estimator | type[Estimator], name: str | None = None) -> None:
-    """Make a method or an estimator known by name, as long as the program runs.
+    """Register your own method or estimator by name, for as long as the program runs.
 
-    It is then taken wherever ours are: `transfer(methods=...)`, `rank`, recipes, reports.
+    It can then be used wherever ours can: `transfer(methods=...)`, `rank`, recipes, reports.
 
     Args:
         entry: a `Method`, an `Estimator`, or a class of estimators that needs no arguments.
-        name: lower-case letters, digits and `_`; of a method its own name is taken, an estimator needs one.
+        name: lower-case letters, digits and `_`. A method is registered under its own name by default; an estimator
+            needs a name.
 
     Raises:
-        PandaError: it is neither, or the name is missing, no name, or taken by one of ours or of an installed package.
+        PandaError: the entry is neither a method nor an estimator, or the name is missing, invalid, or taken.
     """
     if isinstance(entry, Method):
         METHODS.register(entry.name if name is None else name, entry)

@@ -1,4 +1,4 @@
-"""What is asked of a transfer: said once, checked before anything is loaded or trained."""
+"""The request for a transfer, checked before anything is loaded or trained."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_METHODS = ("prompt_tuning", "pot", "panda")
 
 @dataclass(frozen=True, kw_only=True)
 class TransferRequest:
-    """One transfer as it was asked for; see `promptpanda.transfer` for what the values mean.
+    """The request for one transfer; `promptpanda.transfer` explains the values.
 
     Attributes:
         task: the target.
@@ -44,7 +44,7 @@ class TransferRequest:
         ablation: whether the controls are trained too.
 
     Raises:
-        PandaError: values that do not go together.
+        PandaError: values that contradict each other.
     """
 
     task: Task

@@ -1,4 +1,4 @@
-"""What a transfer gives: every method over all seeds, what was chosen, and what it took."""
+"""The result of a transfer: every method over all seeds, what was chosen, and what it cost."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodResult(OverSeeds):
-    """One method over all seeds; every list has one entry a seed.
+    """One method over all seeds; every tuple has one entry per seed. Scores are in the task's metric, as fractions.
 
     Attributes:
         outcomes: the trained prompts.
-        seconds: wall time of its trainings over all seeds, those of its teachers included.
-        scores: test scores, or None where there is no test data.
-        validation: validation scores, or None where the validation part was trained on.
+        scores: test scores; None if there is no test data.
+        validation: validation scores; None if the validation part was trained on.
+        seconds: wall time of the trainings over all seeds, including those of the teachers.
     """
 
     outcomes: tuple[TrainedPrompt, ...]
@@ -48,24 +48,30 @@ class MethodResult(OverSeeds):
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What a transfer gives.
+    """The result of a transfer. Scores are in the task's metric, as fractions.
 
     Attributes:
-        source: of the first seed.
-        chosen: the method with the best mean validation score, of `auto` with the best mean expected score; equal
-            scores are decided by the validation loss. Model tuning is a line to compare with and never chosen, unless
-            it is alone.
-        prompt: its prompt of the seed with the best validation score; with a refit, what it was trained to again.
-        constant: what a constant prediction (the most frequent class of the training part, the mean, no span) scores on
-            the test data, mean over seeds; a floor to compare with. None without test data.
-        transferability: mean over seeds of what each estimator predicted for the source.
-        cost: trainings a seed, in units of one training of all epochs on the training part (contract: cost).
-        selection: what `auto` did, one entry a seed; else None.
-        auto: what it would have chosen on each seed by itself.
-        ablation: the controls around the default, by name, where they were asked for; no part of `cost`.
-        left_out: prompts that `best` and `auto` did not consider, since they saw the target's rows.
-        frozen_embeddings: what a linear model on the frozen model's embeddings gives for the same examples; a line to
-            compare with, never chosen. None where it is not defined.
+        task: the target.
+        source: the id of the first seed's source prompt; None without a source.
+        protocol: `clean` or `paper`.
+        n_train: examples of the training part.
+        n_val: examples of the validation part.
+        n_test: test examples; 0 without test data.
+        seeds: the seeds, in the order of all scores.
+        methods: the results of all methods, by name.
+        transferability: every estimator's estimate for the source, mean over seeds.
+        cost: cost per seed, in trainings (all epochs on the training part; a forward pass counts a third).
+        chosen: the name of the method with the best mean validation score, or with `auto` the best mean expected score;
+            ties are decided by the validation loss. Model tuning is never chosen, unless it is alone.
+        prompt: the chosen method's prompt of the seed with the best validation score; with a refit, the retrained one.
+        constant: the score of a constant prediction (the most frequent class of the training part, the mean, no span)
+            on the test data, mean over seeds. None without test data.
+        selection: what `auto` did, one entry per seed; None without `auto`.
+        auto: what `auto` would have chosen on each seed alone; None without `auto`.
+        ablation: the controls by name, if they were requested; otherwise None. Not part of `cost`.
+        left_out: prompts that `best` and `auto` did not consider because they saw the target's rows.
+        frozen_embeddings: the result of a linear model on the frozen model's embeddings for the same examples, to
+            compare with. None if it is not defined for the kind of task.
     """
 
     task: Task
@@ -88,7 +94,10 @@ class TransferResult:
     frozen_embeddings: FrozenEmbeddings | None = None
 
     def to_frame(self) -> pandas.DataFrame:
-        """One row a method and seed: method, seed, score, validation, prompt (its id); a score may be missing."""
+        """A pandas frame with one row per method and seed: method, seed, score, validation, prompt (its id).
+
+        Scores that do not exist are NaN.
+        """
         import pandas
 
         rows = [
@@ -105,7 +114,7 @@ class TransferResult:
         return pandas.DataFrame(rows).astype({"score": float, "validation": float})
 
     def to_json(self) -> dict[str, Any]:
-        """The object that `panda transfer --json` prints (contract: command line)."""
+        """The dictionary that `panda transfer --json` prints."""
         found: dict[str, Any] = {
             "target": self.task.name,
             "source": self.source,

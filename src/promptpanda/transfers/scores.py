@@ -1,4 +1,4 @@
-"""Test scores over seeds, as every table tells them."""
+"""Test scores over seeds, as every table shows them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Any
 
 
 class OverSeeds:
-    """What has test scores, one a seed, or None where there is no test data."""
+    """Test scores, one per seed; None if there is no test data."""
 
     scores: tuple[float, ...] | None
 
     @property
     def mean(self) -> float | None:
+        """Mean test score over seeds, a fraction; None if there is no test data."""
         return None if self.scores is None else statistics.fmean(self.scores)
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation over seeds; None for fewer than two."""
+        """Sample standard deviation of the test scores over seeds; None for fewer than two, or without test data."""
         return None if self.scores is None else spread(self.scores)
 
     def scores_json(self) -> dict[str, Any]:

@@ -48,14 +48,14 @@ CONTESTANTS = ("prompt_tuning", "pot", "contrastive", "contrastive_pot", "linear
 
 @dataclass(frozen=True)
 class SelectionOptions:
-    """How `auto` selects.
+    """How `--source auto` selects (docs/choosing-a-source.md).
 
     Attributes:
-        effort: `full`, or `quick`: the estimator decides, and one training on all labelled examples follows
-            (transfers/quick.py); the other settings are for `full`.
-        survivors: source prompts that race, at most, each of another task.
-        finalists: of them, that are trained to the end.
-        refit: whether the chosen method is trained again on training and validation part together.
+        survivors: at most how many source prompts race, each of another task; 4 by default, at least 1.
+        finalists: how many of them are trained to the end; 2 by default, from 1 to `survivors`.
+        refit: whether the chosen method is trained again on training and validation part together; off by default.
+        effort: `full`, the default; or `quick`: the estimator alone decides, and one training on all labelled examples
+            follows. The other settings are only for `full`.
     """
 
     survivors: int = SURVIVORS
@@ -64,7 +64,7 @@ class SelectionOptions:
     effort: Effort = "full"
 
     def check(self, options: TrainingOptions, protocol: str) -> None:
-        """Raises PandaError if numbers are out of range, or a refit is not possible."""
+        """Raises PandaError if a number is out of range or settings contradict each other."""
         if self.effort == "quick":
             self._check_quick(protocol)
         if self.survivors < 1:
@@ -128,7 +128,7 @@ class Selection:
         chosen: the method with the highest.
         gain: of its validation score over prompt tuning's; the interval allows for having chosen among the contestants.
             None where the estimator alone decided.
-        planned, cost: in trainings (contract: cost); without the search of a learning rate and the refit's.
+        planned, cost: in trainings; without the search of a learning rate and the refit's.
     """
 
     trial: Trial
@@ -171,10 +171,10 @@ def planned(
     sources: Sequence[str],
     unlabeled: int = 0,
 ) -> float:
-    """What `auto` will take for one seed, in trainings, told before anything is computed.
+    """The cost of `auto` for one seed, in trainings, before anything is computed.
 
-    Divergence and early stopping make it less, and so do prompts of another shape than the best. Of a refit the dearest
-    is planned.
+    Divergence and early stopping make it less, and so do prompts of another shape than the best. The most expensive
+    refit is assumed.
 
     Args:
         sources: the task of every prompt to choose from.

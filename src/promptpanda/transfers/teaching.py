@@ -25,7 +25,7 @@ _TEACHERS_DRAW = 2  # the restart whose streams a random teacher is drawn from: 
 def distil(context: MethodContext, method: Method) -> Fitted:
     """Train the student of a method; its teachers are trained first, or taken from where they are.
 
-    What the teachers read counts as forward passes of the student (contract: cost).
+    What the teachers read counts as forward passes of the student.
     """
     options, objective = context.distillation, context.objective
     models, weights = _teachers(context, method)

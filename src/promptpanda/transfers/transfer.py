@@ -53,25 +53,33 @@ def train(
     start: TrainedPrompt | Path | str | None = None,
     progress: Progress | None = None,
 ) -> TrainedPrompt:
-    """Train a prompt for a task by prompt tuning, or go on with one that is trained. Test data is not read.
+    """Train a prompt for a task by prompt tuning, or continue the training of a prompt. Test data is not read.
 
     Args:
-        task: what to train on; its test data is not read. Or rows with the columns `text` and `label`: a pandas frame,
-            or a dictionary each; `own_task` takes other columns and kinds.
+        task: the task to train on. Or rows with the columns `text` and `label`: a pandas frame, or a list of
+            dictionaries; use `own_task` for other columns and kinds.
         backbone: the frozen model.
-        bank: the bank, or its folder, where to save it; None keeps it in memory. A prompt that the bank has already is
-            not trained again.
-        options: what is left open in them is settled by kind and amount of data (training/defaults.py).
-        protocol: `clean`, or `paper`: best epoch on the official validation set.
-        train_examples: the whole budget, train and validation together; None takes all of train.
-        seed: fixes subset, carve, order, head, fresh prompt and dropout.
-        start: a trained prompt, its folder, or, with a bank, its id or a task's name, whose prompt and head are trained
-            further. Labels that it does not know get fresh rows of the head, labels that the task lacks are kept. None
-            draws prompt and head.
-        progress: told what is under way; None is silent.
+        bank: the bank, or the path of its folder, in which to save the prompt. A prompt that the bank has already is
+            loaded instead of trained. None, the default, keeps the prompt in memory.
+        options: how to train. What they leave open follows from the kind and the amount of data; None leaves all open.
+        protocol: `clean`, the default: a fifth of the budget (8 to 500 examples) is kept back for validation, and the
+            last epoch counts. `paper`: the whole budget trains, and the best epoch on the official validation set
+            counts.
+        train_examples: the budget of labelled examples, training and validation part together; None, the default, takes
+            the whole training split.
+        seed: a number from 0 that determines the draw of examples, their order, the initial values of prompt and head,
+            and dropout. The same seed gives the same prompt.
+        start: a trained prompt to continue with, its folder, or, with a bank, its id or a task's name; prompt and head
+            are trained further. Labels new to it get fresh rows of the head; labels that the task lacks are kept.
+            None, the default, starts from a fresh prompt and head.
+        progress: an object with the methods of `promptpanda.progress.Progress`, which is told what is being done; None,
+            the default, is silent.
+
+    Returns:
+        The trained prompt. Its validation score is `card.score`.
 
     Raises:
-        PandaError: anything that the caller can mend: data, settings, a training that diverged.
+        PandaError: something that the caller can fix: data, settings, or a training that diverged.
     """
     check_seeds([seed])
     if not isinstance(task, Task):
@@ -117,34 +125,46 @@ def transfer(
     ablation: bool = False,
     progress: Progress | None = None,
 ) -> TransferResult:
-    """Try methods on a target and choose among them on validation data.
+    """Try several methods on a target task, and choose one of them on validation data.
 
     Args:
         task: the target.
-        source: a trained prompt; the path of a prompt's folder, also of a PEFT prefix; or, with a bank, an id, a task's
-            name, `best`: the top of the default estimator, or `auto`: the full selection (transfers/selection.py). Of a
-            task's name and of `best`, seed s uses the prompt of seed s if the bank has one; `auto` selects for each
-            seed by itself. Names with commas are several sources, of which methods without fusion take the first.
-        backbone: the frozen model; None loads the embedded one.
-        bank: the bank, or its folder: where sources are looked up and outcomes are saved. None keeps them in memory.
-        options: of training, shared by all methods; what is left open is settled by kind and amount of data.
-        methods: names in the registry (transfers/methods.py). None: prompt_tuning, pot and panda, and head_only too
-            with `auto`, whose contestants always include prompt_tuning.
-        distillation: of PANDA's student: coefficient, distance, temperature, start.
-        cosine: options of PANDA's metric, which governs the adaptive coefficient.
-        selection: of `auto`.
-        protocol: `clean`: nothing is chosen by test data; `paper`: best epoch on the official validation set, which is
-            reported.
-        train_examples: the whole budget, training and validation part together; None takes all of train.
-        test_examples: at most so many test examples, drawn with a fixed seed; None takes all.
-        seeds: numbers from 0, each once; every seed draws its own subset, carve, order and first values.
-        unlabeled: rows of the target without labels (others' fields are ignored), which `panda_unlabeled`, then among
-            the methods, learns from; texts of test and validation data are left out.
-        ablation: whether the controls around the default are trained too (transfers/ablation.py).
-        progress: told what is under way; None is silent.
+        source: where to start from: `auto`, the default (source and method are selected, see
+            docs/choosing-a-source.md); `best`, the prompt that the default estimator ranks first; a trained prompt; the
+            path of a prompt's folder (also of a PEFT prefix); or, with a bank, an id or a task's name. For a task's
+            name and for `best`, seed s uses the prompt of seed s if the bank has one; `auto` selects for each seed
+            separately. Several names separated by commas are several sources; methods without fusion take the first.
+        backbone: the frozen model; None, the default, loads the embedded one.
+        bank: the bank, or the path of its folder, in which sources are found and trained prompts are saved. None, the
+            default, keeps prompts in memory.
+        options: how to train, for all methods. What they leave open follows from the kind and the amount of data; None
+            leaves all open.
+        methods: names of methods (`transfers/methods.py` lists them). None, the default, tries `prompt_tuning`, `pot`
+            and `panda`; with `auto` it tries `prompt_tuning`, `pot`, the linear probes and a contrastive method, where
+            the kind of task has them. With `auto`, `prompt_tuning` is always among them.
+        distillation: how PANDA's student learns from its teacher: coefficient, distance, temperature, start.
+        cosine: options of PANDA's metric, which determines the adaptive coefficient.
+        selection: how `auto` selects; allowed only with `auto`.
+        protocol: `clean`, the default: validation examples come from the budget, and nothing is chosen by test data.
+            `paper`: the whole budget trains, and the best epoch on the official validation set is reported.
+        train_examples: the budget of labelled examples, training and validation part together; None, the default, takes
+            the whole training split.
+        test_examples: at most this many test examples, drawn with a fixed seed; None, the default, takes all.
+        seeds: numbers from 0, each once; `(0,)` by default. Every seed draws its own examples, order and initial
+            values; scores are reported for each seed.
+        unlabeled: rows of the target without labels, as dictionaries (other fields are ignored), for methods that learn
+            from them; `panda_unlabeled` is added to the methods if none of them does. Texts of test and validation data
+            are left out. None, the default, for none.
+        ablation: whether to train the controls too: the default settings with one thing changed at a time
+            (docs/fusion-and-unlabeled.md). Off by default.
+        progress: an object with the methods of `promptpanda.progress.Progress`, which is told what is being done; None,
+            the default, is silent.
+
+    Returns:
+        The scores of all methods, the chosen one, and its prompt.
 
     Raises:
-        PandaError: anything that the caller can mend; what was trained before is in the bank.
+        PandaError: something that the caller can fix; what was trained before is in the bank.
     """
     request = TransferRequest(
         task=task,
@@ -171,10 +191,10 @@ def run_transfer(
     bank: Bank | Path | str | None = None,
     progress: Progress | None = None,
 ) -> TransferResult:
-    """Carry out a request: find the sources, train every method on every seed, choose on validation data.
+    """Carry out a request: find the sources, train every method on every seed, and choose on validation data.
 
     Raises:
-        PandaError: anything that the caller can mend; what was trained before is in the bank.
+        PandaError: something that the caller can fix; what was trained before is in the bank.
     """
     setting = Setting.of(request, backbone, as_bank(bank), progress or Silent())
     rule = source_rule(setting)
@@ -188,7 +208,7 @@ def run_transfer(
 
 
 def _trials(setting: Setting, sources: Sequence[Sources]) -> tuple[list[Trial], int]:
-    """The trial of every seed, and what the search of a learning rate took, in examples trained."""
+    """The trial of every seed, and the cost of the search for a learning rate, in examples trained."""
     options, searched = setting.options_for(sources[0]), 0
     if options.lr == "auto":
         options, searched = best_rate(options, lambda tried: setting.trial(0, sources[0], tried), setting.progress)
@@ -196,7 +216,7 @@ def _trials(setting: Setting, sources: Sequence[Sources]) -> tuple[list[Trial], 
 
 
 def _check(setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> None:
-    """Find out what is lacking before anything is trained."""
+    """Check everything that a method needs before anything is trained."""
     trials[0].announce()
     if setting.test is not None and setting.request.task.kind == Kind.EXTRACTIVE_QA:
         trials[0].data(setting.test)  # a question that leaves no room must not be found out at the end

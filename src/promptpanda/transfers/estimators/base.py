@@ -17,23 +17,26 @@ Needs = Literal["bank", "examples", "labels", "target_prompt"]
 
 
 class IncomparableError(PandaError):
-    """An estimator has nothing to say of this source and this target."""
+    """An estimator cannot compare this source with this target."""
 
 
 class Estimator(ABC):
-    """Predicts how well a source prompt will serve a target.
+    """Predicts how well a source prompt will serve a target, before the transfer is trained.
+
+    To write one, derive a class, set `reference` and `needs`, and implement `score`.
 
     Attributes:
-        reference: where it comes from.
-        needs: what it looks at: the bank's cards alone, the target's examples too, their labels too, or a prompt
-            trained on the target.
+        reference: where it was published, for tables.
+        needs: what it looks at: `bank` (the cards alone), `examples` (the target's examples too), `labels` (their
+            labels too), or `target_prompt` (a prompt trained on the target).
     """
 
     reference: ClassVar[str]
 
     @property
     @abstractmethod
-    def needs(self) -> Needs: ...
+    def needs(self) -> Needs:
+        """What it looks at: `bank`, `examples`, `labels` or `target_prompt`."""
 
     @property
     def needs_target_prompt(self) -> bool:
@@ -42,28 +45,29 @@ class Estimator(ABC):
 
     @property
     def cost(self) -> Cost:
-        """What it takes."""
+        """What it costs, for one source prompt."""
         return COSTS[self.needs]
 
     @abstractmethod
     def score(self, source: SourcePrompt | None, target: TargetFeatures) -> float:
-        """Higher is better.
+        """Estimate how well a source will serve the target; higher is better.
 
         Args:
-            source: None for no transfer: the bare backbone.
+            source: the source prompt; None for no transfer, that is, the bare backbone.
+            target: the target's examples, labels and features.
 
         Raises:
-            IncomparableError: it can say nothing of this pair.
-            PandaError: the source has no signature, or the target no prompt of its own, and it needs one.
+            IncomparableError: it cannot compare this source with this target.
+            PandaError: it needs a signature that the source does not have, or a prompt trained on the target.
         """
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What estimators with the same needs take together, for one source prompt.
+    """What estimators with the same needs cost together, for one source prompt.
 
     Attributes:
-        words: for people; a forward pass is one of all the target's examples.
+        words: in words; a forward pass is one over all the target's examples.
         passes: forward passes over the target's examples, for every source prompt.
         trainings: of the target, once for all source prompts.
     """
@@ -73,19 +77,20 @@ class Cost:
     trainings: int
 
     def relative(self, prompts: int, examples: int, n_train: int, epochs: int) -> float:
-        """In units of one training of the target (contract: cost; a forward pass counts a third).
+        """The cost in units of one training of the target; a forward pass counts a third.
 
         Args:
             prompts: source prompts that are scored.
-            examples: of the target, that go through the model.
-            n_train, epochs: of the training.
+            examples: examples of the target that go through the model.
+            n_train: examples of the training part.
+            epochs: epochs of the training.
         """
         return self.trainings + prompts * self.passes * examples / 3 / (n_train * epochs)
 
 
 COSTS: dict[Needs, Cost] = {
     "bank": Cost("no forward pass", 0, 0),
-    "examples": Cost("one forward pass a source prompt", 1, 0),
-    "labels": Cost("one forward pass a source prompt", 1, 0),
+    "examples": Cost("one forward pass per source prompt", 1, 0),
+    "labels": Cost("one forward pass per source prompt", 1, 0),
     "target_prompt": Cost("one training on the target", 0, 1),
 }

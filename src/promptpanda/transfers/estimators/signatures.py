@@ -67,7 +67,7 @@ class ActivatedNeurons(Estimator):
         theirs = target.signature_under(self.prompt, known)
         if ours.activated_neurons is None or theirs.activated_neurons is None:
             raise IncomparableError(
-                f"The model does not show the neurons of every layer, so that they cannot compare {known.id} with the "
+                f"The model does not expose the neurons of every layer, so they cannot compare {known.id} with the "
                 "target; take another estimator, such as cosine."
             )
         return _similarity(ours.activated_neurons, theirs.activated_neurons)
