@@ -23,7 +23,7 @@ app = typer.Typer(help="The bank of trained prompts.", no_args_is_help=True)
 
 OwnPrompts = Annotated[
     list[str],
-    typer.Argument(metavar="PROMPT...", help="Ids, patterns ('books-*'), or names of tasks that have one prompt."),
+    typer.Argument(metavar="PROMPT...", help="Ids, patterns ('books-*'), or names of tasks that have only one prompt."),
 ]
 
 
@@ -33,11 +33,13 @@ def list_prompts(
     no_starter: NoStarter = False,
     limit: Annotated[
         int | None,
-        typer.Option(min=0, help="At most so many; 0 shows all. By default 200 in a table, and all with --json."),
+        typer.Option(
+            min=0, help="Show at most this many; 0 shows all. By default 200 in a table, and all with --json."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """All prompts of the bank, and of the banks that installed packages brought."""
+    """List the prompts of the bank and of installed banks."""
     from promptpanda.bank.bank import Bank
     from promptpanda.bank.catalogue import opened
     from promptpanda.bank.installed import installed_banks
@@ -67,15 +69,16 @@ def search_prompts(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="WORDS...", help="Of titles, tasks, labels, kinds, metrics, such as 'product reviews, two classes'."
+            metavar="WORDS...",
+            help="Words from titles, tasks, labels, kinds or metrics, such as 'product reviews, two classes'.",
         ),
     ],
     bank: BankFolder = Path("bank"),
     no_starter: NoStarter = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many prompts.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many prompts.")] = 20,
     json: Json = False,
 ) -> None:
-    """Prompts that words describe, best match first: those that match all words, then those that match some."""
+    """Find prompts by words, best match first: those that match all words, then those that match some."""
     from promptpanda.bank.bank import Bank
     from promptpanda.bank.catalogue import opened
     from promptpanda.bank.search import search
@@ -162,7 +165,7 @@ def show_prompt(
     bank: BankFolder = Path("bank"),
     json: Json = False,
 ) -> None:
-    """The card of one prompt."""
+    """Show the card of one prompt: task, settings, scores."""
     from promptpanda.bank.bank import Bank
     from promptpanda.bank.card import Card
 
@@ -176,13 +179,13 @@ def show_prompt(
 @command(app, "verify")
 def verify_prompts(
     prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Ids, patterns or task names; left out: all.")
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="Ids, patterns or task names; by default all.")
     ] = None,
     bank: BankFolder = Path("bank"),
     no_starter: NoStarter = False,
     json: Json = False,
 ) -> None:
-    """Check every file of the prompts against its checksum, also in installed banks; exit code 2 if one is damaged."""
+    """Check every file of the prompts, installed ones too, against its checksum; exit code 2 if one is damaged."""
     from promptpanda.bank.bank import Bank
     from promptpanda.sharing.selection import chosen
 
@@ -214,9 +217,9 @@ def adopt_prompts(
     model: ModelChoice,
     json: Json = False,
 ) -> None:
-    """Accept prompts of older versions, whose cards tell the model's weights but not its config and tokenizer.
+    """Accept prompts of older versions, whose cards identify the model by its weights but not config and tokenizer.
 
-    Only you can know that they were trained on this very model. Without --model: the one that the first card names.
+    Only you can know that they were trained on this very model. By default --model is what the first card names.
     """
     bank = model.open_bank()
     from promptpanda.bank.adoption import adopt, check_adoptable
@@ -242,10 +245,10 @@ def adopt_prompts(
 def remove_prompts(
     prompts: OwnPrompts,
     bank: BankFolder = Path("bank"),
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
     json: Json = False,
 ) -> None:
-    """Delete prompts for good. In a terminal it asks first."""
+    """Delete prompts permanently. In a terminal, you are asked first."""
     from promptpanda.bank.bank import Bank
     from promptpanda.sharing.selection import own_ids
 
@@ -266,7 +269,7 @@ def remove_prompts(
 
 @command(app, "du")
 def disk_use(bank: BankFolder = Path("bank"), json: Json = False) -> None:
-    """How much disk the bank's prompts take, the largest first."""
+    """Show how much disk space the bank's prompts take, largest first."""
     from promptpanda.bank.bank import Bank
     from promptpanda.sharing.disk_use import bytes_of
 

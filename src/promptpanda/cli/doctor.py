@@ -25,7 +25,7 @@ _PACKAGES = ("promptpanda", "torch", "transformers", "accelerate", "datasets", "
 
 @dataclasses.dataclass(frozen=True)
 class Sizing:
-    """Which model's memory is asked for, and for which training."""
+    """The model whose memory is estimated, and for which training."""
 
     model: Annotated[
         str | None,
@@ -36,7 +36,7 @@ class Sizing:
         int | None, typer.Option(min=1, help="With --model: virtual tokens; by default as in training.")
     ] = None
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="With --model: examples a step; by default as in training.")
+        int | None, typer.Option(min=1, help="With --model: examples per step; by default as in training.")
     ] = None
     max_length: Annotated[
         int | None, typer.Option(min=4, help="With --model: tokens of each example; by default as in training.")
@@ -61,7 +61,7 @@ class Sizing:
         }
 
     def check_unused(self) -> None:
-        """Refuse options that say nothing without a model."""
+        """Refuse options that mean nothing without a model."""
         for name, value in vars(self).items():
             if value:
                 raise PandaError(f"--{name.replace('_', '-')} was given without --model; add --model NAME.")
@@ -75,7 +75,7 @@ def register(app: typer.Typer) -> None:
 def doctor_command(
     sizing: Sizing, data_dir: DataDir = None, bank: BankFolder = Path("bank"), json: Json = False
 ) -> None:
-    """What this machine has: versions, device, cores, models, data, bank; or what a model takes (--model)."""
+    """Show what this machine has: versions, device, cores, model, data, bank; or what a model needs (--model)."""
     if sizing.model is None:
         sizing.check_unused()
         _machine(data_dir, bank, json)

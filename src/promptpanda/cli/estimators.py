@@ -29,7 +29,7 @@ _NEEDS = {
 
 @app.callback()
 def list_estimators(context: typer.Context, json: Json = False) -> None:
-    """What predicts which source helps: all estimators, their needs, costs and references."""
+    """List the estimators, which predict how well a source will help: needs, costs and references."""
     if context.invoked_subcommand is not None:
         return
     from promptpanda.tasks.protocol import validation_size
@@ -74,11 +74,11 @@ def list_estimators(context: typer.Context, json: Json = False) -> None:
 def evaluate_estimators(
     paper: Annotated[Path | None, typer.Option(help="Folder with the published tables.json and heatmaps.json.")] = None,
     store: Annotated[
-        Path | None, typer.Option(help="Store of a sweep, its folder, or rows that --export wrote (.parquet, .csv).")
+        Path | None, typer.Option(help="Folder or store of a sweep, or rows that --export wrote (.parquet, .csv).")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compare what estimators predict with measured transfers, published or those of a sweep."""
+    """Compare the predictions of estimators with measured transfers: published ones, or those of a sweep."""
     if paper is None and store is None:
         raise PandaError(
             "Estimators are evaluated on measured transfers: give --store with a sweep's folder, --paper with the "

@@ -34,28 +34,31 @@ def evaluate_command(
     model: ModelChoice,
     test_examples: Annotated[
         int | None,
-        typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.", rich_help_panel=DATA),
+        typer.Option(min=1, help="Use at most this many test examples, drawn with a fixed seed.", rich_help_panel=DATA),
     ] = None,
     compare: Annotated[
         str | None,
-        typer.Option(metavar="PROMPT", help="Another prompt: which of the two is better, and is the difference clear?"),
+        typer.Option(
+            metavar="PROMPT",
+            help="Compare with another prompt: which is better, and is the difference more than chance?",
+        ),
     ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
             metavar="OUT.html",
-            help="Write one page with all of it, to be opened without a network.",
+            help="Also write everything as one HTML page, which needs no network.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="--report: replace a page that is there.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--force", help="--report: replace an existing page.", rich_help_panel=OUTPUT)
     ] = False,
     json: Json = False,
 ) -> None:
-    """Tell how good a prompt is on labelled rows, with an interval for every figure, and where it errs.
+    """Show how good a prompt is on labelled rows, with an interval for every figure, and where it errs.
 
-    The file's columns are those that the prompt was trained on; --text and --label name others.
+    The file should have the columns that the prompt was trained on; otherwise name them with --text and --label.
     """  # fmt: skip
     output.check_place(report, force)
     bank = model.open_bank()

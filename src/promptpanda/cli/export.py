@@ -40,15 +40,15 @@ def export_command(
     prompt_embeds: Annotated[
         Path | None,
         typer.Option(
-            "--prompt-embeds", metavar="OUT", help="File to write: a decoder's shallow prompt, as vLLM takes it."
+            "--prompt-embeds", metavar="OUT", help="File to write: a decoder's shallow prompt, in vLLM's form."
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace what exists.")] = False,
     json: Json = False,
 ) -> None:
     """Write prompts for other runtimes: as ONNX graphs, or as vLLM's prompt_embeds.
 
-    The ONNX graph is run and compared with promptpanda's own outputs before it appears.
+    The ONNX graph is run and compared with promptpanda's own outputs before it is written.
     """
     if (onnx is None) == (prompt_embeds is None):
         raise PandaError("Say what to write: either --onnx OUT, or --prompt-embeds OUT.")

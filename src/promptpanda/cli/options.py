@@ -36,7 +36,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         envvar="PANDA_DATA",
-        help="Data root: one folder a task, with train, validation, test files.",
+        help="Data root: one folder per task, with train, validation, test files.",
         rich_help_panel=DATA,
     ),
 ]
@@ -46,14 +46,14 @@ Json = Annotated[
 ]
 LogTo = Annotated[
     Literal["mlflow", "trackio", "wandb"] | None,
-    typer.Option("--log-to", help="Tell finished trainings to this tracker too.", rich_help_panel=OUTPUT),
+    typer.Option("--log-to", help="Also log finished trainings to this tracker.", rich_help_panel=OUTPUT),
 ]
 Dtype = Annotated[
     Precision | None,
     typer.Option(
         metavar="NAME",
         help="Number format of the model: auto (the checkpoint's), float32, bfloat16, float16, or int8 (weights); by "
-        "default float32, or that of the prompt.",
+        "default the prompt's, or float32.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -61,7 +61,7 @@ ProtocolName = Literal["clean", "paper"]
 
 
 PromptReference = Annotated[str, typer.Argument(metavar="PROMPT", help="Bank id, path, or task name.")]
-NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out the banks that installed packages brought.")]
+NoStarter = Annotated[bool, typer.Option("--no-starter", help="Leave out installed banks.")]
 
 
 _FOR_OWN_FILES = ["text", "text2", "choices", "label", "label_separator", "kind", "metric", "name"]
@@ -76,7 +76,9 @@ class TaskChoice:
 
     task: Annotated[
         str | None,
-        typer.Argument(metavar="TASK", help="Catalog name (`panda tasks list`) or YAML spec; left out for own files."),
+        typer.Argument(
+            metavar="TASK", help="Catalog name (`panda tasks list`) or YAML spec; leave it out for own files."
+        ),
     ] = None
     train: Annotated[
         Path | None,
@@ -84,7 +86,10 @@ class TaskChoice:
             help="Own training file: .csv, .tsv, .xlsx, .json, .jsonl, .parquet and others; tags also .conll."
         ),
     ] = None
-    validation: Annotated[Path | None, typer.Option(help="Own validation file.")] = None
+    validation: Annotated[
+        Path | None,
+        typer.Option(help="Own validation file: for --protocol paper, or as test data if there is no --test."),
+    ] = None
     test: Annotated[Path | None, typer.Option(help="Own test file.")] = None
     text: Annotated[str | None, typer.Option(help="Own files: column with the text.")] = None
     text2: Annotated[
@@ -93,11 +98,13 @@ class TaskChoice:
     ] = None
     choices: Annotated[
         str | None,
-        typer.Option(help="Own files: columns of the choices, with commas, or one that lists them."),
+        typer.Option(help="Own files: columns of the choices, separated by commas, or one that lists them."),
     ] = None
-    label: Annotated[list[str] | None, typer.Option(help="Own files: label column; several: of 0 and 1.")] = None
+    label: Annotated[
+        list[str] | None, typer.Option(help="Own files: label column; several times for columns of 0 and 1.")
+    ] = None
     label_separator: Annotated[
-        str | None, typer.Option(help="Own files: what stands between labels in a cell; by default a bar.")
+        str | None, typer.Option(help="Own files: separator between labels in a cell; by default a bar.")
     ] = None
     kind: Annotated[
         Literal[
@@ -116,7 +123,9 @@ class TaskChoice:
             "multi_label, regression, multiple_choice, token_classification, extractive_qa.",
         ),
     ] = None
-    metric: Annotated[str | None, typer.Option(help="Own files: what to choose by; else by kind and data.")] = None
+    metric: Annotated[
+        str | None, typer.Option(help="Own files: metric to choose by; by default it depends on kind and data.")
+    ] = None
     name: Annotated[str | None, typer.Option(help="Own files: name of the task; by default the file's.")] = None
     text_column: Annotated[
         int | None,
@@ -125,7 +134,7 @@ class TaskChoice:
     tag_column: Annotated[int | None, typer.Option(help="Column files: column of the tags.")] = None
     delimiter: Annotated[
         str | None,
-        typer.Option(help="Own .csv and .tsv: comma, semicolon, tab, bar, or a character; by default found out."),
+        typer.Option(help="Own .csv and .tsv: comma, semicolon, tab, bar, or a character; by default detected."),
     ] = None
     sheet: Annotated[str | None, typer.Option(help="Own .xlsx: the sheet, by name or number.")] = None
     strict: Annotated[
@@ -191,14 +200,14 @@ class TaskChoice:
 
 @dataclass(frozen=True)
 class LabelledRows(TaskChoice):
-    """What a prompt is evaluated on: also a file alone, whose columns the prompt's card tells."""
+    """What a prompt is evaluated on: also a file alone, whose columns are in the prompt's card."""
 
     task: Annotated[
         str | None,
         typer.Argument(
             metavar="[FILE|TASK]",
-            help="Labelled rows, with the columns that the prompt was trained on; or a catalog name or YAML spec. Left "
-            "out: the test data of the prompt's own task.",
+            help="Labelled rows, with the columns that the prompt was trained on; or a catalog name or YAML spec. By "
+            "default the test data of the prompt's own task.",
         ),
     ] = None
 
@@ -216,7 +225,7 @@ class ModelChoice:
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of the model on the hub.")] = None
     dtype: Dtype = None
     device_map: Annotated[
-        str | None, typer.Option(help="auto: spread a model that is too large for one device over all of them.")
+        str | None, typer.Option(help="auto: spread a model that is too large for one device over all devices.")
     ] = None
     bank: BankFolder = Path("bank")
     no_starter: NoStarter = False
@@ -251,7 +260,7 @@ class ModelChoice:
 
 
 def warn_moved(card: Card, backbone: Backbone) -> None:
-    """Tell on stderr that a prompt was trained in another number format."""
+    """Say on stderr that a prompt was trained in another number format."""
     from promptpanda.bank.ownership import moved
 
     note = moved(card, backbone)
@@ -267,12 +276,12 @@ class DataChoice:
 
     train_examples: Annotated[
         int | None,
-        typer.Option(min=1, help="Budget of labelled examples, train and validation together; default all."),
+        typer.Option(min=1, help="Budget of labelled examples, training and validation together; by default all."),
     ] = None
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2; each draws its own subset, order and head.")] = "0"
     protocol: Annotated[
         ProtocolName,
-        typer.Option(help="clean: choose on data carved from train; paper: as published, on validation."),
+        typer.Option(help="clean: choose on a part of the budget; paper: choose and report on the validation set."),
     ] = "clean"
 
     def seed_list(self) -> tuple[int, ...]:
@@ -297,42 +306,59 @@ class TrainingChoice:
 
     recipe: Annotated[
         str | None,
-        typer.Option(help="Named settings (`panda recipes list`); options given beside it win."),
+        typer.Option(help="Named settings (`panda recipes list`); explicit options override them."),
     ] = None
     epochs: Annotated[
         int | None,
-        typer.Option(help="Passes over the training part; by default about 200 steps of it."),
+        typer.Option(help="Passes over the training part; by default about 200 steps, within 3 to 40 epochs."),
     ] = None
     lr: Annotated[
         str | None,
-        typer.Option(help="Peak learning rate; auto tries three on validation data."),
+        typer.Option(help="Peak learning rate; by default .01. auto tries three on validation data."),
     ] = None
-    model_lr: Annotated[float | None, typer.Option(help="Peak learning rate of model tuning.")] = None
-    batch_size: Annotated[int | None, typer.Option(help="Examples a step.")] = None
-    prompt_kind: Annotated[Literal["prefix", "shallow"] | None, typer.Option(help="Deep or input-only prompt.")] = None
-    prompt_length: Annotated[int | None, typer.Option(help="Virtual tokens, V.")] = None
-    init_std: Annotated[float | None, typer.Option(help="Standard deviation of a fresh prompt.")] = None
-    reparameterize: Annotated[int | None, typer.Option(help="Width of an MLP to train fresh prompts through.")] = None
-    max_length: Annotated[int | None, typer.Option(help="Tokens of an input, or of a window.")] = None
+    model_lr: Annotated[float | None, typer.Option(help="Peak learning rate of model tuning; by default .0001.")] = None
+    batch_size: Annotated[int | None, typer.Option(help="Examples per step; by default 16.")] = None
+    prompt_kind: Annotated[
+        Literal["prefix", "shallow"] | None,
+        typer.Option(help="prefix, in every layer (the default), or shallow, only before the input."),
+    ] = None
+    prompt_length: Annotated[int | None, typer.Option(help="Virtual tokens (V); by default 20, or as the source.")] = (
+        None
+    )
+    init_std: Annotated[
+        float | None, typer.Option(help="Standard deviation of a fresh prompt's values; by default 1.")
+    ] = None
+    reparameterize: Annotated[
+        int | None, typer.Option(help="Width of an MLP to train fresh prompts through; by default none.")
+    ] = None
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of an input, or of a window; by default 128 to 384, by the data.")
+    ] = None
     readout: Annotated[
         Literal["auto", "pooler", "cls", "mean", "last", "compare"] | None,
         typer.Option(
             metavar="NAME",
-            help="Pooling of hidden states: auto, pooler, cls, mean, last; compare reads a pair's texts apart.",
+            help="Pooling of hidden states: auto, pooler, cls, mean, last; compare reads a pair's texts separately.",
         ),
     ] = None
-    dropout: Annotated[float | None, typer.Option(help="On prompt and head; the backbone has none.")] = None
-    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW.")] = None
+    dropout: Annotated[
+        float | None, typer.Option(help="Dropout on prompt and head; by default .1. The backbone has none.")
+    ] = None
+    weight_decay: Annotated[float | None, typer.Option(help="Weight decay of AdamW; by default 0.")] = None
     early_stopping: Annotated[
         int | None,
-        typer.Option(help="Stop after so many epochs without a better validation score."),
+        typer.Option(help="Stop after this many epochs without a better validation score; by default never."),
     ] = None
     gradient_checkpointing: Annotated[
         bool,
-        typer.Option("--gradient-checkpointing", help="Save memory by computing layers twice."),
+        typer.Option("--gradient-checkpointing", help="Save memory by computing layers twice, which takes longer."),
     ] = False
-    precision: Annotated[Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision.")] = None
-    class_weights: Annotated[Literal["balanced"] | None, typer.Option(help="Rare classes count as much.")] = None
+    precision: Annotated[Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision; by default no.")] = (
+        None
+    )
+    class_weights: Annotated[
+        Literal["balanced"] | None, typer.Option(help="balanced: rare classes count as much as frequent ones.")
+    ] = None
 
     def options(self) -> TrainingOptions:
         """Validated options. Raises PandaError that names the one out of range."""
@@ -361,7 +387,7 @@ class TrainingChoice:
 
 @dataclass(frozen=True)
 class DistillationChoice:
-    """How a student listens to its teacher."""
+    """How a student learns from its teacher."""
 
     panel: ClassVar[str] = PANDA
 
@@ -376,7 +402,7 @@ class DistillationChoice:
     temperature: Annotated[float, typer.Option(min=0.01, help="PANDA: temperature of kl.")] = 1.0
     student: Annotated[
         Literal["fresh", "source"],
-        typer.Option(help="PANDA: what the student starts from; source is a control."),
+        typer.Option(help="PANDA: prompt that the student starts from; source is a control."),
     ] = "fresh"
     teacher: Annotated[
         Literal["trained", "random"],
@@ -387,14 +413,14 @@ class DistillationChoice:
     ] = 1.0
     confidence: Annotated[
         bool,
-        typer.Option("--confidence", help="--unlabeled: a text counts by how sure the teacher is of it."),
+        typer.Option("--confidence", help="--unlabeled: weight each text by how certain the teacher is."),
     ] = False
 
     def options(self, recipe: str | None) -> DistillationOptions:
         """As an object of the library.
 
         Args:
-            recipe: the coefficient that a recipe names, which the option given here goes before.
+            recipe: the coefficient of a recipe; the option overrides it.
         """
         from promptpanda.training.distillation import DistillationOptions
 
@@ -416,13 +442,15 @@ class MetricChoice:
 
     panel: ClassVar[str] = PANDA
 
-    cosine_layer: Annotated[int, typer.Option(help="Estimator cosine: hidden states of this layer; -1 the last.")] = -1
+    cosine_layer: Annotated[
+        int, typer.Option(help="Estimator cosine: hidden states of this layer; -1 is the last.")
+    ] = -1
     cosine_pooling: Annotated[
         Literal["mean", "first"],
         typer.Option(help="Estimator cosine: mean of tokens, or first position."),
     ] = "mean"
     cosine_examples: Annotated[
-        int, typer.Option(min=1, help="Estimator cosine: at most so many texts of the target.")
+        int, typer.Option(min=1, help="Estimator cosine: at most this many texts of the target.")
     ] = 100
 
     def cosine(self) -> Cosine:

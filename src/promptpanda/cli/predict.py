@@ -39,18 +39,18 @@ class RowsChoice:
         Path | None,
         typer.Argument(
             metavar="[FILE]",
-            help="Rows with the task's fields, or .txt with one text a line; left out: stdin, one text a line, JSON "
-            "lines or CSV.",
+            help="Rows with the task's fields, or .txt with one text per line; by default stdin: one text per line, "
+            "JSON lines or CSV.",
         ),
     ] = None
-    format: Annotated[Format | None, typer.Option(help="What stdin is, where it is not as it seems.")] = None
+    format: Annotated[Format | None, typer.Option(help="Format of stdin, if it is not detected correctly.")] = None
     delimiter: Annotated[
         str | None,
-        typer.Option(help="Of .csv and .tsv: comma, semicolon, tab, bar, or a character; by default found out."),
+        typer.Option(help="For .csv and .tsv: comma, semicolon, tab, bar, or a character; by default detected."),
     ] = None
-    sheet: Annotated[str | None, typer.Option(help="Of .xlsx: the sheet, by name or number.")] = None
+    sheet: Annotated[str | None, typer.Option(help="For .xlsx: the sheet, by name or number.")] = None
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop if a row cannot be read; else it gets no prediction.")
+        bool, typer.Option("--strict", help="Stop if a row cannot be read; by default it gets no prediction.")
     ] = False
 
     @property
@@ -83,14 +83,16 @@ class OutputChoice:
         Path | None,
         typer.Option(help="Write the rows with their predictions: .csv, .tsv, .jsonl, .parquet or .xlsx."),
     ] = None
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="--output: a column for every class.")] = False
-    top: Annotated[int, typer.Option(min=1, help="--output: the K likeliest, each with its confidence.")] = 1
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="--output: add a column for every class.")] = (
+        False
+    )
+    top: Annotated[int, typer.Option(min=1, help="--output: the K most likely labels, each with its confidence.")] = 1
     threshold: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="--output: leave predictions of less confidence empty."),
+        typer.Option(min=0.0, max=1.0, help="--output: leave predictions below this confidence empty."),
     ] = None
     calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="Probabilities scaled by the temperature in the prompt's card.")
+        bool, typer.Option("--calibrated", help="Scale probabilities by the temperature in the prompt's card.")
     ] = False
     force: Annotated[bool, typer.Option("--force", help="--output: replace a file that exists.")] = False
 
@@ -117,7 +119,7 @@ class ServerChoice:
             metavar="URL", help="Have the rows predicted by a running `panda serve`; no model is needed here."
         ),
     ] = None
-    token_file: Annotated[Path | None, typer.Option(help="--server: file with the token that it asks for.")] = None
+    token_file: Annotated[Path | None, typer.Option(help="--server: file with the server's token.")] = None
 
     def predictor(self, prompt: str, model: ModelChoice, *, calibrated: bool) -> Predictor | None:
         """The server's, for what it knows under a name; None where no server was named."""
@@ -152,10 +154,10 @@ def predict_command(
     out: OutputChoice,
     json: Json = False,
 ) -> None:
-    """Predict labels or values: as a table with --output, else one JSON line each, whatever --json says.
+    """Predict labels or values: as a table with --output, otherwise one JSON line per row, with or without --json.
 
-    With --output the columns of FILE stay as they are, beside them stand prediction and confidence. Killed and started
-    again, it goes on. Lines on stdout are written as they are computed, in the order of the rows.
+    With --output, the columns of FILE stay as they are, and prediction and confidence are added. If it is stopped, the
+    same command resumes. Lines on stdout are written as they are computed, in the order of the rows.
     """
     predictor = server.predictor(prompt, model, calibrated=out.calibrated)
     if predictor is None:

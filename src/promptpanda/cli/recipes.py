@@ -10,12 +10,12 @@ from promptpanda.cli import output
 from promptpanda.cli.command import command
 from promptpanda.cli.options import Json
 
-app = typer.Typer(help="Named settings for a training, the published ones among them.", no_args_is_help=True)
+app = typer.Typer(help="Named settings for a training, including published ones.", no_args_is_help=True)
 
 
 @command(app, "list")
 def list_recipes(json: Json = False) -> None:
-    """All recipes; `--recipe NAME` takes one."""
+    """List the recipes; use one with `--recipe NAME`."""
     from promptpanda.training.recipes import recipe, recipe_names
 
     found = [recipe(name) for name in recipe_names()]
@@ -28,7 +28,7 @@ def list_recipes(json: Json = False) -> None:
 
 @command(app, "show")
 def show_recipe(name: Annotated[str, typer.Argument(help="Name of a recipe.")], json: Json = False) -> None:
-    """One recipe's settings."""
+    """Show the settings of one recipe."""
     import yaml
 
     from promptpanda.training.recipes import recipe

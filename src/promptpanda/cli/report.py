@@ -23,20 +23,22 @@ def report_command(
         Path, typer.Argument(metavar="SWEEP", help="Folder or store of a sweep, or rows that --export wrote.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the report; by default `report` in the folder of SWEEP.")
+        Path | None, typer.Option(help="Folder for the report; by default `report` in the folder of SWEEP.")
     ] = None,
     reference: Annotated[
-        Path | None, typer.Option(help="Published tables (JSON, docs/studies.md) to set beside ours.")
+        Path | None, typer.Option(help="Published tables (JSON, docs/studies.md) to show beside ours.")
     ] = None,
     shared: Annotated[
         list[str] | None,
-        typer.Option(metavar="A,B", help="Two sets that share texts: left out of means. May be given several times."),
+        typer.Option(
+            metavar="A,B", help="Two sets that share texts, to be left out of means. May be given several times."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Write what a sweep found: one HTML page that needs no network, and its tables in Markdown and LaTeX.
 
-    The sweep may still be running. Equal rows give equal reports, but for the date.
+    The sweep may still be running. Equal rows give equal reports, except for the date.
     """
     from promptpanda.sweep.exchange import read_rows
     from promptpanda.tasks.shared_text import pairs_of

@@ -23,16 +23,16 @@ _LIMITS = "Limits of a request"
 
 @dataclass(frozen=True)
 class LimitChoice:
-    """What one request may take."""
+    """Limits of one request."""
 
     panel: ClassVar[str] = _LIMITS
 
-    max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a body.")] = 4_000_000
-    max_rows: Annotated[int, typer.Option(min=1, help="Texts or rows of a request.")] = 1000
-    max_chars: Annotated[int, typer.Option(min=1, help="Characters of one text or row.")] = 50_000
-    max_queue: Annotated[int, typer.Option(min=1, help="Rows that may wait for the model, of all requests.")] = 5000
+    max_body: Annotated[int, typer.Option(min=1000, help="Bytes of a request's body.")] = 4_000_000
+    max_rows: Annotated[int, typer.Option(min=1, help="Texts or rows in a request.")] = 1000
+    max_chars: Annotated[int, typer.Option(min=1, help="Characters in one text or row.")] = 50_000
+    max_queue: Annotated[int, typer.Option(min=1, help="Rows of all requests that may wait for the model.")] = 5000
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that a body may take to arrive, and an answer to be computed.")
+        float, typer.Option(min=0.1, help="Seconds for a request's body to arrive, and for its answer to be computed.")
     ] = 30.0
 
     def limits(self) -> Limits:
@@ -51,7 +51,8 @@ def serve_command(
     bank: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of a bank; give it again for more, the first counts. Default: bank.", rich_help_panel=MODEL
+            help="Folder of a bank; repeat it for more banks, of which the first takes precedence. Default: bank.",
+            rich_help_panel=MODEL,
         ),
     ] = None,
     model: Annotated[
@@ -67,30 +68,37 @@ def serve_command(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on; 0.0.0.0 is every machine that reaches this one.", rich_help_panel=_WHO
+            help="Address to listen on; 0.0.0.0 admits every machine that can reach this one.", rich_help_panel=_WHO
         ),
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.", rich_help_panel=_WHO)] = 8000,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with the token that requests must bring.", rich_help_panel=_WHO)
+        Path | None, typer.Option(help="File with the token that requests must send.", rich_help_panel=_WHO)
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, max=32, help="Rows of a batch.", rich_help_panel=_HOW)] = 32,
+    max_batch: Annotated[int, typer.Option(min=1, max=32, help="Rows in a batch.", rich_help_panel=_HOW)] = 32,
     max_wait_ms: Annotated[
-        float, typer.Option(min=0, max=1000, help="Milliseconds that a row waits for others.", rich_help_panel=_HOW)
+        float,
+        typer.Option(
+            min=0, max=1000, help="Milliseconds that a row waits for others to join its batch.", rich_help_panel=_HOW
+        ),
     ] = 4.0,
     idle_unload: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Seconds without requests after which the model is let go.", rich_help_panel=_HOW),
+        typer.Option(
+            min=0.1,
+            help="Seconds without requests after which the model is unloaded; by default never.",
+            rich_help_panel=_HOW,
+        ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads that compute; by default all cores.", rich_help_panel=_HOW)
+        int | None, typer.Option(min=1, help="Computing threads; by default all cores.", rich_help_panel=_HOW)
     ] = None,
     limits: LimitChoice,
 ) -> None:
-    """Answer for all prompts of the bank over HTTP, with one model; a page for people is at its address.
+    """Serve all prompts of the bank over HTTP, with one model; its address also shows a page to try them.
 
-    Prompts that come into the bank, change or go are noticed within seconds. It ends with Ctrl-C or SIGTERM, when what
-    it accepted is answered.
+    Prompts that are added to the bank, changed or removed are noticed within seconds. Ctrl-C or SIGTERM stops the
+    server once the requests that it accepted are answered.
     """
     _check_installed()
     from promptpanda.serving.server import is_loopback, listening_socket

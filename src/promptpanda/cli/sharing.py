@@ -22,22 +22,25 @@ app = bank_commands.app
 Prompts = Annotated[list[str], typer.Argument(metavar="PROMPT...", help="Ids, patterns ('books-*') or task names.")]
 SomePrompts = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PROMPT]...", help="Ids, patterns ('books-*') or task names; left out: the whole bank."),
+    typer.Argument(metavar="[PROMPT]...", help="Ids, patterns ('books-*') or task names; by default the whole bank."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 Licence = Annotated[
     str,
-    typer.Option("--license", metavar="LICENCE", help="For the model cards, as the Hub writes it: apache-2.0, say."),
+    typer.Option(
+        "--license", metavar="LICENCE", help="Licence for the model cards, in the Hub's notation, such as apache-2.0."
+    ),
 ]
 NoSeenTexts = Annotated[
     bool,
     typer.Option(
         "--no-seen-texts",
-        help="Leave out the record of the texts that the prompt saw: with it, whoever has a text can check it.",
+        help="Leave out the record of the texts that the prompt saw; with it, whoever has a text can check "
+        "if it was seen.",
     ),
 ]
 AnyModel = Annotated[
-    bool, typer.Option("--any-model", help="Take prompts of any model, and load none to compare them with.")
+    bool, typer.Option("--any-model", help="Accept prompts of any model, without comparing them with one.")
 ]
 From = Annotated[str, typer.Argument(metavar="FROM", help="As TO of `panda bank push`.")]
 
@@ -45,12 +48,12 @@ From = Annotated[str, typer.Argument(metavar="FROM", help="As TO of `panda bank 
 @command(app, "copy")
 def copy_prompts(
     prompts: Prompts,
-    to: Annotated[Path, typer.Argument(metavar="TO", help="The folder of another bank; it is made if need be.")],
+    to: Annotated[Path, typer.Argument(metavar="TO", help="The folder of another bank; created if it does not exist.")],
     bank: BankFolder = Path("bank"),
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Copy prompts into another bank, checked. Prompts of installed banks can be copied too."""
+    """Copy prompts into another bank, and check them. Prompts of installed banks can be copied too."""
     from promptpanda.sharing.folders import FolderPlace
 
     _send(_parcels(bank, prompts, with_readme=False), FolderPlace(to), force, json)
@@ -61,7 +64,9 @@ def export_prompts(
     file: Annotated[Path, typer.Argument(metavar="FILE.tar", help="The file to write.")],
     prompts: Annotated[
         list[str] | None,
-        typer.Option("--prompt", metavar="PROMPT", help="Id, pattern or task name; again for more; left out: all."),
+        typer.Option(
+            "--prompt", metavar="PROMPT", help="Id, pattern or task name; repeat it for more; by default all."
+        ),
     ] = None,
     bank: BankFolder = Path("bank"),
     license: Licence = "unknown",
@@ -84,17 +89,17 @@ def import_prompts(
     ],
     model: ModelChoice,
     name: Annotated[
-        str | None, typer.Option(help="Foreign prompt: what its folder in the bank is called; by default as the file.")
+        str | None, typer.Option(help="Foreign prompt: name of its folder in the bank; by default the file's.")
     ] = None,
     any_model: AnyModel = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Take all prompts of a tar file into the bank, or none if one of them is not sound.
+    """Import all prompts of a tar file into the bank, or none if one of them is damaged.
 
-    The file is a stranger's until it is checked: links, paths, sizes, checksums, and whose model's the prompts are.
-    A prompt that another program trained (P-tuning v2, Prompt-Transferability, SPoT) becomes a folder that is a
-    --source; it brings no head.
+    The file is not trusted until it is checked: links, paths, sizes, checksums, and the model of its prompts.
+    A prompt that another program trained (P-tuning v2, Prompt-Transferability, SPoT) becomes a folder that can be a
+    --source; it has no head.
     """
     from promptpanda.sharing.places import is_tar
 
@@ -127,14 +132,16 @@ def push_prompts(
     ],
     bank: BankFolder = Path("bank"),
     license: Licence = "unknown",
-    public: Annotated[bool, typer.Option("--public", help="A Hub repository that is made is public.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Create a new Hub repository as public; by default it is private.")
+    ] = False,
     no_seen_texts: NoSeenTexts = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
     """Send prompts to a place that others can pull them from, each with its model card.
 
-    What lies there already is not sent again; an interrupted push goes on when the command is run again.
+    Prompts that are there already are not sent again. If a push is interrupted, the same command resumes it.
     """
     from promptpanda.quiet import quiet_loggers
     from promptpanda.sharing.places import is_tar, place_of
@@ -153,23 +160,23 @@ def pull_prompts(
     model: ModelChoice,
     prompts: Annotated[
         list[str] | None,
-        typer.Option("--prompt", metavar="ID", help="Id or pattern ('books-*'); again for more; left out: all."),
+        typer.Option("--prompt", metavar="ID", help="Id or pattern ('books-*'); repeat it for more; by default all."),
     ] = None,
     any_model: AnyModel = False,
     force: Force = False,
     json: Json = False,
 ) -> None:
-    """Take prompts from a place into the bank, each whole or not at all.
+    """Pull prompts from a place into the bank, each whole or not at all.
 
-    They are a stranger's until they are checked: names, sizes, checksums, numbers, and whether they belong to the
-    model (--model; by default the embedded one). An interrupted pull goes on when the command is run again.
+    They are not trusted until they are checked: names, sizes, checksums, numbers, and whether they belong to the
+    model (--model; by default the embedded one). If a pull is interrupted, the same command resumes it.
     """
     _take(place, prompts or [], model, any_model, force, json)
 
 
 @command(app, "card")
 def model_card_of(prompt: PromptReference, bank: BankFolder = Path("bank"), license: Licence = "unknown") -> None:
-    """Show a prompt's model card (README.md), as `push` and `export` write it."""
+    """Show a prompt's model card (README.md), which `push` and `export` write."""
     from promptpanda.bank.bank import Bank
     from promptpanda.bank.card import Card
     from promptpanda.sharing.model_card import model_card

@@ -29,10 +29,10 @@ def register(app: typer.Typer) -> None:
 def sweep_command(
     recipe: Annotated[Path, typer.Argument(metavar="FILE.yaml", help="Recipe of the sweep (docs/studies.md).")],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results; by default runs/NAME.", rich_help_panel=OUTPUT)
+        Path | None, typer.Option(help="Folder for the results; by default runs/NAME.", rich_help_panel=OUTPUT)
     ] = None,
     bank: Annotated[
-        Path | None, typer.Option(help="Folder of the prompts; by default the bank in --out.", rich_help_panel=OUTPUT)
+        Path | None, typer.Option(help="Folder for the prompts; by default the bank in --out.", rich_help_panel=OUTPUT)
     ] = None,
     data_dir: DataDir = None,
     executor: Annotated[
@@ -49,15 +49,17 @@ def sweep_command(
         list[str] | None,
         typer.Option(
             help="Only runs with all of these words: kinds, models, tasks, methods, sources, variants, seeds (s0); "
-            "commas for alternatives, * and ? as in file names. Given twice, "
-            "the words of both count. What they start from is run too.",
+            "commas for alternatives, * and ? as in file names. If given twice, "
+            "all words count. The runs that they start from are run too.",
             rich_help_panel=_RUNS,
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=0, help="Begin at most so many runs.", rich_help_panel=_RUNS)] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="Start at most this many runs.", rich_help_panel=_RUNS)
+    ] = None,
     time_limit: Annotated[
         str | None,
-        typer.Option(help="Such as 50m or 1h30m: begin no run that would not end in time.", rich_help_panel=_RUNS),
+        typer.Option(help="Such as 50m or 1h30m: start no run that would not end in time.", rich_help_panel=_RUNS),
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try failed runs again.", rich_help_panel=_RUNS)
@@ -65,7 +67,7 @@ def sweep_command(
     import_rows: Annotated[
         Path | None,
         typer.Option(
-            "--import", help="Rows of another store (.parquet, .csv), taken as they are first.", rich_help_panel=OUTPUT
+            "--import", help="First import the rows of another store (.parquet, .csv).", rich_help_panel=OUTPUT
         ),
     ] = None,
     export_rows: Annotated[
@@ -82,8 +84,8 @@ def sweep_command(
 ) -> None:
     """Run a whole grid: sources, targets, models, methods and seeds of one recipe.
 
-    Nothing is computed twice, in one call or over many: stop it at any moment, and the same command goes on. Prompts go
-    into the bank, scores into the store.
+    Nothing is computed twice. You can stop at any time; the same command resumes. Prompts are written to the bank,
+    scores to the store.
     """
     began = time.monotonic()
     import os

@@ -20,7 +20,7 @@ app = typer.Typer(help="The tasks that promptpanda knows.", no_args_is_help=True
 
 @command(app, "list")
 def list_tasks(data_dir: DataDir = None, json: Json = False) -> None:
-    """All tasks of the catalog, and whether their data is on this machine."""
+    """List the tasks of the catalog, and whether their data is on this machine."""
     from promptpanda.tasks.catalog import catalog_names, load_task
     from promptpanda.tasks.task import SPLITS
 
@@ -76,7 +76,7 @@ def show_task(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """One task's spec, as the YAML that you can copy and change."""
+    """Show a task's spec as YAML, to copy and change."""
     import yaml
 
     from promptpanda.tasks.catalog import load_task

@@ -50,7 +50,7 @@ def train_command(
         typer.Option(
             "--from",
             metavar="PROMPT",
-            help="Go on with this prompt and its head (id, path or task name); labels that it does not know are added.",
+            help="Continue with this prompt and its head (id, path or task name); labels new to it are added.",
             rich_help_panel=TRAINING,
         ),
     ] = None,
@@ -59,8 +59,8 @@ def train_command(
 ) -> None:
     """Train a prompt for a task by prompt tuning and keep it in the bank.
 
-    Test data is not read. A prompt that the bank has already is not trained again. With --from, own files have the
-    columns that the prompt was trained on; --text and --label name others.
+    Test data is not read. A prompt that the bank has already is not trained again. With --from, own files should have
+    the columns that the prompt was trained on; otherwise name them with --text and --label.
     """
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
@@ -147,10 +147,10 @@ def rank_command(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Score all prompts of the bank for a target task, best first, without training on it.
+    """Rank the prompts of the bank for a target task, without training on it.
 
     Scores come from one forward pass of the target's examples under each prompt; some estimators use their labels.
-    `panda estimators` tells what each of them is.
+    `panda estimators` explains them.
     """
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
@@ -212,16 +212,16 @@ def transfer_command(
     source: Annotated[
         str,
         typer.Option(
-            help="Prompt to start from: id, path (also of a PEFT prefix), task name; several with commas, for fusions; "
-            "best: the top of the ranking; auto: a race among the best of it, and no transfer.",
+            help="Prompt to start from: id, path (also of a PEFT prefix), task name; several separated by commas, for "
+            "fusions; best: the top of the ranking; auto: source and method are chosen, no transfer included.",
             rich_help_panel=SELECTION,
         ),
     ] = "auto",
     methods: Annotated[
         str | None,
         typer.Option(
-            help=f"Methods to try, with commas: {', '.join(METHOD_NAMES)}; by default the first three, with "
-            "--source auto four.",
+            help=f"Methods to try, separated by commas: {', '.join(METHOD_NAMES)}; by default the first three, "
+            "or with --source auto prompt_tuning, pot, probes and a contrastive one.",
             rich_help_panel=SELECTION,
         ),
     ] = None,
@@ -235,11 +235,15 @@ def transfer_command(
     ] = "full",
     survivors: Annotated[
         int | None,
-        typer.Option(help="--source auto: source prompts that race, at most; by default 4.", rich_help_panel=SELECTION),
+        typer.Option(
+            help="--source auto: at most this many source prompts race; by default 4.", rich_help_panel=SELECTION
+        ),
     ] = None,
     finalists: Annotated[
         int | None,
-        typer.Option(help="--source auto: of them, trained to the end; by default 2.", rich_help_panel=SELECTION),
+        typer.Option(
+            help="--source auto: how many of them are trained to the end; by default 2.", rich_help_panel=SELECTION
+        ),
     ] = None,
     refit: Annotated[
         bool,
@@ -252,8 +256,8 @@ def transfer_command(
     unlabeled: Annotated[
         Path | None,
         typer.Option(
-            help="Texts without labels that panda_unlabeled learns from: .txt, one a line, or rows with the task's "
-            "text columns.",
+            help="Texts without labels that panda_unlabeled learns from: .txt with one per line, or rows with the "
+            "task's text columns.",
             rich_help_panel=DATA,
         ),
     ] = None,
@@ -261,19 +265,19 @@ def transfer_command(
         bool,
         typer.Option(
             "--ablate",
-            help="Train the controls around PANDA's default too, and print their table.",
+            help="Also train the controls around PANDA's defaults, and print their table.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
     test_examples: Annotated[
         int | None,
-        typer.Option(min=1, help="At most so many test examples, drawn with a fixed seed.", rich_help_panel=DATA),
+        typer.Option(min=1, help="Use at most this many test examples, drawn with a fixed seed.", rich_help_panel=DATA),
     ] = None,
     json: Json = False,
 ) -> None:
     """Choose a source prompt for a target task and transfer it: prompt tuning, PoT, PANDA and others side by side.
 
-    The method and the prompt to use are chosen on validation data; test data gives the final figure alone.
+    The method and the prompt to use are chosen on validation data; test data is used only for the final score.
     """
     bank = model.open_bank()
     options, seeds = training.options(), data.seed_list()
