@@ -110,7 +110,7 @@ def test_models_that_cannot_be_read(refused, folder, tiny_folder):
     assert "; families that work: BERT" in sentence
     wide = json.dumps({"model_type": "deberta-v2"})
     sentence = changed("wide", lambda model: (model / "config.json").write_text(wide))
-    assert "other shapes than its config.json says of a deberta-v2" in sentence
+    assert "do not have the shapes that its config.json gives for a deberta-v2" in sentence
     ours = json.loads((tiny_folder("bert") / "config.json").read_text())
     lacking = json.dumps(ours | {"model_type": "deberta-v2", "relative_attention": True, "pos_att_type": ["c2p"]})
     sentence = changed("other", lambda model: (model / "config.json").write_text(lacking))
@@ -241,10 +241,10 @@ GOOD = "".join(f"w{number} w{number + 1},{'xy'[number % 2]}\n" for number in ran
         ("blank.jsonl", b"\n \n\n", ("blank.jsonl is empty: expected at least one row",)),
         ("empty.parquet", table({"text": pyarrow.array([], "string")}), ("empty.parquet is empty",)),
         ("zero.jsonl.gz", gzip.compress(b"", mtime=0), ("zero.jsonl.gz is empty",)),
-        ("plain.jsonl.gz", b'{"text": "a"}\n', ("plain.jsonl.gz is not a whole gzip file", "compress it again")),
+        ("plain.jsonl.gz", b'{"text": "a"}\n', ("plain.jsonl.gz is not a complete gzip file", "compress it again")),
         ("latin.jsonl", '{"text": "a"}\n{"text": "café"}\n'.encode("latin-1"), ("line 2", "0xe9", "save it as UTF-8")),
         ("utf16.csv", "text,label\na,x\n".encode("utf-16-le"), ("Line 1 of utf16.csv holds NUL",)),
-        ("cut16.csv", "text,label\na,x\n".encode("utf-16")[:-1], ("is not whole UTF-16", "save it as UTF-8")),
+        ("cut16.csv", "text,label\na,x\n".encode("utf-16")[:-1], ("is not complete UTF-16", "save it as UTF-8")),
         ("cut.parquet", table({"text": ["a"] * 9})[:-7], ("cut.parquet is not a readable Parquet file",)),
         ("twice.csv", b"text,text,label\na,b,x\n", ("twice.csv names a column twice: text, text, label",)),
         ("headless.csv", GOOD.encode(), ("no field 'text'; it has 'w0 w1', 'x'",)),
@@ -253,8 +253,8 @@ GOOD = "".join(f"w{number} w{number + 1},{'xy'[number % 2]}\n" for number in ran
         ("after.csv", f'text,label\na,x\n"closed" early,y\n{GOOD}'.encode(), ("Record 3 of after.csv",)),
         ("deep.jsonl", b'{"text": "a"}\n{"text": ' + b"[" * 100_000 + b"\n", ("Line 2 of deep.jsonl",)),
         ("number.jsonl", b'{"text": "a", "label": "x"}\n7\n', ("Line 2 of number.jsonl is not a JSON object", "int")),
-        ("rows.tab", b"text\tlabel\na\tx\n", ("is of no known format", ".jsonl, .csv, .parquet, .json, .tsv, .xlsx")),
-        ("rows.csv.bz2", b"", ("is of no known format",)),
+        ("rows.tab", b"text\tlabel\na\tx\n", ("has an unknown format", ".jsonl, .csv, .parquet, .json, .tsv, .xlsx")),
+        ("rows.csv.bz2", b"", ("has an unknown format",)),
     ],
 )
 def test_files_that_cannot_be_read(name, content, fragments, refused, folder):
@@ -270,7 +270,7 @@ def test_a_tab_file_of_ones_own_loses_no_rows(folder, tiny_folder):
     (folder / "own.tab").write_text("text\tlabel\n" + GOOD.replace(",", "\t"))
     result = CliRunner().invoke(app, ["train", *own("own.tab"), *FAST, "--model", str(tiny_folder("bert")), "--json"])
     if result.exit_code == 2:
-        assert "is of no known format" in result.stderr
+        assert "has an unknown format" in result.stderr
     else:
         trained = json.loads(result.stdout)
         assert trained["n_train"] + trained["n_val"] == 40
@@ -334,11 +334,11 @@ def test_files(refused, folder):
     (folder / "latin.csv").write_bytes("text,label\nplain,x\ncafé,y\n".encode("latin-1"))
     assert "latin.csv is not UTF-8: line 3 has byte 0xe9" in refused("train", *own("latin.csv"))
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a", "label": "x"}\n' * 99)[:-9])
-    assert "cut.jsonl.gz is not a whole gzip file" in refused("train", *own("cut.jsonl.gz"))
+    assert "cut.jsonl.gz is not a complete gzip file" in refused("train", *own("cut.jsonl.gz"))
     (folder / "not.parquet").write_bytes(b"PAR1 this is none")
     assert "not.parquet is not a readable Parquet file" in refused("train", *own("not.parquet"))
     (folder / "notes.txt").write_text("x")
-    assert "notes.txt is of no known format" in refused("train", *own("notes.txt"))
+    assert "notes.txt has an unknown format" in refused("train", *own("notes.txt"))
     assert "No file missing.csv" in refused("train", *own("missing.csv"))
     (folder / "data" / "rte").mkdir()
     assert "data/rte is empty" in refused("train", "rte", "--data-dir", "data")

@@ -203,7 +203,7 @@ def test_of_a_strangers_tar_nothing_is_taken(what, bank, ids, model, tmp_path):
     good = [(f"{ids[0]}/{file}", content) for file, content in contents(bank / ids[0]).items()]
     path = packed(tmp_path / "evil.tar", [*good, (name.format(id=ids[0]), evil)])
     before = {place for place in tmp_path.rglob("*") if bank not in place.parents}
-    assert "nothing of it was taken" in refused("bank", "import", path, "--bank", "new", *model)
+    assert "nothing was imported" in refused("bank", "import", path, "--bank", "new", *model)
     after = {place for place in tmp_path.rglob("*") if bank not in place.parents}
     assert after - before == {tmp_path / "new"}, "only the bank's empty folder came"
 

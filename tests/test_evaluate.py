@@ -96,7 +96,7 @@ def test_the_page_is_whole_escaped_and_never_replaced_unasked(panda, mood, tmp_p
     assert "\x1b" not in text
     assert "\u202e" not in text
     sentence = panda("evaluate", mood, "hostile.jsonl", "--report", "out.html", code=2)
-    assert "is there already; say --force" in sentence
+    assert "already exists; say --force" in sentence
     assert (tmp_path / "out.html").read_text(encoding="utf-8") == text
     panda("evaluate", mood, "held-out.jsonl", "--report", "out.html", "--force")
     assert "40" in (tmp_path / "out.html").read_text(encoding="utf-8")

@@ -94,12 +94,12 @@ def test_what_cannot_be_exported_is_told(load_tiny, tiny_folder, tmp_path, monke
     trained_on(load_tiny("bert"), tmp_path, "books", prompt_kind="shallow")
     decoder, encoder = ["--model", tiny_folder("gpt2")], ["--model", tiny_folder("bert")]
     assert "either --onnx OUT, or --prompt-embeds OUT" in refused("export", "mood", *decoder)
-    assert "is no shallow prompt" in refused("export", "mood", "--prompt-embeds", "out.pt", *decoder)
-    assert "is no decoder" in refused("export", "books", "--prompt-embeds", "out.pt", *encoder)
-    assert "is no prefix" in refused("export", "books", "--onnx", "out", "--shared", *encoder)
+    assert "is not a shallow prompt" in refused("export", "mood", "--prompt-embeds", "out.pt", *decoder)
+    assert "is not a decoder" in refused("export", "books", "--prompt-embeds", "out.pt", *encoder)
+    assert "is not a prefix" in refused("export", "books", "--onnx", "out", "--shared", *encoder)
     assert "2 prompts were named" in refused("export", "mood", "books", "--onnx", "out", *encoder)
     Path("out").mkdir()
-    assert "out is there already" in refused("export", "mood", "--onnx", "out", *decoder)
+    assert "out already exists" in refused("export", "mood", "--onnx", "out", *decoder)
     assert list(Path("out").iterdir()) == []
 
 

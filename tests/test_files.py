@@ -287,7 +287,7 @@ def test_saved_folders(tmp_path):
     state = tmp_path / "both" / "test" / "state.json"
     for name in ("../train/data-00000-of-00001.arrow", "/etc/passwd", "gone.arrow", 7):
         state.write_text(json.dumps({"_data_files": [{"filename": name}]}))
-        with pytest.raises(PandaError, match="which is no file beside it"):
+        with pytest.raises(PandaError, match="which is not a file beside it"):
             open_rows(tmp_path / "both" / "test")
     state.write_text("[]")
     with pytest.raises(PandaError, match="does not name the files"):
@@ -313,7 +313,7 @@ def test_sheets(tmp_path):
         (2, {"text": "a", "label": 1}),
         (4, {"text": None, "label": 2.5}),
     ]
-    assert "of its sheets 'Notes', 'Data', 'More' 'Data' is read; --sheet takes another" in reader.notes[0]
+    assert "of its sheets 'Notes', 'Data', 'More', 'Data' is read; --sheet selects another" in reader.notes[0]
     assert rows_of(path, Layout(sheet="More")) == rows_of(path, Layout(sheet="3")) == [{"x": "y"}]
     with pytest.raises(PandaError, match="has no sheet 'data'; it has 'Notes', 'Data', 'More'. Did you mean 'Data'"):
         open_rows(path, Layout(sheet="data"))
@@ -349,7 +349,7 @@ def test_workbooks_that_cannot_be_opened(tmp_path):
     locked = io.BytesIO()
     msoffcrypto.OfficeFile(io.BytesIO(path.read_bytes())).encrypt("secret", locked)  # as Excel does
     path.write_bytes(locked.getvalue())
-    with pytest.raises(PandaError, match="is closed by a password; save it without one"):
+    with pytest.raises(PandaError, match="is protected by a password; save it without one"):
         open_rows(path)
     path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
     with pytest.raises(PandaError, match=r"of the old format \(.xls\)"):
@@ -381,7 +381,7 @@ def test_archives_that_are_refused(tmp_path):
     for files, message in [
         ({"a.csv": good, "b.csv": good}, r"holds 2 files \(a.csv, b.csv\); expected one"),
         ({}, r"holds 0 files \(none\)"),
-        ({"../../a.csv": good}, r"'../../a.csv', which leads out of the archive"),
+        ({"../../a.csv": good}, r"'../../a.csv', which points outside the archive"),
         ({"/etc/a.csv": good}, "leads out of the archive"),
         ({"a.zip": good}, "holds another archive"),
         ({"a.doc": good}, "of no known format"),
@@ -391,17 +391,17 @@ def test_archives_that_are_refused(tmp_path):
             open_rows(archive_of(path, **files))
     whole = archive_of(path, **{"a.csv": good}).read_bytes()
     path.write_bytes(whole[:-9])
-    with pytest.raises(PandaError, match="is not a whole zip file"):
+    with pytest.raises(PandaError, match="is not a complete zip file"):
         open_rows(path)
     at = whole.index(b"a.csv") + 5
     path.write_bytes(whole[: at + 2] + b"\xff\xff" + whole[at + 4 :])
-    with pytest.raises(PandaError, match="is not a whole zip file"):
+    with pytest.raises(PandaError, match="is not a complete zip file"):
         list(open_rows(path))
     flagged = bytearray(whole)
     flagged[6] |= 1
     flagged[whole.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(flagged)
-    with pytest.raises(PandaError, match="is closed by a password"):
+    with pytest.raises(PandaError, match="is protected by a password"):
         open_rows(path)
 
 

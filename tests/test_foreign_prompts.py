@@ -80,7 +80,7 @@ def test_shallow_prompts_of_others(form, tiny_folder, load_tiny, tmp_path, monke
     told = json.loads(panda("bank", "import", form, "--name", "sst2", "--model", tiny_folder("roberta"), "--json"))
     assert told == {"source": "bank/sst2", "kind": "shallow", "length": 6}
     assert torch.equal(read_source(tmp_path / "bank" / "sst2", load_tiny("roberta")).prompt.tensor, values)
-    assert "is there already" in refused("bank", "import", form, "--name", "sst2", "--model", tiny_folder("roberta"))
+    assert "already exists" in refused("bank", "import", form, "--name", "sst2", "--model", tiny_folder("roberta"))
 
 
 class Evil:

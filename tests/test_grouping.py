@@ -92,7 +92,7 @@ def test_where_no_row_belongs_to_another_the_carve_is_as_ever(tmp_path):
 
 def test_one_group_cannot_be_cut(tmp_path):
     rows = [{"question": "a question", "paragraph": "a paragraph", "label": str(n % 2)} for n in range(40)]
-    with pytest.raises(PandaError, match="cannot be cut for validation: rows that share a text or a passage"):
+    with pytest.raises(PandaError, match="cannot be split for validation: rows that share a text or a passage"):
         partition(pairs(rows, tmp_path))
 
 

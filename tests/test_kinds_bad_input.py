@@ -64,7 +64,7 @@ def with_row(rows, number, **changes):
 @pytest.mark.parametrize(
     ("changes", "fragments"),
     [
-        ({"tokens": ["a", "b"], "tags": ["O"]}, ("2 words and 1 tags in 'tags'", "one tag a word")),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, ("2 words and 1 tags in 'tags'", "one tag per word")),
         ({"tokens": ["a"], "tags": ["O", "O"]}, ("1 words and 2 tags",)),
         ({"tokens": ["a", "b"], "tags": ["O", "I-UP"]}, ("Word 2 of Row 5", "'I-UP'", "B- begin each span", "iob1")),
         ({"tokens": ["a", "b"], "tags": ["B-UP", "I-DOWN"]}, ("Word 2 of Row 5", "'I-DOWN'")),

@@ -114,8 +114,8 @@ def test_prompts_are_named_as_for_one(prompts, load_tiny):
     ("count", "inputs", "message"),
     [
         (2, ["good"], "2 prompts for 1 inputs"),
-        (2, ["good", None], "Text 2 is no text: found NoneType"),
-        (2, ["good", float("nan")], "Text 2 is no text: found float"),
+        (2, ["good", None], "Text 2 is not a text: found NoneType"),
+        (2, ["good", float("nan")], "Text 2 is not a text: found float"),
     ],
 )
 def test_bad_rows_are_told_by_their_number(prompts, load_tiny, count, inputs, message):
@@ -143,8 +143,8 @@ def test_rows_come_as_dictionaries_frames_and_series(prompts, load_tiny):
         (pandas.DataFrame({"text": ["good", None]}), "Row 2 has an empty text in 'text'"),
         (pandas.DataFrame({"text": ["good", float("nan")]}), "Row 2 has an empty text in 'text'"),
         (pandas.DataFrame({"tekst": ["good"]}), "Row 1 has no field 'text'"),
-        (pandas.Series(["good", None]), "Text 2 is no text: found NoneType"),
-        (pandas.Series([1.5]), "Text 1 is no text: found float"),
+        (pandas.Series(["good", None]), "Text 2 is not a text: found NoneType"),
+        (pandas.Series([1.5]), "Text 1 is not a text: found float"),
         ([{"text": ["a", "b"]}], "Row 1 holds a list in 'text'"),
     ],
 )

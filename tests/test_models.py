@@ -202,7 +202,7 @@ def test_other_families_are_refused(config):
 
 def test_a_measurement_that_cannot_run_says_so():
     config = BertConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, vocab_size=2**48)
-    with pytest.raises(PandaError, match="ended early .*most likely for want of memory"):
+    with pytest.raises(PandaError, match="ended early .*most likely for lack of memory"):
         measure(config, **SIZES)
 
 

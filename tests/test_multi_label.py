@@ -150,7 +150,7 @@ def test_rows_without_any_label_stay_and_rows_whose_labels_are_missing_are_left_
 
 def test_a_file_with_lists_names_the_kind_that_reads_them(tmp_path):
     path = write_jsonl(tmp_path / "own.jsonl", [{"text": "a phone", "label": ["a", "b"]}])
-    with pytest.raises(PandaError, match="--kind multi_label for several labels a text"):
+    with pytest.raises(PandaError, match="--kind multi_label for several labels per text"):
         own_task(train=path, text="text").train()
 
 
@@ -325,7 +325,7 @@ def test_peft_gives_equal_logits(tiny_backbone, tiny_folder, tmp_path):
         (None, "a task of kind multi_label with the threshold None"),
         (0.5, "a task of kind multi_label with the threshold 0.5"),
         ([0.5], "1 thresholds for 2 labels"),
-        ([0.5, 1.5], "a threshold that is no probability"),
+        ([0.5, 1.5], "a threshold that is not a probability"),
         ([0.5, "x"], "threshold"),
     ],
 )

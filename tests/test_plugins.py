@@ -148,7 +148,7 @@ def test_an_installed_bank_is_read_beside_one_s_own(panda, tiny_folder, tmp_path
     assert [(one["id"], one["bank"], one["kind"]) for one in others] == [
         (folder.name, "shared", "single_classification")
     ]
-    assert "is no folder" in listed["problems"][0]
+    assert "is not a folder" in listed["problems"][0]
     assert json.loads(panda("bank", "list", "--no-starter", "--json").stdout)["prompts"] == []
 
     ranking = ("rank", "--train", "mood.jsonl", *own, *model, "--max-length", "24")
@@ -212,7 +212,7 @@ def test_a_program_registers_its_own(monkeypatch):
         (3, None, "register takes a Method or an Estimator, found int."),
         (Constant, None, "An estimator is registered under a name"),
         (Constant, "cosine", "The name 'cosine' of this program in promptpanda.estimators is taken"),
-        (Constant, "Capital Name", "is no name for promptpanda.estimators"),
+        (Constant, "Capital Name", "is not a valid name for promptpanda.estimators"),
         (POT, None, "The name 'pot' of this program in promptpanda.methods is taken"),
         (POT, "other", "The method 'pot' of this program is registered as 'other'"),
     ],

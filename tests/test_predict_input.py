@@ -118,10 +118,10 @@ def test_the_first_answers_come_before_the_last_are_computed(trained, tiny_backb
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ([None], "Text 1 is no text: found NoneType"),
-        (["good", float("nan")], "Text 2 is no text: found float"),
-        (["good", 3], "Text 2 is no text: found int"),
-        ([("good", None)], "Text 1 is no text: found str, NoneType"),
+        ([None], "Text 1 is not a text: found NoneType"),
+        (["good", float("nan")], "Text 2 is not a text: found float"),
+        (["good", 3], "Text 2 is not a text: found int"),
+        ([("good", None)], "Text 1 is not a text: found str, NoneType"),
         ([["a", "b"]], "Text 1 has 2 segments"),
         (["good", " "], "Text 2 is empty"),
     ],

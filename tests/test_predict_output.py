@@ -313,7 +313,7 @@ def test_a_run_that_was_killed_goes_on(run, tmp_path, monkeypatch):
     found = module.predictions
     monkeypatch.setattr(module, "predictions", lambda a, b, inputs: computed.append(len(inputs)) or found(a, b, inputs))
     went_on = run()
-    assert went_on.notes == ["9 of 23 rows were predicted before; going on behind them."]
+    assert went_on.notes == ["9 of 23 rows were predicted before; continuing after them."]
     assert sum(computed) == 14
     whole, out = (table_of(str(tmp_path / name)) for name in ("whole.csv", "out.csv"))
     assert [row[:4] for row in out] == [row[:4] for row in whole]
@@ -384,7 +384,7 @@ def test_an_output_that_another_made_meanwhile_is_not_replaced(run, tmp_path):
     [
         (["rows.csv", "--output", "there.csv"], "there.csv exists; say --force"),
         (["rows.csv", "--output", "rows.csv", "--force"], "is the input itself"),
-        (["rows.csv", "--output", "folder"], "is of no known format"),
+        (["rows.csv", "--output", "folder"], "has an unknown format"),
         (["rows.csv", "--output", "folder.csv"], "is a folder"),
         (["rows.csv", "--output", "none/o.csv"], "No folder none"),
         (["rows.csv", "--output", "o.xls"], "expected a name that ends in .csv, .tsv, .jsonl, .parquet, .xlsx"),

@@ -115,7 +115,7 @@ def test_long_texts_and_questions_without_room_are_rows_without_a_prediction(ser
     texts[77] = "good " * 1000
     out = panda("single-classification", *remote(server.url), "--output", "o.csv", stdin="\n".join(texts))
     assert "1 of 140 rows could not be read" in out[1]
-    assert "The text has 5000 characters, 2000 are the most" in out[1]
+    assert "The text has 5000 characters, at most 2000 are allowed" in out[1]
     assert [place for place, row in enumerate(cells("o.csv")[1:]) if not row[1]] == [77]
     rows = question_rows(6, 3)
     rows[2]["question"] = " ".join(["w1"] * 60)

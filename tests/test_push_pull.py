@@ -113,7 +113,7 @@ def test_files_beyond_the_limit_are_not_read(s3, bank, ids, model, monkeypatch):
     panda("bank", "push", ids[0], "s3://team/prompts")
     monkeypatch.setattr("promptpanda.sharing.stores.MOST_FILE", 100)
     requests.clear()
-    assert "the most that is taken" in refused("bank", "pull", "s3://team/prompts", "--bank", "new", *model)
+    assert "the most that is allowed" in refused("bank", "pull", "s3://team/prompts", "--bank", "new", *model)
     assert not [request for request in requests if request.startswith("GET") and "safetensors" in request]
 
 
@@ -121,10 +121,10 @@ def test_places_that_are_no_banks(s3, bank, model):
     store, _ = s3
     store.pipe_file("team/other/notes.txt", b"x")
     Path("empty").mkdir()
-    assert "is no bank" in refused("bank", "pull", "s3://team/other", *model)
-    assert "Nothing is at" in refused("bank", "pull", "s3://team/nothing", *model)
+    assert "is not a bank" in refused("bank", "pull", "s3://team/other", *model)
+    assert "There is nothing at" in refused("bank", "pull", "s3://team/nothing", *model)
     assert "s3://nobody/x" in refused("bank", "push", "films", "s3://nobody/x")
-    assert "is no bank" in refused("bank", "pull", "./empty", *model)
+    assert "is not a bank" in refused("bank", "pull", "./empty", *model)
     assert "There is no folder" in refused("bank", "pull", "./nothing", *model)
     assert "OWNER/NAME" in refused("bank", "pull", "nothing", *model)
     assert "write ./empty/new or hf://empty/new" in refused("bank", "push", "films", "empty/new")
@@ -245,7 +245,7 @@ def test_a_page_that_somebody_wrote_is_kept(hub, bank, ids):
 
 def test_repositories_that_are_not_there_or_no_banks(hub, bank, model):
     hub.files["team/model"] = {"README.md": b"# a model\n", "model.safetensors": b"x", "sub/config.json": b"{}"}
-    assert "is no bank" in refused("bank", "pull", "team/model", *model)
+    assert "is not a bank" in refused("bank", "pull", "team/model", *model)
     assert "no repository team/nothing" in refused("bank", "pull", "team/nothing", *model)
     assert "OWNER/NAME" in refused("bank", "pull", "hf://nothing", *model)
 

@@ -334,7 +334,7 @@ def test_what_the_user_can_mend(swept: Path, tmp_path: Path) -> None:
         ([str(tmp_path / "rows.csv")], "No file"),
         ([str(swept), "--out", str(tmp_path / "file")], "is a file, and a report needs a folder"),
         ([str(swept), "--reference", str(tmp_path / "none.json")], "No reference at"),
-        ([str(swept), "--reference", str(tmp_path / "file")], "is no valid JSON"),
+        ([str(swept), "--reference", str(tmp_path / "file")], "is not valid JSON"),
         ([str(swept), "--shared", "mood"], "--shared takes two names"),
     ):
         result = CliRunner().invoke(app, ["report", *arguments])

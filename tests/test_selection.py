@@ -414,7 +414,7 @@ def test_auto_is_the_default_of_the_library_and_of_the_command(
     assert found["cost"] == pytest.approx(np.mean(selection["cost"]))
     table = panda("--seeds", "0,1", "--survivors", "3", "--finalists", "1").stdout
     assert "winner of the race" in table
-    assert f"Cost: {found['cost']:.1f} trainings a seed" in table
+    assert f"Cost: {found['cost']:.1f} trainings per seed" in table
     for arguments in (["--source", "best", "--survivors", "3"], ["--source", "books", "--refit"]):
         assert "are for --source auto" in panda(*arguments, code=2).stderr.splitlines()[-1]
     assert "--survivors must be at least 1" in panda("--survivors", "0", code=2).stderr

@@ -351,7 +351,7 @@ def test_all_answers_carry_the_policy(server):
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
-        ("Nothing is in /home/eve/bank/x.json; mend it.", "Nothing is in x.json; mend it."),
+        ("Nothing is in /home/eve/bank/x.json; fix it.", "Nothing is in x.json; fix it."),
         ("trained on /srv/models/bert (fingerprint ab)", "trained on bert (fingerprint ab)"),
         ("see https://example.org/a/b", "see https://example.org/a/b"),
         ("either/or of hub/model", "either/or of hub/model"),

@@ -262,7 +262,7 @@ def test_only_limit_and_time_limit(study):
     for only, message in (
         ("potts", "Did you mean 'pot'?"),
         ("pot s7", "no run has the word 's7'"),
-        ("", "fits no run"),
+        ("", "matches no run"),
     ):
         with pytest.raises(PandaError) as error:
             study.run(run_filter=RunFilter(only=only))

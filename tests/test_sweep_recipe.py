@@ -131,8 +131,8 @@ def test_wrong_recipes_are_refused_in_one_sentence(study, change, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a\n- b\n", "is no recipe of a sweep"),
-        ("", "is no recipe of a sweep"),
+        ("- a\n- b\n", "is not a sweep recipe"),
+        ("", "is not a sweep recipe"),
         ("name: [", "is not valid YAML"),
         ("\tname: x", "is not valid YAML"),
     ],

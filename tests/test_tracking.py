@@ -182,7 +182,7 @@ def test_a_tracker_that_fails_is_told_and_left_alone_after_three_times():
         tell(one)
     assert tracker.asked == 5
     assert len(notes.said) == 4
-    assert notes.said[0] == "Trackio did not take mood-s0-00000000 (the disk is full); the training stands."
+    assert notes.said[0] == "Trackio did not take mood-s0-00000000 (the disk is full); the training is not affected."
     assert "nothing more is told to it" in notes.said[-1]
 
 

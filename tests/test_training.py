@@ -268,7 +268,7 @@ def test_evaluation_uses_no_dropout(tiny_backbone, data):
 def test_a_learning_rate_that_breaks_the_first_epoch_names_lr(tiny_backbone, data):
     train, validation, objective = data
     options = TrainingOptions(**FAST | {"lr": 1e30})
-    with pytest.raises(PandaError, match=r"nan in epoch 1 of 3 .*with no sound epoch before it; lower --lr .*1e\+30"):
+    with pytest.raises(PandaError, match=r"nan in epoch 1 of 3 .*with no valid epoch before it; lower --lr .*1e\+30"):
         Training(tiny_backbone, train, validation, objective, options, seed=0).run()
 
 

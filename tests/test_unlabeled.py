@@ -346,12 +346,12 @@ def test_wrong_files_are_refused_in_one_sentence(refused, tmp_path):
         "gap.jsonl": "Row 2 of gap.jsonl has an empty text in 'text'",
         "broken.jsonl": "Line 1 of broken.jsonl is not valid JSON",
         "bytes.txt": "bytes.txt is not UTF-8: line 2",
-        "texts.doc": "texts.doc is of no known format",
+        "texts.doc": "texts.doc has an unknown format",
     }.items():
         assert message in refused(*mood, name)
     (tmp_path / "lines.txt").write_text("good\n")
     pairs = ["--train", "pairs.jsonl", "--text", "a", "--text2", "b", "--unlabeled", "lines.txt"]
-    assert "lines.txt has one text a line, and task 'pairs' needs the fields a, b" in refused(*pairs)
+    assert "lines.txt has one text per line, and task 'pairs' needs the fields a, b" in refused(*pairs)
 
 
 def test_a_transfer_with_unlabelled_text_on_the_command_line(tiny_folder, tmp_path, monkeypatch):

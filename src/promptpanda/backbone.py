@@ -193,7 +193,8 @@ class Backbone:
             if "mismatched" not in str(error):
                 raise
             raise PandaError(
-                f"The weights in {name!r} have other shapes than its config.json says of a {config.model_type}; give "
+                f"The weights in {name!r} do not have the shapes that its config.json gives for a "
+                f"{config.model_type}; give "
                 "a folder whose files belong together."
             ) from error
         except (OSError, ValueError, SafetensorError) as error:

@@ -111,7 +111,7 @@ def estimate(
     """
     _check(prompt_length, batch_size, length)
     if dtype not in FORMATS:
-        raise PandaError(f"What a model takes is told for {', '.join(FORMATS)}; found --dtype {dtype}.")
+        raise PandaError(f"Memory can be estimated for {', '.join(FORMATS)}; found --dtype {dtype}.")
     model, shape, layers = _on_meta(config, FORMATS[dtype])
     parameters = sum(parameter.numel() for parameter in model.parameters())
     weights = FORMATS[dtype].itemsize * parameters
@@ -168,7 +168,7 @@ def measure(config: PreTrainedConfig, *, prompt_length: int, batch_size: int, le
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise PandaError(
             f"Measuring the '{config.model_type}' model ended early ({last[0][:200].rstrip('.')}), most likely for "
-            "want of memory; lower --batch-size or --max-length, or leave --measure off."
+            "lack of memory; lower --batch-size or --max-length, or leave --measure off."
         )
     return Measured(**answer)
 
@@ -229,7 +229,7 @@ def _peak_memory() -> int:
     try:
         import resource
     except ImportError as error:
-        raise PandaError("Memory can be measured on Linux and macOS alone; leave --measure off.") from error
+        raise PandaError("Memory can be measured only on Linux and macOS; leave --measure off.") from error
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
 
 

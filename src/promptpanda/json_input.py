@@ -40,13 +40,13 @@ def read_json(text: str, what: str, *, nan: bool = False) -> Any:
     except json.JSONDecodeError as error:
         line = f"line {error.lineno}, " if error.lineno > 1 else ""
         raise PandaError(
-            f"{what} is not valid JSON ({error.msg} at {line}column {error.colno}); mend or remove it."
+            f"{what} is not valid JSON ({error.msg} at {line}column {error.colno}); fix or remove it."
         ) from error
     except _WrongNumberError as error:
-        raise PandaError(f"{what} holds {error}; mend or remove it.") from error
+        raise PandaError(f"{what} holds {error}; fix or remove it.") from error
     if (_ESCAPED_HALF.search(text) or _HALF_PAIR.search(text)) and _has_half_pair(value):
         raise PandaError(
-            f"{what} holds half a surrogate pair (a cut emoji), which is no text; mend the line or leave it out."
+            f"{what} holds half a surrogate pair (half an emoji), which is not text; fix the line or leave it out."
         )
     return value
 
@@ -57,7 +57,7 @@ class _WrongNumberError(Exception):
 
 def _integer(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
-        raise _WrongNumberError(f"an integer of {len(digits.lstrip('-')):,} digits, where {MAX_DIGITS} are the most")
+        raise _WrongNumberError(f"an integer of {len(digits.lstrip('-')):,} digits; at most {MAX_DIGITS} are allowed")
     return int(digits)
 
 
@@ -69,7 +69,7 @@ def _finite(digits: str) -> float:
 
 
 def _constant(name: str) -> float:
-    raise _WrongNumberError(f"{name}, which is no number of JSON")
+    raise _WrongNumberError(f"{name}, which is not a JSON number")
 
 
 def _too_deep(text: str) -> bool:

@@ -89,7 +89,8 @@ class Registry(Mapping[str, T], Generic[T]):
     def _free(self, name: str, source: str, taken: Mapping[str, T]) -> str:
         if not _NAME.fullmatch(name):
             raise PandaError(
-                f"{name!r} of {source} is no name for {self._group}: lower-case letters, digits and _ serve, at most "
+                f"{name!r} of {source} is not a valid name for {self._group}: lower-case letters, digits and _ serve, "
+                "at most "
                 "40, a letter first."
             )
         if name in self._own or name in taken:

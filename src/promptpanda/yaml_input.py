@@ -19,7 +19,7 @@ class _Loader(_Safe):  # type: ignore[misc]
     def construct_integer(self, node: yaml.ScalarNode) -> int:
         digits = str(self.construct_scalar(node))
         if len(digits.lstrip("+-")) > MAX_DIGITS:
-            raise ValueError(f"an integer of {len(digits):,} characters, where {MAX_DIGITS} digits are the most")
+            raise ValueError(f"an integer of {len(digits):,} characters; at most {MAX_DIGITS} digits are allowed")
         return int(self.construct_yaml_int(node))
 
 

@@ -77,7 +77,7 @@ def _sections(found: Assessment, card: Card) -> list[Section]:
             )
         )
     if found.mistakes:
-        title = "Farthest off" if found.values is not None else "Wrong and most sure"
+        title = "Farthest off" if found.values is not None else "Wrong and most confident"
         lead = "Labels that are wrong in the data, and classes that overlap, show here first."
         sections.append(Section("errors", title, (lead,), (Part(title, (_mistakes(found),)),)))
     sections.append(Section("made", "How the prompt was made", parts=(Part("From its card", (_card(card),)),)))
@@ -158,7 +158,7 @@ def _coverage(found: Assessment) -> Table:
     )
     columns = ("answered", "confidence from", "of them right")
     caption = "The confidence is the model's own, before any scaling: the least that is still answered."
-    return Table("coverage", "If only the surest are answered", "", caption, columns, rows)
+    return Table("coverage", "If only the most confident are answered", "", caption, columns, rows)
 
 
 def _mistakes(found: Assessment) -> Table:
@@ -172,7 +172,7 @@ def _mistakes(found: Assessment) -> Table:
         )
         for one in found.mistakes
     )
-    title = "Farthest off" if found.values is not None else "Wrong and most sure"
+    title = "Farthest off" if found.values is not None else "Wrong and most confident"
     unit = found.mistakes[0].unit
     columns = (unit, "right", "said", *(("confidence",) if found.values is None else ()), "text")
     caption = f"{unit.capitalize()}s count from 1, as in the file. Long texts are cut."

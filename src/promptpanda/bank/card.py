@@ -44,7 +44,7 @@ def is_prompt_folder(folder: Path) -> bool:
 def check_id(prompt_id: str) -> str:
     """Return `prompt_id` if it is formed as ids are, `TASK-sSEED-HASH8`, else raise PandaError."""
     if not is_id(check_name(prompt_id, "Prompt id", ID_LIMIT)):
-        raise PandaError(f"{prompt_id!r} is no prompt's id: those end in a seed and eight digits, TASK-sSEED-HASH8.")
+        raise PandaError(f"{prompt_id!r} is not a prompt id; ids end in a seed and eight digits, TASK-sSEED-HASH8.")
     return prompt_id
 
 
@@ -227,7 +227,7 @@ class Card(_Frozen):
             if re.fullmatch(r"[\w-][\w.-]*", name) is None:
                 raise ValueError(f"names a file outside its folder, {name[:80]!r}")
             if _SHA256.fullmatch(checksum) is None:
-                raise ValueError(f"the checksum of {name[:80]} is no SHA-256")
+                raise ValueError(f"the checksum of {name[:80]} is not a SHA-256")
         return self
 
     def _check_scores(self) -> None:
@@ -250,11 +250,11 @@ class Card(_Frozen):
         if isinstance(self.threshold, tuple) and len(self.threshold) != len(self.labels):
             raise ValueError(f"{len(self.threshold)} thresholds for {len(self.labels)} labels")
         if isinstance(self.threshold, tuple) and not all(0 <= value <= 1 for value in self.threshold):
-            raise ValueError("a threshold that is no probability")
+            raise ValueError("a threshold that is not a probability")
         if kind.reads_tokens != (self.readout == "token"):
             raise ValueError(f"readout {self.readout} does not go with kind {kind}")
         if self.readout == "compare" and len(self.task.segments) != 2:
-            raise ValueError("readout compare does not go with texts that are no pairs")
+            raise ValueError("readout compare does not go with texts that are not pairs")
 
     @property
     def outputs(self) -> int:
@@ -277,7 +277,7 @@ class Card(_Frozen):
         try:
             content = (self.model_dump_json(indent=2) + "\n").encode()
         except (PydanticSerializationError, UnicodeError) as error:
-            raise PandaError(f"{self.id} cannot be kept: a name in it is no valid Unicode ({error}).") from error
+            raise PandaError(f"{self.id} cannot be kept: a name in it is not valid Unicode ({error}).") from error
         if len(content) > MOST_BYTES:
             raise PandaError(f"{self.id} cannot be kept: its card has more than {MOST_BYTES // 1_000_000} MB.")
         try:

@@ -223,7 +223,7 @@ def _check_file(folder: Path, card: Card, name: str) -> None:
         )
     if sha256_file(path) != card.files[name]:
         raise PandaError(
-            f"Prompt {card.id} is damaged: {name} does not match its checksum (changed or cut); remove it "
+            f"Prompt {card.id} is damaged: {name} does not match its checksum (changed or truncated); remove it "
             "(panda bank rm) and train it again."
         )
 

@@ -50,5 +50,5 @@ def _folder(point: EntryPoint) -> Path:
             f"The bank {point.name!r} of {source_of(point)} cannot be found: {one_line(error)}."
         ) from error
     if not isinstance(value, (str, Path)) or not Path(value).is_dir():
-        raise PandaError(f"The bank {point.name!r} of {source_of(point)} is no folder: found {str(value)[:200]!r}.")
+        raise PandaError(f"The bank {point.name!r} of {source_of(point)} is not a folder: found {str(value)[:200]!r}.")
     return Path(value)

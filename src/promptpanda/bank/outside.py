@@ -14,21 +14,21 @@ MOST_BYTES = 64_000_000  # tests write a card with 10,000 labels and 10,000 epoc
 
 
 def check_ordinary(path: Path) -> None:
-    """Refuse what is no ordinary file: devices and pipes have no end.
+    """Refuse what is not an ordinary file: devices and pipes have no end.
 
     Raises:
         PandaError: it is something else.
         FileNotFoundError: it is not there.
     """
     if not stat.S_ISREG(os.stat(path).st_mode):
-        raise PandaError(f"{path} is no ordinary file; remove the folder and train the prompt again.")
+        raise PandaError(f"{path} is not an ordinary file; remove the folder and train the prompt again.")
 
 
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object of a file.
 
     Raises:
-        PandaError: it is no ordinary file, too large, or no JSON object that `read_json` takes.
+        PandaError: it is not an ordinary file, too large, or no JSON object that `read_json` takes.
         FileNotFoundError: it is not there.
     """
     check_ordinary(path)

@@ -87,7 +87,8 @@ class SeenTexts:
         hashes = arrays.get(_TENSOR)
         if hashes is None or len(arrays) > 1 or hashes.dtype != np.uint64 or hashes.ndim != 1:
             raise PandaError(
-                f"{path} is no record of seen texts: one row of unsigned 64-bit numbers is expected; train the prompt "
+                f"{path} is not a record of seen texts: one row of unsigned 64-bit numbers is expected; train the "
+                "prompt "
                 "again."
             )
         if bool((hashes[1:] <= hashes[:-1]).any()):

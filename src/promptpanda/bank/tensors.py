@@ -42,7 +42,9 @@ def _read(path: Path, framework: str) -> tuple[dict[str, Any], dict[str, str]]:
         if isinstance(error, PandaError):
             raise
         # Types that this torch does not know are no SafetensorError.
-        raise PandaError(f"{path} is not a whole safetensors file ({error}); it was cut or changed.") from error
+        raise PandaError(
+            f"{path} is not a complete safetensors file ({error}); it was truncated or changed."
+        ) from error
 
 
 def _numbers(tensor: Tensor, name: str, path: Path) -> Tensor:

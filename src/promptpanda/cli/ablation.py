@@ -30,6 +30,6 @@ def print_ablation(result: TransferResult) -> None:
             ]
         )
     where = "test" if result.n_test else "validation"
-    title = f"Ablation: one thing changed at a time (gain: over prompt tuning, {where} data; cost: trainings a seed)"
+    title = f"Ablation: one thing changed at a time (gain: over prompt tuning, {where} data; cost: trainings per seed)"
     columns = ["control", "what is changed", "test mean", "std", "validation mean", "std", "gain", "cost", "question"]
     output.print_table(title, columns, rows, (2, 3, 4, 5, 6, 7), optional=(8, 3, 5))

@@ -49,7 +49,7 @@ def _print_confusion(found: Assessment) -> None:
     if len(confusion.labels) <= _MATRIX:
         names = [one_line(name, 16) for name in confusion.labels]
         rows = [[name, *map(str, counts)] for name, counts in zip(names, confusion.matrix.tolist(), strict=True)]
-        title = "\nConfusions: rows are right, columns are said"
+        title = "\nConfusions: rows are the right labels, columns the predicted ones"
         print_table(title, ["", *names], rows, numeric=tuple(range(1, len(names) + 1)))
     elif found.confusions:
         pairs = [
@@ -65,9 +65,8 @@ def _print_coverage(found: Assessment) -> None:
         for one in found.coverage
         if one.coverage in (0.5, 0.7, 0.8, 0.9, 1.0)
     ]
-    print_table(
-        "\nIf only the surest are answered", ["answered", "confidence from", "of them right"], rows, numeric=(0, 1, 2)
-    )
+    columns = ["answered", "confidence from", "of them right"]
+    print_table("\nIf only the most confident are answered", columns, rows, numeric=(0, 1, 2))
 
 
 def _print_mistakes(found: Assessment) -> None:
@@ -85,7 +84,7 @@ def _print_mistakes(found: Assessment) -> None:
     ]
     columns = [found.mistakes[0].unit, "right", "said", "confidence", "text"]
     if found.values is None:
-        print_table("\nWrong and most sure", columns, rows, numeric=(0, 3))
+        print_table("\nWrong and most confident", columns, rows, numeric=(0, 3))
         return
     del columns[3]
     print_table("\nFarthest off", columns, [[*row[:3], row[4]] for row in rows], numeric=(0,))

@@ -96,7 +96,7 @@ def search_prompts(
         lines = [_described(one, shelf, bank) for one, shelf in found]
         output.print_table(None, columns, lines, (4, 5), optional=(2, 7, 6, 5))
     else:
-        typer.echo(f"Nothing in the bank {bank} is described by '{query}'; `panda bank list` shows what there is.")
+        typer.echo(f"No prompt in the bank {bank} matches '{query}'; `panda bank list` shows all.")
     for problem in problems:
         typer.echo(problem, err=True)
 
@@ -230,7 +230,7 @@ def adopt_prompts(
     backbone = model.load(Card.read(bank.path(prompts[0])))
     check_adoptable(bank, prompts, backbone)  # all, before the first is rewritten
     typer.echo(
-        f"The cards tell the weights of {backbone.name} alone; that its config and tokenizer were these too is taken "
+        f"The cards identify {backbone.name} by its weights alone; that config and tokenizer were the same is accepted "
         "on your word.",
         err=True,
     )

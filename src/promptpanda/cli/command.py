@@ -21,7 +21,7 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
 
     A parameter whose type is a dataclass is an option group: its fields become options of the command, in its place,
     and its `panel` heads them in --help.
-    Exit codes: 0 done, 2 the user can mend it, 130 interrupted, 1 without a word where nobody reads the output any more
+    Exit codes: 0 done, 2 the user can fix it, 130 interrupted, 1 without a word where nobody reads the output any more
     (`| head`); anything else is our fault and shows a traceback.
     """
 
@@ -85,9 +85,9 @@ def _of_the_system(error: OSError) -> str:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"No permission to write{where}; choose another place (--bank), what was finished is kept."
     if error.errno == errno.ENOENT:
-        return f"Nothing is{where}, and nothing can be made there; choose another place (--bank)."
+        return f"There is nothing{where}, and nothing can be created there; choose another place (--bank)."
     if error.errno in (errno.ENOTDIR, errno.EEXIST):
-        return f"A file stands{where} where a folder is needed; choose another place (--bank)."
+        return f"There is a file{where} where a folder is needed; choose another place (--bank)."
     if error.errno is None:
         raise error
     return f"{error.strerror or error}{where}."

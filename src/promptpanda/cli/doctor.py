@@ -136,7 +136,7 @@ def _model(name: str, sizing: Sizing, json: bool) -> None:
     sizes = sizing.sizes()
     dtype = sizing.dtype or "float32"
     if sizing.measure and dtype != "float32":
-        raise PandaError("A step is measured in float32 alone; leave --measure or --dtype off.")
+        raise PandaError("A step can be measured only in float32; leave --measure or --dtype off.")
     estimated = estimate(config, **sizes, dtype=dtype)
     measured = measure(config, **sizes) if sizing.measure else None
     if json:

@@ -64,9 +64,9 @@ def list_estimators(context: typer.Context, json: Json = False) -> None:
     ]
     output.print_table(None, ["estimator", "needs", "trainings", "cost", "reference"], lines, (2,))
     typer.echo(
-        f"trainings: what scoring {_PROMPTS} prompts for a target of {_EXAMPLES} examples takes, in units of one "
-        "training on it.\nA forward pass is one of all these examples, and counts a third; estimators share the passes "
-        f"and the training.\npanda rank orders by {DEFAULT_ESTIMATOR}."
+        f"trainings: the cost of scoring {_PROMPTS} prompts for a target of {_EXAMPLES} examples, in units of one "
+        "training on it.\nA forward pass is one over all these examples, and counts a third; estimators share the "
+        f"passes and the training.\npanda rank orders by {DEFAULT_ESTIMATOR}."
     )
 
 

@@ -95,7 +95,7 @@ def evaluate_command(
 
     print_assessment(found)
     if report is not None:
-        typer.echo(f"\nAll of it, to be looked at: {report}")
+        typer.echo(f"\nReport: {report}")
 
 
 def _given(rows: LabelledRows, card: Card) -> Task:

@@ -75,7 +75,7 @@ def check_place(report: Path | None, force: bool) -> None:
             f"{report} is a folder, and the page is one file; give a name such as {report / 'report.html'}."
         )
     if report.exists() and not force:
-        raise PandaError(f"{report} is there already; say --force to replace it, or give another name.")
+        raise PandaError(f"{report} already exists; say --force to replace it, or give another name.")
     if not report.parent.is_dir():
         raise PandaError(f"There is no folder {report.parent} to write the page in; make it, or choose another place.")
 

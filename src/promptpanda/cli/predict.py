@@ -69,7 +69,7 @@ class RowsChoice:
 
             return table_of_stdin(card.task, self.format, layout)
         if self.format is not None:
-            raise PandaError(f"--format is for standard input; the name of {self.path} tells its format.")
+            raise PandaError(f"--format is for standard input; the name of {self.path} shows its format.")
         return Table.of_file(self.path, card.task, layout)
 
 
@@ -129,7 +129,8 @@ class ServerChoice:
             return None
         if model.model is not None or model.revision is not None or model.dtype is not None:
             raise PandaError(
-                "--model, --revision and --dtype are of a model here; --server has its own: leave them out."
+                "--model, --revision and --dtype are for a model on this machine, and --server has its own; leave "
+                "them out."
             )
         if model.offline:
             raise PandaError("--offline and --server were given; leave one out.")

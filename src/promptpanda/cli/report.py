@@ -76,5 +76,5 @@ def _beside(sweep: Path) -> Path:
 def _pair(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if len(names) != 2 or not all(names) or names[0] == names[1]:
-        raise PandaError(f"--shared takes two names with a comma between them, such as mr,sst2; found {text!r}.")
+        raise PandaError(f"--shared takes two names separated by a comma, such as mr,sst2; found {text!r}.")
     return names

@@ -83,4 +83,4 @@ def _print_selection(result: TransferResult) -> None:
     if rows:
         output.print_table(title, columns, rows)
     planned = sum(one.planned for one in result.selection) / len(result.selection)
-    typer.echo(f"Cost: {result.cost:.1f} trainings a seed ({planned:.1f} planned).")
+    typer.echo(f"Cost: {result.cost:.1f} trainings per seed ({planned:.1f} planned).")

@@ -115,8 +115,8 @@ def import_prompts(
         output.print_json({"source": str(target), "kind": prompt.kind, "length": prompt.length})
     else:
         typer.echo(
-            f"Took a {prompt.kind} of {prompt.length} virtual tokens for {backbone.name}; use it with "
-            f"--source {target}. Whether it was trained on this very model only you can know: its file does not tell."
+            f"Imported a {prompt.kind} of {prompt.length} virtual tokens for {backbone.name}; use it with "
+            f"--source {target}. Only you can know whether it was trained on this very model."
         )
 
 
@@ -201,7 +201,7 @@ def _export(parcels: list[Parcel], file: Path, force: bool, json: bool) -> None:
     if file.suffix.lower() != ".tar":
         raise PandaError(f"{file} must end in .tar; other forms are not written.")
     if file.exists() and not force:
-        raise PandaError(f"{file} is there already; replace it with --force, or choose another name.")
+        raise PandaError(f"{file} already exists; replace it with --force, or choose another name.")
     with output.TerminalProgress() as progress:
         progress.begin(f"Packing {file}", len(parcels))
         write_archive(parcels, file, lambda: progress.advance(1))
@@ -222,8 +222,8 @@ def _send(parcels: list[Parcel], place: Any, force: bool, json: bool) -> None:
         output.print_json({"to": place.name, "sent": sent.new, "updated": sent.updated, "unchanged": sent.unchanged})
     else:
         typer.echo(
-            f"Sent {len(sent.new)} prompts to {place.name}; of {len(sent.updated)} the card alone; "
-            f"{len(sent.unchanged)} lay there already."
+            f"Sent {len(sent.new)} prompts to {place.name}; only the cards of {len(sent.updated)} were updated; "
+            f"{len(sent.unchanged)} were there already."
         )
 
 
@@ -254,7 +254,7 @@ def _received(
 
     there = place.ids()
     if not there:
-        raise PandaError(f"{place.name} is no bank: nothing there is named as prompts are, TASK-sSEED-HASH8.")
+        raise PandaError(f"{place.name} is not a bank: nothing there is named as prompts are, TASK-sSEED-HASH8.")
     ids = matching(there, patterns)
     if not ids:
         raise PandaError(f"No prompt at {place.name} is {' or '.join(patterns)}; it has {', '.join(there[:8])}.")
@@ -280,7 +280,7 @@ def _tell(found: Received, text: str, bank: Bank, json: bool) -> None:
             }
         )
     else:
-        typer.echo(f"Took {len(found.new)} prompts into {bank.folder}; {len(found.unchanged)} were there already.")
+        typer.echo(f"Pulled {len(found.new)} prompts into {bank.folder}; {len(found.unchanged)} were there already.")
     notes = list(found.problems.values())
     if found.left_out:
         first = next(iter(found.left_out.values()))

@@ -1,4 +1,4 @@
-"""Rows from standard input: JSON lines, a JSON list of objects, CSV, or one text a line."""
+"""Rows from standard input: JSON lines, a JSON list of objects, CSV, or one text per line."""
 
 from __future__ import annotations
 
@@ -139,6 +139,6 @@ def _listed(text: str) -> list[Row] | None:
     if found is not None:
         raise PandaError(
             f"{_NAME.capitalize()} is a JSON list that holds a {found}; expected objects with the task's fields, or "
-            "one text a line."
+            "one text per line."
         )
     return list(value)

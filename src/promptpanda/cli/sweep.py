@@ -159,7 +159,7 @@ def _show_forecast(name: str, found: Forecast, json: bool) -> None:
     took = "an unknown time" if found.seconds is None else f"about {duration(found.seconds)}"
     typer.echo(f"{left} runs to do: {took}, {disk} on disk.")
     if found.why_unknown is not None:
-        typer.echo(f"No time can be told: {found.why_unknown}")
+        typer.echo(f"No time can be estimated: {found.why_unknown}")
 
 
 def _show_export(places: Places, count: int, path: Path, taken: int | None, json: bool) -> None:
@@ -193,7 +193,7 @@ def _show_outcome(name: str, found: Outcome, places: Places, json: bool) -> None
         return
     typer.echo(
         f"Sweep {name}: {found.finished} of {found.total} runs finished, {len(found.failed)} failed, {found.left} left "
-        f"({found.begun} begun in {duration(found.seconds)}). Rows in {places.store}, prompts in {bank}."
+        f"({found.begun} started in {duration(found.seconds)}). Rows in {places.store}, prompts in {bank}."
     )
     for row in found.failed[:5]:
         source = "" if row.source is None else f" from {row.source}"

@@ -118,7 +118,7 @@ def train_command(
     )
     output.print_table(title, columns, rows, tuple(range(1, len(columns))))
     if any(value is not None and card.score < value for card, value in zip(cards, before, strict=True)):
-        typer.echo(f"The score fell; {start} stays in the bank as it was, and a smaller --lr moves it less.")
+        typer.echo(f"The score fell; {start} stays in the bank as it was, and a smaller --lr changes it less.")
     typer.echo(f"In the bank {model.bank}. Next: panda transfer TARGET --source {loaded.name}")
 
 

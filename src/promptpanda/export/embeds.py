@@ -21,15 +21,16 @@ def export_embeds(trained: TrainedPrompt, backbone: Backbone, target: Path, *, f
         The shape: virtual tokens, and the size of an embedding.
 
     Raises:
-        PandaError: it is no shallow prompt of a decoder, or `target` exists.
+        PandaError: it is not a shallow prompt of a decoder, or `target` exists.
     """
     if trained.prompt is None or trained.prompt.kind != "shallow":
         raise PandaError(
-            f"{trained.card.id} is no shallow prompt, and vLLM's prompt_embeds takes nothing but embeddings before the "
+            f"{trained.card.id} is not a shallow prompt, and vLLM's prompt_embeds takes nothing but embeddings before "
+            "the "
             "text; train one with --prompt-kind shallow, or serve this one with --onnx."
         )
     if not backbone.causal:
-        raise PandaError(f"{backbone.name} is no decoder, and vLLM's prompt_embeds is for decoders; use --onnx.")
+        raise PandaError(f"{backbone.name} is not a decoder, and vLLM's prompt_embeds is for decoders; use --onnx.")
     check_target(target, force)
     target.parent.mkdir(parents=True, exist_ok=True)
     tensor = trained.prompt.tensor.contiguous().clone()

@@ -56,7 +56,7 @@ def export_shared(prompts: Sequence[TrainedPrompt], backbone: Backbone, target: 
     for trained in prompts:
         if trained.prompt is None or trained.prompt.kind != "prefix":
             raise PandaError(
-                f"{trained.card.id} is no prefix, and a shared graph takes prefixes alone; leave out --shared."
+                f"{trained.card.id} is not a prefix, and a shared graph takes prefixes alone; leave out --shared."
             )
     graph = SharedGraph(backbone)
     with whole_folder(target) as staging:
@@ -76,7 +76,7 @@ def export_shared(prompts: Sequence[TrainedPrompt], backbone: Backbone, target: 
 def check_target(target: Path, force: bool) -> None:
     """Raises PandaError if something is there that was not to be replaced."""
     if (target.exists() or target.is_symlink()) and not force:
-        raise PandaError(f"{target} is there already; replace it with --force, or choose another name.")
+        raise PandaError(f"{target} already exists; replace it with --force, or choose another name.")
 
 
 def _make_room(target: Path) -> None:

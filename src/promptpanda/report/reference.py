@@ -59,12 +59,15 @@ class Reference(BaseModel):
         except IsADirectoryError as error:
             raise PandaError(f"{path} is a folder; --reference needs a JSON file.") from error
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise PandaError(f"{path} is no valid JSON ({str(error)[:100]}); --reference needs a JSON file.") from error
+            raise PandaError(
+                f"{path} is not valid JSON ({str(error)[:100]}); --reference needs a JSON file."
+            ) from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "the whole file"
             raise PandaError(
-                f"{path} is no reference at {where}: {first['msg'][0].lower()}{first['msg'][1:]}; docs/studies.md "
+                f"{path} is not a valid reference at {where}: {first['msg'][0].lower()}{first['msg'][1:]}; "
+                "docs/studies.md "
                 "shows the form."
             ) from error
         reference._check(path)

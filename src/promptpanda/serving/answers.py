@@ -70,7 +70,7 @@ def prediction_of(card: Card, given: Input, answer: Any) -> dict[str, Any]:
     """What a server says of an input, in the form in which `predict` gives it.
 
     Raises:
-        ValueError: it is no prediction of this prompt for this input (pydantic's ValidationError is one).
+        ValueError: it is not a prediction of this prompt for this input (pydantic's ValidationError is one).
     """
     found = _FORMS.get(card.task.kind, _Labelled).model_validate(answer, strict=False)
     if isinstance(found, (_Labelled, _WithLabels)):

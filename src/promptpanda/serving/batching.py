@@ -82,13 +82,14 @@ class Batcher:
         """Queue a work. Raises RefusedError if the queue has no room for it."""
         if work.rows > self._max_queue:
             raise RefusedError(
-                413, f"The texts make {work.rows} rows for the model, {self._max_queue} are the most; send fewer."
+                413,
+                f"The texts make {work.rows} rows for the model, at most {self._max_queue} are allowed; send fewer.",
             )
         with self._changed:
             if self._closing:
-                raise RefusedError(503, "The server is being stopped; ask again when it is back.")
+                raise RefusedError(503, "The server is being stopped; try again when it is back.")
             if self.waiting + work.rows > self._max_queue:
-                raise RefusedError(429, "Too many rows are waiting for the model; ask again in a moment.")
+                raise RefusedError(429, "Too many rows are waiting for the model; try again in a moment.")
             number = self._next_number
             self._next_number += 1
             self._works[number], self._numbers[id(work)] = work, number
@@ -120,7 +121,7 @@ class Batcher:
         """
         with self._changed:
             if self._closing:
-                raise RefusedError(503, "The server is being stopped; ask again when it is back.")
+                raise RefusedError(503, "The server is being stopped; try again when it is back.")
             self._jobs.append(job)
             self._changed.notify_all()
 

@@ -51,7 +51,7 @@ class Client:
 
     def __init__(self, url: str, token: str | None = None, *, seconds: float = 60.0) -> None:
         if not _is_address(url):
-            raise PandaError(f"{url!r} is no address of a server; expected one such as http://127.0.0.1:8000.")
+            raise PandaError(f"{url!r} is not the address of a server; expected one such as http://127.0.0.1:8000.")
         self.url, self._token, self._seconds = url.rstrip("/"), token, seconds
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._closed = Event()

@@ -96,7 +96,7 @@ class Guard:
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._limits.body:
             raise RefusedError(
-                413, f"The body has {int(length):,} bytes, {self._limits.body:,} are the most; send it in parts."
+                413, f"The body has {int(length):,} bytes, at most {self._limits.body:,} are allowed; send it in parts."
             )
 
 
@@ -109,7 +109,7 @@ async def read_body(request: Request, limits: Limits, kind: str) -> bytes:
     """
     said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if said != kind:
-        raise RefusedError(400, f"The body must be said to be {kind} (header Content-Type).")
+        raise RefusedError(400, f"The body's type must be {kind} (header Content-Type).")
     body = bytearray()
     try:
         async with asyncio.timeout(limits.seconds):

@@ -81,11 +81,13 @@ def check_rows(rows: Sequence[object], limits: Limits, name: str) -> None:
     if not rows:
         raise RefusedError(422, f"'{name}' is empty; there is nothing to predict.")
     if len(rows) > limits.rows:
-        raise RefusedError(413, f"There are {len(rows)} {name}, {limits.rows} are the most; send them in parts.")
+        raise RefusedError(413, f"There are {len(rows)} {name}, at most {limits.rows} are allowed; send them in parts.")
     for number, row in enumerate(rows, 1):
         if _chars(row) > limits.chars:
             raise RefusedError(
-                413, f"Number {number} of '{name}' has {_chars(row)} characters, {limits.chars} are the most; cut it."
+                413,
+                f"Number {number} of '{name}' has {_chars(row)} characters, at most {limits.chars} are allowed; "
+                "shorten it.",
             )
 
 

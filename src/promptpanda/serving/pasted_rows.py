@@ -127,7 +127,7 @@ def _rows(body: dict[str, Any]) -> list[dict[str, str]]:
     """The rows that were pasted. Raises RefusedError (413, 422)."""
     pasted = body.get("rows")
     if not isinstance(pasted, str) or not pasted.strip():
-        raise RefusedError(422, "Paste some rows first: a text, and behind a tab or a comma its label.")
+        raise RefusedError(422, "Paste some rows first: a text, a tab or a comma, and its label.")
     first = pasted.lstrip("\r\n").split("\n", 1)[0]
     try:
         lines = list(csv.reader(io.StringIO(pasted, newline=""), delimiter="\t" if "\t" in first else ",", strict=True))
@@ -135,7 +135,7 @@ def _rows(body: dict[str, Any]) -> list[dict[str, str]]:
         raise RefusedError(422, f"The rows cannot be read ({error}); put tabs between text and label.") from error
     lines = [line for line in lines if any(cell.strip() for cell in line)][bool(body.get("header")) :]
     if len(lines) > _MOST_ROWS:
-        raise RefusedError(413, f"There are {len(lines)} rows, {_MOST_ROWS} are the most; paste fewer.")
+        raise RefusedError(413, f"There are {len(lines)} rows, at most {_MOST_ROWS} are allowed; paste fewer.")
     width = len(lines[0]) if lines else 0
     wrong = [number for number, line in enumerate(lines, 1) if len(line) != width]
     if width not in (2, 3) or wrong:

@@ -95,7 +95,8 @@ class ServerPredictor:
                 found.append(in_characters(prediction_of(card, one, answer), row))
             except ValueError as error:
                 raise PandaError(
-                    f"An answer of {self._client.url} is no prediction of {card.id}; check the address, and that both "
+                    f"An answer of {self._client.url} is not a prediction of {card.id}; check the address, and that "
+                    "both "
                     "sides have the same version."
                 ) from error
         return found

@@ -22,12 +22,12 @@ def listening_socket(host: str, port: int) -> socket.socket:
     """A socket on an address that is still free; it takes connections once the server runs.
 
     Raises:
-        PandaError: it is taken, or is no address of this machine.
+        PandaError: it is taken, or is not an address of this machine.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise PandaError(f"--host {host} is no address or name that is known here ({error.strerror}).") from error
+        raise PandaError(f"--host {host} is not a known address or host name ({error.strerror}).") from error
     listening = socket.socket(family, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -43,7 +43,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
                 f"Port {port} may not be opened by this user; choose one from 1024 on (--port)."
             ) from error
         raise PandaError(
-            f"{host} is no address of this machine ({error.strerror}); choose another (--host)."
+            f"{host} is not an address of this machine ({error.strerror}); choose another (--host)."
         ) from error
     return listening
 

@@ -73,7 +73,7 @@ class Service:
     def one_ranking(self) -> Iterator[None]:
         """Rankings take the model's time; there is one at a time. Raises RefusedError (429) for a second."""
         if self._ranking:
-            raise RefusedError(429, "Somebody else has the bank ranked just now; ask again in a moment.")
+            raise RefusedError(429, "Another request is ranking the bank just now; try again in a moment.")
         self._ranking = True
         try:
             yield
@@ -102,7 +102,7 @@ class Service:
         if self.model.loaded:
             self.model.release()
             self.registry.release()
-            self.tell("Nobody asks: model and prompts are let go until somebody does.")
+            self.tell("No requests: model and prompts are unloaded until the next one.")
 
     async def predict(
         self,
@@ -169,7 +169,7 @@ class Service:
                     return await loop.run_in_executor(self._preparing, finished, work)
         except TimeoutError as error:
             raise RefusedError(
-                503, f"There was no answer within {self.limits.seconds:g} seconds; send fewer rows, or ask again later."
+                503, f"There was no answer within {self.limits.seconds:g} seconds; send fewer rows, or try again later."
             ) from error
         except PandaError as error:
             raise RefusedError(422, outward(error)) from error

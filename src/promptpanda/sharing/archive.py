@@ -71,7 +71,8 @@ def opened_archive(path: Path, bank: Bank) -> Iterator[FolderPlace]:
             if isinstance(error, PandaError):
                 raise
             raise PandaError(
-                f"{path} is no whole tar file ({str(error)[:200]}); it was cut, or packed by another program (.tar.gz "
+                f"{path} is not a complete tar file ({str(error)[:200]}); it was truncated, or packed by another "
+                "program (.tar.gz "
                 "must be unpacked to .tar)."
             ) from error
         place = FolderPlace(Path(folder))
@@ -96,12 +97,14 @@ def _unpack(archive: tarfile.TarFile, folder: Path, path: Path) -> None:
         prompt_id, name = _checked(member, path)
         total += member.size
         if member.size > (MOST_BYTES if name == CARD_NAME else MOST_FILE) or total > _MOST_ALL:
-            raise PandaError(f"{path} holds {total:,} bytes up to {member.name}, more than is taken; nothing was.")
+            raise PandaError(
+                f"{path} holds {total:,} bytes up to {member.name}, more than is allowed; nothing was imported."
+            )
         if member.name in seen:
-            raise PandaError(f"{path} holds {member.name} twice; nothing of it was taken.")
+            raise PandaError(f"{path} holds {member.name} twice; nothing was imported.")
         seen.add(member.name)
         if len(seen) > 10 * MOST_PROMPTS:
-            raise PandaError(f"{path} holds more than {10 * MOST_PROMPTS:,} files; nothing of it was taken.")
+            raise PandaError(f"{path} holds more than {10 * MOST_PROMPTS:,} files; nothing was imported.")
         content = archive.extractfile(member)
         assert content is not None
         (folder / prompt_id).mkdir(exist_ok=True)
@@ -115,11 +118,11 @@ def _checked(member: tarfile.TarInfo, path: Path) -> tuple[str, str]:
 
     shown = repr(member.name[:200])
     if not member.isreg() or member.issparse():
-        raise PandaError(f"{path} holds {shown}, which is a link or no ordinary file; nothing of it was taken.")
+        raise PandaError(f"{path} holds {shown}, which is a link or no ordinary file; nothing was imported.")
     parts = member.name.split("/")
     if len(parts) != 2 or only_ids(parts[:1]) != parts[:1] or parts[1] not in {CARD_NAME, README, *PARTS}:
         raise PandaError(
             f"{path} holds {shown}, and archives of prompts hold ID/FILE alone, of the files that prompts have; "
-            "nothing of it was taken."
+            "nothing was imported."
         )
     return parts[0], parts[1]

@@ -39,7 +39,7 @@ class FolderPlace:
     def fetch(self, prompt_id: str, name: str, target: Path) -> None:
         path = self.folder / prompt_id / name
         if path.is_symlink() or not path.is_file():
-            raise PandaError(f"{name} is missing, or is no ordinary file.")
+            raise PandaError(f"{name} is missing, or is not an ordinary file.")
         with path.open("rb") as file:
             copied(file, target, MOST_FILE, name)
 

@@ -48,14 +48,14 @@ def import_foreign(
         The folder, which is a source, and the prompt.
 
     Raises:
-        PandaError: it holds no prompt that is known, or none of this backbone's shape.
+        PandaError: it holds no known prompt, or none of this backbone's shape.
     """
     file = _file(path)
     prompt = read_foreign(file, backbone)
     called = name or re.sub(r"[^A-Za-z0-9._-]+", "-", (path if path.is_dir() else file).stem).strip("-.") or "prompt"
     target = bank / check_name(called, "Name of the prompt")
     if target.exists() and not force:
-        raise PandaError(f"{target} is there already; replace it with --force, or give another --name.")
+        raise PandaError(f"{target} already exists; replace it with --force, or give another --name.")
     config = peft_format.adapter_config(backbone, prompt, "FEATURE_EXTRACTION")
     with whole_folder(target) as staging:
         tensors = save(peft_format.prompt_tensors(prompt), {"format": "pt"})
@@ -116,7 +116,7 @@ def _of_checkpoint(found: dict[Any, Any], path: Path, backbone: Backbone) -> Pro
     if "embedding.weight" not in parts:
         shown = ", ".join(sorted(tensors)[:5])[:200] or "no tensors"
         raise PandaError(
-            f"{path} holds no prompt that is known (found {shown}); expected {_PREFIX}embedding.weight of P-tuning v2, "
+            f"{path} holds no known prompt (found {shown}); expected {_PREFIX}embedding.weight of P-tuning v2, "
             f"or {_SOFT} of Prompt-Transferability."
         )
     flat = _projected(parts, path)

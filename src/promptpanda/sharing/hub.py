@@ -70,7 +70,7 @@ class HubPlace:
         if self._commit is None:
             raise PandaError(
                 f"There is no repository {self.repository} on the Hub, or it is private and your token may not read "
-                "it; look at the name, and log in with `hf auth login`."
+                "it; check the name, and log in with `hf auth login`."
             )
         return only_ids([path.split("/")[0] for path in self._tree if "/" in path])
 

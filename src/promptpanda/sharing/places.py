@@ -62,7 +62,7 @@ def only_ids(names: Sequence[str]) -> list[str]:
         except PandaError:
             continue
     if len(found) > MOST_PROMPTS:
-        raise PandaError(f"There are {len(found):,} prompts, and {MOST_PROMPTS:,} are the most that are looked at.")
+        raise PandaError(f"There are {len(found):,} prompts, and at most {MOST_PROMPTS:,} are read.")
     return sorted(found)
 
 
@@ -85,7 +85,7 @@ def bounded(content: bytes, what: str) -> bytes:
 
 
 def too_large(what: str, limit: int) -> PandaError:
-    return PandaError(f"{what} has more than {limit // 1_000_000} MB, the most that is taken.")
+    return PandaError(f"{what} has more than {limit // 1_000_000} MB, the most that is allowed.")
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def store_errors(name: str, *kinds: type[Exception]) -> Iterator[None]:
             raise  # the disk here, which has a sentence of its own
         said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise PandaError(
-            f"{name} cannot be used ({said}); look at the address, at your credentials and at the network, and run the "
+            f"{name} cannot be used ({said}); check the address, your credentials and the network, and run the "
             "command again: what was finished is kept."
         ) from error
 
@@ -146,6 +146,6 @@ def place_of(text: str, *, public: bool = False) -> Place:
             )
         return HubPlace(text, public=public)
     raise PandaError(
-        f"'{text}' is no folder that is there; write ./{text} for a new one, OWNER/NAME for a Hub repository, a URL "
+        f"'{text}' is not an existing folder; write ./{text} for a new one, OWNER/NAME for a Hub repository, a URL "
         "(s3://BUCKET/PATH), or FILE.tar."
     )

@@ -94,7 +94,7 @@ def _take(
     """The card of a prompt that was taken; None where the bank has it already."""
     content = place.card(prompt_id)
     if content is None:
-        raise PandaError(f"{prompt_id} at {place.name} has no {CARD_NAME}: it is no prompt, or is being sent just now.")
+        raise PandaError(f"{prompt_id} at {place.name} has no {CARD_NAME}: it is not a prompt, or is still being sent.")
     target = bank.folder / prompt_id
     card = _card(content, prompt_id, place)
     if not force and _is_there(target, card):

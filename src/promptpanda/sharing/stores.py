@@ -42,7 +42,7 @@ class StorePlace:
             try:
                 found = self._fs.ls(self._root, detail=False)
             except FileNotFoundError as error:
-                raise PandaError(f"Nothing is at {self.name}; look at the address.") from error
+                raise PandaError(f"There is nothing at {self.name}; check the address.") from error
         return only_ids([str(path).rstrip("/").rsplit("/", 1)[-1] for path in found])
 
     def card(self, prompt_id: str) -> bytes | None:

@@ -70,7 +70,7 @@ def exclusive(store: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise PandaError(
-            f"Another sweep is at work on {store}; wait until it is done, or choose another place (--out)."
+            f"Another sweep is running on {store}; wait until it is done, or choose another place (--out)."
         ) from error
     except OSError as error:
         raise PandaError(

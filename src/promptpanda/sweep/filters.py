@@ -58,7 +58,7 @@ def chosen(specs: Sequence[RunSpec], only: str | None) -> list[RunSpec]:
         if all(any(fnmatch.fnmatchcase(one, part) for part in word for one in spec.words) for word in words)
     ]
     if not found or not words:
-        raise PandaError(f"--only {only!r} fits no run; words are {', '.join(known)}.")
+        raise PandaError(f"--only {only!r} matches no run; words are {', '.join(known)}.")
     return found
 
 

@@ -203,7 +203,7 @@ class SweepRecipe(_Strict):
         """A recipe from plain data. Raises PandaError that begins with `where`."""
         if not isinstance(content, dict):
             raise PandaError(
-                f"{where} is no recipe of a sweep; expected a mapping with name, models, and targets with methods, or "
+                f"{where} is not a sweep recipe; expected a mapping with name, models, and targets with methods, or "
                 "sources."
             )
         try:
@@ -326,7 +326,7 @@ class SweepRecipe(_Strict):
                 _check_training(group.options | own, where)
         for name, variant in self.variants.items():
             if name == DEFAULT:
-                raise ValueError(f"variants: the name '{DEFAULT}' is taken by the method as it is; choose another")
+                raise ValueError(f"variants: the name '{DEFAULT}' is taken by the unchanged method; choose another")
             check_name(name, "The variant")
             _check_training(variant.options, f"variants: {name}: options")
             if set(_SHAPE) & set(variant.options):

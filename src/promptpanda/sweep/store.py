@@ -296,8 +296,8 @@ class Store:
             if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in _OF_THE_PLACE:
                 raise self._damaged(str(error)) from error
             raise PandaError(
-                f"The store {self.path} cannot be read or written ({error}); make room or get access there and run "
-                "the command again, what was finished is kept; to read it, a copy of its folder serves."
+                f"The store {self.path} cannot be read or written ({error}); free space or get access there and run "
+                "the command again, what was finished is kept; to read it, copy its folder elsewhere."
             ) from error
 
     def _damaged(self, why: str) -> PandaError:

@@ -207,7 +207,7 @@ def _trial(
 def _prepared(
     order: Order, trial: Trial, prompts: Mapping[str, TrainedPrompt], scratch: Path
 ) -> tuple[Trial, Method, Selection | None, float]:
-    """The trial with all that is there already, the method, what `auto` did, and seconds spent before this run."""
+    """The trial with all that already exists, the method, what `auto` did, and seconds spent before this run."""
     assert order.spec.method is not None
     if order.spec.method == AUTO:
         selection = choose(trial, contestants_of(trial.task.kind), SelectionOptions())

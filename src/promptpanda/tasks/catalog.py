@@ -41,7 +41,7 @@ def catalog_spec(name: str) -> TaskSpec:
     if name not in catalog_names():
         raise PandaError(
             f"No task '{name}' in the catalog.{suggest(name, catalog_names())} `panda tasks list` shows all; a path "
-            "to a YAML spec or --train FILE serves too."
+            "to a YAML spec or --train FILE can be given too."
         )
     return TaskSpec.from_yaml(_FOLDER / f"{name}.yaml")
 
@@ -264,11 +264,11 @@ def _own_name(name: str | None, first: Path | None) -> str:
 def _check_columns(kind: Kind, text: str, text2: str | None, choices: Sequence[str], labels: Sequence[str]) -> None:
     if len(labels) > 1 and kind != Kind.MULTI_LABEL:
         raise PandaError(
-            f"{len(labels)} label columns were given; several, of 0 and 1, are for --kind multi_label, and else one is "
-            "needed."
+            f"{len(labels)} label columns were given; several, of 0 and 1, are for --kind multi_label; otherwise give "
+            "one."
         )
     if kind == Kind.EXTRACTIVE_QA and text2 is None:
-        raise PandaError("Extractive QA needs the column of the context beside that of the question (--text2).")
+        raise PandaError("Extractive QA needs the column of the context as well as that of the question (--text2).")
     for column in (text, text2, *labels, *choices):
         if column == "":
             raise PandaError("A column was given without a name; name the columns as the file's first row does.")

@@ -208,8 +208,8 @@ class Cleaner:
             return
         for name, target in joined.items():
             cleaned.notes.append(
-                f"{self.origin}: {name!r} ({_rows(counts[name])}) is read as {target!r}; they differ in case or spaces "
-                "alone."
+                f"{self.origin}: {name!r} ({_rows(counts[name])}) is read as {target!r}; they differ only in case or "
+                "spaces."
             )
         if joined:
             self._change(cleaned, lambda one: joined.get(one, one) if isinstance(one, str) else one)

@@ -1,4 +1,4 @@
-"""Rows from CoNLL column files: one word a line, blank lines between sentences, tags or roles in columns."""
+"""Rows from CoNLL column files: one word per line, blank lines between sentences, tags or roles in columns."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def column_rows(source: Source, layout: ColumnData) -> Iterator[tuple[int, dict[
             found = True
             yield sentence.numbers[0], row
     if sentence is None:
-        raise PandaError(f"{source.path} is empty: expected at least one sentence, one word a line.")
+        raise PandaError(f"{source.path} is empty: expected at least one sentence, one word per line.")
     if not found:
         raise PandaError(f"{source.path} has no predicate in column {layout.predicate}; check predicate in the layout.")
 
@@ -151,8 +151,8 @@ def _roles(sentence: _Sentence, predicate: int, arguments: int) -> tuple[list[in
     if columns != list(range(arguments, arguments + len(at_predicates))):
         raise PandaError(
             f"The sentence from line {sentence.numbers[0]} of {sentence.path} has {len(at_predicates)} predicate(s) in "
-            f"column {predicate} and {len(columns)} argument column(s) from column {arguments} on; expected one a "
-            "predicate, so check predicate and arguments in the layout, or mend the sentence."
+            f"column {predicate} and {len(columns)} argument column(s) from column {arguments} on; expected one per "
+            "predicate, so check predicate and arguments in the layout, or fix the sentence."
         )
     return at_predicates, columns
 
@@ -180,8 +180,8 @@ def _bio(sentence: _Sentence, column: int) -> list[str]:
             tags.append(f"I-{span}" if span else "O")
         if match["end"]:
             if not span:
-                raise PandaError(f"{sentence.where(at)} closes a bracket in column {column} that none opens; mend it.")
+                raise PandaError(f"{sentence.where(at)} closes a bracket in column {column} that none opens; fix it.")
             span = ""
     if span:
-        raise PandaError(f"{sentence.where(began)} opens '({span}*' in column {column}, which nothing closes; mend it.")
+        raise PandaError(f"{sentence.where(began)} opens '({span}*' in column {column}, which nothing closes; fix it.")
     return tags

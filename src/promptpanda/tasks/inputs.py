@@ -72,7 +72,7 @@ class Split:
     def __post_init__(self) -> None:
         if len(self.texts) != len(self.labels):
             raise PandaError(
-                f"A split needs one label a text, found {len(self.texts)} texts, {len(self.labels)} labels."
+                f"A split needs one label per text, found {len(self.texts)} texts, {len(self.labels)} labels."
             )
 
     def __len__(self) -> int:

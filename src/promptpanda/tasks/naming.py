@@ -15,7 +15,7 @@ def names_of_classes(spec: TaskSpec, rows: NumberedRows) -> tuple[str, ...]:
     if any(isinstance(value, (list, dict)) for value in values):
         raise PandaError(
             f"The label '{spec.label}' of task '{spec.name}' holds lists, where one class is expected; say --kind "
-            "multi_label for several labels a text, or --kind token_classification for tags."
+            "multi_label for several labels per text, or --kind token_classification for tags."
         )
     found = {as_name(value) for value in values if is_given(value)}
     if len(found) > 50 and len(found) > len(rows) / 2 and all(as_number(value) is not None for value in found):

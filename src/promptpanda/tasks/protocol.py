@@ -134,7 +134,7 @@ def _carved(task: Task, strata: np.ndarray, blocks: np.ndarray, size: int, rng: 
             carved = smallest_block(blocks, strata, keep)
         if not len(carved) or len(strata) - len(carved) < 2:
             raise PandaError(
-                f"The {len(strata)} training examples of task '{task.name}' cannot be cut for validation: rows that "
+                f"The {len(strata)} training examples of task '{task.name}' cannot be split for validation: rows that "
                 "share a text or a passage stay together, and every such group is too large; give more examples."
             )
     return carved

@@ -64,7 +64,7 @@ class PackageData(_Strict):
         if "{" in (rest := file.replace("{split}", "")) or "}" in rest:
             raise ValueError(f"{file[:60]!r} has braces; the one placeholder is {{split}}")
         if file.startswith("/") or "\\" in file or "\0" in file or ".." in file.split("/"):
-            raise ValueError(f"{file[:60]!r} is no path inside the package, such as 'datasets/news-{{split}}.tab'")
+            raise ValueError(f"{file[:60]!r} is not a path inside the package, such as 'datasets/news-{{split}}.tab'")
         return file
 
 

@@ -74,7 +74,7 @@ class Table:
 
     @classmethod
     def of_file(cls, path: Path, spec: TaskSpec, layout: Layout | None = None) -> Table:
-        """The rows of a data file; of .txt, where no columns of words are meant, one text a line.
+        """The rows of a data file; of .txt, where no columns of words are meant, one text per line.
 
         Raises:
             PandaError: no such file, or of an unknown format.

@@ -141,11 +141,11 @@ class Task:
             )
         if self.kind == Kind.MULTI_LABEL and not (split.labels.any(0) & ~split.labels.all(0)).any():
             raise PandaError(
-                f"No label of task '{self.name}' is there for some training examples and not for others, so that there "
-                "is nothing to learn; give examples that differ."
+                f"No label of task '{self.name}' occurs in some training examples and not in others, so there is "
+                "nothing to learn; give examples that differ."
             )
         if self.kind == Kind.TOKEN_CLASSIFICATION and not any(map(any, split.labels)):
-            raise PandaError(f"No word of a training example of task '{self.name}' has a tag but O; tag some.")
+            raise PandaError(f"No word of a training example of task '{self.name}' has a tag other than O; tag some.")
         if self.metric_open and self.kind.classifies:
             self.metric_open = False
             for_rare = with_rare_classes(self.spec, self.labels, split.labels)

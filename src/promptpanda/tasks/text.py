@@ -25,7 +25,7 @@ def read_bytes(path: Path) -> bytes:
         data = path.read_bytes()
         return gzip.decompress(data) if path.name.lower().endswith(".gz") else data
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise PandaError(f"{path} is not a whole gzip file ({error}); compress it again.") from error
+        raise PandaError(f"{path} is not a complete gzip file ({error}); compress it again.") from error
     except OSError as error:
         raise unreadable(path, error) from error
 

@@ -43,7 +43,7 @@ def read_inputs(spec: TaskSpec, rows: Sequence[Row], origin: str) -> tuple[Input
 
 
 def unlabeled_rows(path: Path, spec: TaskSpec) -> list[Row]:
-    """The rows of a file: as of any data file; of .txt one text a line, for a task of one field.
+    """The rows of a file: as of any data file; of .txt one text per line, for a task of one field.
 
     Raises:
         PandaError: the file is missing, empty or broken, or a line cannot be a row of this task.
@@ -71,7 +71,7 @@ def check_one_field(spec: TaskSpec, origin: Path | str) -> None:
     """Raises PandaError if a line of text cannot be a row of the task."""
     if len(spec.fields) > 1:
         raise PandaError(
-            f"{origin} has one text a line, and task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a "
+            f"{origin} has one text per line, and task '{spec.name}' needs the fields {', '.join(spec.fields)}; give a "
             "FILE with them, or JSON lines."
         )
 

@@ -155,7 +155,7 @@ class _Parquet(Writer):
             except (pyarrow.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise PandaError(
                     f"The column '{field.name}' cannot be written as {field.type} to Parquet ({_first_line(error)}); "
-                    "take an --output that ends in .jsonl or .csv."
+                    "choose an --output that ends in .jsonl or .csv."
                 ) from error
         self._writer.write_batch(pyarrow.record_batch(arrays, schema=self._schema))
         self._rows = []
@@ -180,7 +180,7 @@ class _Workbook(Writer):
         self._count += 1
         if self._count > _MOST_ROWS:
             raise PandaError(
-                f"A sheet of a workbook has room for {_MOST_ROWS:,} rows, and there are more; take an --output that "
+                f"A sheet of a workbook has room for {_MOST_ROWS:,} rows, and there are more; choose an --output that "
                 "ends in .csv or .parquet."
             )
         self._sheet.append([self._cell(cell) for cell in self.cells(row, added)])
@@ -222,11 +222,11 @@ def writer_for(path: Path) -> type[Writer]:
     suffix = path.suffix.lower()
     if suffix not in _WRITERS:
         raise PandaError(
-            f"The output {path} is of no known format; expected a name that ends in {', '.join(_WRITERS)}."
+            f"The output {path} has an unknown format; expected a name that ends in {', '.join(_WRITERS)}."
         )
     if suffix == ".xlsx" and importlib.util.find_spec("openpyxl") is None:
         raise PandaError(
-            "Workbooks need openpyxl, which is not installed; run `pip install 'promptpanda[xlsx]'`, or take an "
+            "Workbooks need openpyxl, which is not installed; run `pip install 'promptpanda[xlsx]'`, or choose an "
             "--output that ends in .csv."
         )
     return _WRITERS[suffix]
@@ -244,7 +244,7 @@ def check_output(output: Path, table: Path | None, *, force: bool) -> None:
     if table is not None and table.exists() and output.samefile(table):
         raise PandaError(f"The output {output} is the input itself; choose another name.")
     if not output.is_file():
-        raise PandaError(f"The output {output} is no ordinary file; choose another name.")
+        raise PandaError(f"The output {output} is not an ordinary file; choose another name.")
     if not force:
         raise PandaError(f"The output {output} exists; say --force to replace it, or choose another name.")
 

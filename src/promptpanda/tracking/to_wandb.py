@@ -34,6 +34,6 @@ def opened(project: str) -> _Project:
 
     if os.environ.get("WANDB_MODE", "online") == "online" and not wandb.api.api_key:
         raise PandaError(
-            "Weights & Biases knows no key of yours; run `wandb login`, or set WANDB_MODE=offline to keep runs here."
+            "No key for Weights & Biases was found; run `wandb login`, or set WANDB_MODE=offline to keep runs here."
         )
     return _Project(os.environ.get("WANDB_PROJECT", project))

@@ -43,7 +43,7 @@ class Recorder:
             self._failures += 1
             last = "; nothing more is told to it" if self._failures == _GIVES_UP else ""
             self._progress.note(
-                f"{self._words} did not take {record.name} ({_reason(error)}){last}; the training stands."
+                f"{self._words} did not take {record.name} ({_reason(error)}){last}; the training is not affected."
             )
         else:
             self._failures = 0
@@ -69,9 +69,7 @@ def recorder(name: TrackerName, project: str, tell: Progress) -> Callable[[Recor
     except PandaError:
         raise
     except Exception as error:
-        raise PandaError(
-            f"{_WORDS[name]} cannot be used ({_reason(error)}); mend it, or leave --log-to out."
-        ) from error
+        raise PandaError(f"{_WORDS[name]} cannot be used ({_reason(error)}); fix it, or leave --log-to out.") from error
     return Recorder(tracker, name, tell)
 
 

@@ -266,7 +266,7 @@ class Training:
                 )
             else:
                 raise TrainingDivergedError(
-                    f"Training '{self._label}' stopped: {diverged}, with no sound epoch before it; lower --lr (it was "
+                    f"Training '{self._label}' stopped: {diverged}, with no valid epoch before it; lower --lr (it was "
                     f"{self._steps.lr:g})."
                 )
             prompt, head = self._learner.frozen(self._objective)

@@ -42,7 +42,7 @@ def check_temperature(card: Card) -> float:
     """The temperature of a card. Raises PandaError if it has none."""
     if card.temperature is None:
         raise PandaError(
-            f"{card.id} has no temperature to calibrate by: values have none, and an older prompt gets one from `panda "
-            f"evaluate {card.id}` where its training data still is; leave --calibrated out."
+            f"{card.id} has no temperature to calibrate by: regressions have none, and an older prompt gets one from "
+            f"`panda evaluate {card.id}` if its training data is still there; leave --calibrated out."
         )
     return card.temperature

@@ -44,7 +44,7 @@ class Start:
         card = trained.card
         if trained.prompt is None:
             raise PandaError(
-                f"{card.id} was made by {card.method}, which trains no prompt, so that no training can go on from it; "
+                f"{card.id} was made by {card.method}, which trains no prompt, so no training can continue from it; "
                 "name one that `panda train` or `panda transfer` made."
             )
         source = SourcePrompt.of(trained)
@@ -59,8 +59,8 @@ class Start:
         card = self.trained.card
         if task.kind != card.task.kind:
             raise PandaError(
-                f"{card.id} was trained for {card.task.kind.words}, and task '{task.name}' is {task.kind.words}; go on "
-                "with data of that kind, or start from the prompt alone (panda transfer --source)."
+                f"{card.id} was trained for {card.task.kind.words}, and task '{task.name}' is {task.kind.words}; "
+                "continue with data of that kind, or start from the prompt alone (panda transfer --source)."
             )
         if not card.labels:
             return task
@@ -68,13 +68,13 @@ class Start:
         missing = [name for name in card.labels if name not in task.labels]
         if new:
             progress.note(
-                f"{card.id} does not know {_listed(task.kind, new)}: what the head has of that is fresh, and has to be "
+                f"{card.id} does not know {_listed(task.kind, new)}: that part of the head is fresh, and has to be "
                 "learnt."
             )
         if missing:
             progress.note(
-                f"The new data lack {_listed(task.kind, missing)}, which {card.id} knows: it stays in the head, and no "
-                "example reminds of it."
+                f"The new data lacks {_listed(task.kind, missing)}, which {card.id} knows: it stays in the head, but "
+                "is not trained further."
             )
         if not missing and (task.spec.labels or task.labels == card.labels):
             return task
@@ -139,7 +139,7 @@ class Start:
         if rows:
             progress.note(
                 f"{self.source.id}, or what it started from, saw {rows} of the {len(validation)} validation examples: "
-                "their scores are too good; test data that it has not seen tell more."
+                "their scores are too good; test data that it has not seen says more."
             )
 
 

@@ -28,8 +28,9 @@ def as_list(inputs: Any) -> Sequence[Any]:
         inputs = inputs.to_dict("records") if hasattr(inputs, "columns") else inputs.tolist()
     if isinstance(inputs, (str, bytes, Mapping)) or not hasattr(inputs, "__iter__"):
         raise PandaError(
-            f"What is to be predicted from is of the type {type(inputs).__name__}; expected a list with an entry for "
-            "each prediction, or a pandas frame."
+            f"The inputs are of the type {type(inputs).__name__}; expected a list with an entry for each prediction, "
+            "or "
+            "a pandas frame."
         )
     rows: Sequence[Any] = inputs
     return rows
@@ -53,13 +54,14 @@ def checked(card: Card, one: Given, number: int) -> Input:
     if expected is not None:
         if not isinstance(one, expected):
             raise PandaError(
-                f"Input {number} is no {expected.__name__}, which task '{name}' reads; found {type(one).__name__}."
+                f"Input {number} is not of the type {expected.__name__}, which task '{name}' reads; found "
+                f"{type(one).__name__}."
             )
         return one
     row = (one,) if isinstance(one, str) else tuple(one) if isinstance(one, (tuple, list)) else None
     if row is None or not _are_strings(row):
         found = type(one).__name__ if row is None else ", ".join(type(segment).__name__ for segment in row)
-        raise PandaError(f"Text {number} is no text: found {found}; expected a string, or strings for its segments.")
+        raise PandaError(f"Text {number} is not a text: found {found}; expected a string, or strings for its segments.")
     if len(row) != len(card.task.segments):
         raise PandaError(f"Text {number} has {len(row)} segments, task '{name}' has {len(card.task.segments)}.")
     if not all(segment.strip() for segment in row):
@@ -72,7 +74,7 @@ def _words(one: Given, number: int, name: str) -> Words:
     words = one.words if isinstance(one, Words) else one.split() if isinstance(one, str) else one
     if not isinstance(words, (tuple, list)) or not _are_strings(words):
         raise PandaError(
-            f"Input {number} is no Words, which task '{name}' reads: expected a string or a list of words."
+            f"Input {number} is not of the type Words, which task '{name}' reads: expected a string or a list of words."
         )
     if not words:
         raise PandaError(f"Text {number} is empty; there is nothing to predict from.")

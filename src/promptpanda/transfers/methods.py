@@ -278,7 +278,7 @@ def _plugin(entry: object, name: str, source: str) -> Method:
     if not isinstance(entry, Method):
         raise PandaError(f"{name!r} of {source} is a {type(entry).__name__}; a method is a promptpanda.Method.")
     if entry.name != name:
-        raise PandaError(f"The method {entry.name!r} of {source} is registered as {name!r}; give both one name.")
+        raise PandaError(f"The method {entry.name!r} of {source} is registered as {name!r}; give both the same name.")
 
     def run(context: MethodContext) -> Fitted:
         try:

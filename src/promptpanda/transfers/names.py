@@ -73,7 +73,7 @@ def source_names(text: str) -> list[str]:
         return [text]
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise PandaError(f"--source {text!r} names no prompt; give names with commas between them.")
+        raise PandaError(f"--source {text!r} names no prompt; give names separated by commas.")
     return names
 
 

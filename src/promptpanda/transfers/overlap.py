@@ -162,7 +162,7 @@ def _note_left_out(reasons: Sequence[str], target: str, progress: Progress) -> N
     progress.note(
         f"{len(reasons)} prompt{'s are' if many else ' is'} left out: {'they' if many else 'it'}, or what "
         f"{'they' if many else 'it'} started from, {'were' if many else 'was'} trained on texts of {target} "
-        f"({'; '.join(reasons[:_LISTED])}{more}). Named as --source {'they are' if many else 'it is'} taken."
+        f"({'; '.join(reasons[:_LISTED])}{more}). Named with --source, {'they are' if many else 'it is'} used."
     )
 
 

@@ -86,7 +86,7 @@ class Partial:
             if first:
                 self._progress.note(
                     f"{self.path.name} is of another input, prompt or options: what it holds is not used, and the run "
-                    "starts anew."
+                    "starts again."
                 )
             self._file.truncate(0)
             self._file.write(_line(self._header))
@@ -117,7 +117,7 @@ def write_errors(output: Path, kept: str = "") -> Iterator[None]:
     except OSError as error:
         if error.errno in _FULL:
             raise PandaError(
-                f"The disk is full beside {output}{kept}; free some space and run the command again, which goes on."
+                f"The disk is full beside {output}{kept}; free some space and run the command again; it resumes."
             ) from error
         if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise PandaError(f"No permission to write {output}{kept}; choose another place (--output).") from error

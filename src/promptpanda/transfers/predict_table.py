@@ -96,7 +96,7 @@ def predict_table(
     key = digest([__version__, table.digest(), *predictor.settings, cells.settings()])
     with Partial(output, key, progress) as partial:
         if partial.rows:
-            progress.note(f"{partial.rows:,} of {survey.rows:,} rows were predicted before; going on behind them.")
+            progress.note(f"{partial.rows:,} of {survey.rows:,} rows were predicted before; continuing after them.")
         progress.begin("Predicting", survey.rows - partial.rows)
         for part in _kept(predictor.parts(islice(table.rows(), partial.rows, None)), partial):
             partial.append([one if isinstance(one, str) else cells.of(card, one) for one in part])
@@ -116,7 +116,7 @@ def _kept(parts: Iterator[list[Prediction]], partial: Partial) -> Iterator[list[
             raise
         raise PandaError(
             f"{str(error).rstrip('.')} (the first {partial.rows:,} rows are kept in {partial.path.name}; the same "
-            "command goes on behind them)."
+            "command resumes after them)."
         ) from error
 
 

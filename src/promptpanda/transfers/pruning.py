@@ -159,7 +159,8 @@ def prune(
     if others:
         first = ranked[0].prompt
         progress.note(
-            f"{others} of {len(sources)} prompts are no {first.kind} of {first.length} as the best is, and left out."
+            f"{others} of {len(sources)} prompts are left out: unlike the best, they are not a {first.kind} of length "
+            f"{first.length}."
         )
     survivors = tuple(best.values())[:count]
     return Pruned(survivors, name, scores, no_transfer, passes * len(target.texts) / 3)

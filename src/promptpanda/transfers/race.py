@@ -317,7 +317,7 @@ def _resume_stage(kept: RaceState | None, runners: Sequence[_Runner], stops: int
     except (DamagedStateError, IndexError, KeyError, TypeError, ValueError, RuntimeError):
         for one in runners:
             one.restart()
-        runners[0].trial.progress.note(f"What is kept of the race in {kept.folder} is damaged; the race starts again.")
+        runners[0].trial.progress.note(f"The saved race in {kept.folder} is damaged; the race starts again.")
         kept.remove()
         return []
     return history
@@ -376,4 +376,4 @@ def _tell(trial: Trial, stop: Rung, standings: Standings, total: int) -> None:
         ]
         return ", ".join(found) or "none"
 
-    trial.progress.note(f"Race, step {stop.step} of {total}: {names(True)} go on; {names(False)} stay behind.")
+    trial.progress.note(f"Race, step {stop.step} of {total}: continuing: {names(True)}; dropped: {names(False)}.")

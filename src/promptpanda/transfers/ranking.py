@@ -123,7 +123,7 @@ def rank(
     progress.begin(f"rank for {task.name}", len(sources))
     sources = seen_sources(sources, target, progress)
     if not sources:
-        raise PandaError(f"No prompt in the bank {bank.folder} is intact; `panda bank verify` says more.")
+        raise PandaError(f"No prompt in the bank {bank.folder} is intact; `panda bank verify` has details.")
     if backbone.neurons is None:
         progress.note(f"{backbone.name} does not expose the neurons of every layer, so `on` is left out.")
     ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]

@@ -124,6 +124,6 @@ def _unlabeled(
     if fewest < len(given):
         progress.note(
             f"{len(given) - fewest} of {len(given)} unlabelled texts are left out: they are in the test or validation "
-            "data, or there twice."
+            "data, or duplicates."
         )
     return kept

@@ -30,7 +30,7 @@ def shortlisted(entries: Sequence[Entry], target: TargetFeatures, bank: Bank, pr
     chosen = best_of_tasks([one.task for one in entries], nearness(entries, vectors, target), PASSES)
     progress.note(
         f"{len(entries):,} prompts fit, too many to run the model under each; the {len(chosen)} whose texts are "
-        "nearest to the target's go on."
+        "nearest to the target's are kept."
     )
     return [entries[place] for place in sorted(chosen)]
 

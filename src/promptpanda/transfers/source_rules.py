@@ -115,7 +115,7 @@ class SelectedSource:
         tasks = [card.task for card in entrants.of_seed(request.seeds[0], setting.targets[0])]
         self._plan = self._planned(setting, tasks)
         setting.progress.note(
-            f"--source auto will take about {self._plan:.1f} trainings a seed; one is {summary(setting.options)}."
+            f"--source auto will take about {self._plan:.1f} trainings per seed; one is {summary(setting.options)}."
         )
         self._pruned = entrants.pruned(setting.targets, request.seeds, request.cosine, options.survivors)
         return [one.survivors for one in self._pruned]

@@ -193,7 +193,7 @@ class Trial:
         return _converged(self.cached[method.name])
 
     def is_known(self, method: Method) -> bool:
-        """Whether a method's outcome is there already: in memory, or in the bank."""
+        """Whether a method's outcome already exists: in memory, or in the bank."""
         run, _ = self.identity(method)
         return method.name in self.cached or (self.bank is not None and self.bank.find(self._id(run), run) is not None)
 
@@ -315,8 +315,8 @@ class Trial:
             return {}
         if not self.target.shows_finite(self.source):
             self.progress.note(
-                f"Under {self.source.id} the model's hidden states are not finite; estimators that see them say "
-                "nothing."
+                f"Under {self.source.id} the model's hidden states are not finite; estimators that need them give no "
+                "score."
             )
         return estimates(self.source, replace(self.target, own=None), self.cosine)
 

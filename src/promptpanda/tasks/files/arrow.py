@@ -66,7 +66,9 @@ def _data_files(folder: Path) -> list[Path]:
         raise PandaError(f"{folder / _STATE} does not name the files of the data set; save it again.") from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
-            raise PandaError(f"{folder / _STATE} names {str(name)[:60]!r}, which is no file beside it; save it again.")
+            raise PandaError(
+                f"{folder / _STATE} names {str(name)[:60]!r}, which is not a file beside it; save it again."
+            )
     if not names:
         raise PandaError(f"{folder} is empty: expected at least one row.")
     return [folder / name for name in names]

@@ -54,7 +54,7 @@ def _part(value: Any, name: str, kind: type, where: str) -> Any:
     found = value.get(name) if isinstance(value, dict) else None
     if not isinstance(found, kind):
         expected = {list: "a list", str: "a text", int: "a number"}[kind]
-        raise PandaError(f"{where} has no '{name}' with {expected}, which SQuAD's form has there; mend it.")
+        raise PandaError(f"{where} has no '{name}' with {expected}, which SQuAD's form has there; fix it.")
     return found
 
 

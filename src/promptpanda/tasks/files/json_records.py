@@ -74,7 +74,7 @@ def read_json_file(source: Source, *, every_line: bool = False, lenient: bool = 
     """
     if _is_lines(source):
         reader = read_json_lines(source, every_line=every_line, lenient=lenient)
-        reader.notes.append(f"{source.path}: it has one JSON object a line, and is read as .jsonl.")
+        reader.notes.append(f"{source.path}: it has one JSON object per line, and is read as .jsonl.")
         return reader
     value = read_json(text_of(source), str(source.path), nan=True)
     listed, notes, form = _listed(value, source.path)

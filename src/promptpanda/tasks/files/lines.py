@@ -43,7 +43,7 @@ def lines_of(source: Source, *, universal: bool = False) -> Iterator[str]:
         except UnicodeError as error:
             if wide:
                 raise PandaError(
-                    f"{source.path} is not whole UTF-16 (after line {number}); save it as UTF-8."
+                    f"{source.path} is not complete UTF-16 (after line {number}); save it as UTF-8."
                 ) from error
             raise _not_utf8(source) from error
 

@@ -96,7 +96,7 @@ def _column_rows(source: Source, columns: ColumnData) -> RowReader:
 def _check_options(source: Source, layout: Layout) -> None:
     """An option that has no effect was meant for another file, or the file is not what the user thinks."""
     if layout.sheet is not None and not source.name.endswith(".xlsx"):
-        raise PandaError(f"--sheet is for workbooks (.xlsx), and {source.path} is none; leave it out.")
+        raise PandaError(f"--sheet is for workbooks (.xlsx), and {source.path} is not one; leave it out.")
     if layout.delimiter is not None and not source.name.endswith((".csv", ".tsv")):
         raise PandaError(f"--delimiter is for .csv and .tsv, and {source.path} is neither; leave it out.")
 
@@ -116,8 +116,8 @@ def _unknown(source: Source) -> PandaError:
             "say --kind token_classification for words and tags in columns."
         )
     if source.name.endswith(".xls"):
-        return PandaError(f"{source.path} is a workbook of the old format (.xls); save it as .xlsx.")
+        return PandaError(f"{source.path} is a workbook in the old format (.xls); save it as .xlsx.")
     return PandaError(
-        f"{source.path} is of no known format; expected a name that ends in {', '.join(SUFFIXES)}, also with .gz, or "
+        f"{source.path} has an unknown format; expected a name that ends in {', '.join(SUFFIXES)}, also with .gz, or "
         ".zip with one such file."
     )

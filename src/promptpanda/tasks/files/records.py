@@ -38,7 +38,8 @@ class Layout(BaseModel):
         value = _SPOKEN.get(value, value) if value is not None else None
         if value is not None and (len(value) != 1 or value in '"\r\n\\ '):
             raise PandaError(
-                f"The delimiter {value!r} is none; give one character, or comma, semicolon, tab or bar (--delimiter)."
+                f"The delimiter {value!r} is not valid; give one character, or comma, semicolon, tab or bar "
+                "(--delimiter)."
             )
         super().__init__(**given | {"delimiter": value})
 

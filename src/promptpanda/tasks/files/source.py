@@ -118,7 +118,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise PandaError(f"{path} is not a whole zip file ({str(error)[:100]}); compress it again.") from error
+        raise PandaError(f"{path} is not a complete zip file ({str(error)[:100]}); compress it again.") from error
     except OSError as error:
         raise unreadable(path, error) from error
 
@@ -129,14 +129,15 @@ def _member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
     for one in files:
         if "\\" in one.filename or ".." in one.filename.split("/") or one.filename.startswith("/"):
             raise PandaError(
-                f"{path} has a file with the name {one.filename[:60]!r}, which leads out of the archive; pack the file "
+                f"{path} has a file with the name {one.filename[:60]!r}, which points outside the archive; pack the "
+                "file "
                 "again, and take no archives from where this one came from."
             )
     if len(files) != 1:
         names = ", ".join(one.filename for one in files)[:120] or "none"
         raise PandaError(f"{path} holds {len(files)} files ({names}); expected one, so unpack it and name a file.")
     if files[0].flag_bits & 1:
-        raise PandaError(f"{path} is closed by a password; unpack it and name the file.")
+        raise PandaError(f"{path} is protected by a password; unpack it and name the file.")
     if PurePosixPath(files[0].filename.lower()).suffix in (".zip", ".gz"):
         raise PandaError(f"{path} holds another archive ({files[0].filename[:60]}); unpack it and name the file.")
     if too_much(files[0].file_size, path.stat().st_size):

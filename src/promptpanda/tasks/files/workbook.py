@@ -46,8 +46,8 @@ def _open(source: Source) -> Any:
     data = source.whole()
     if data.startswith(_OLD):
         if _ENCRYPTED in data:
-            raise PandaError(f"{source.path} is closed by a password; save it without one.")
-        raise PandaError(f"{source.path} is a workbook of the old format (.xls); save it as .xlsx.")
+            raise PandaError(f"{source.path} is protected by a password; save it without one.")
+        raise PandaError(f"{source.path} is a workbook in the old format (.xls); save it as .xlsx.")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if too_much(sum(one.file_size for one in archive.infolist()), len(data)):
@@ -80,7 +80,7 @@ def _sheet(book: Any, path: Path, wanted: str | None, needed: Sequence[str]) -> 
     }
     filled = [title for title, header in headers.items() if header is not None] or list(sheets)
     sheet = sheets[next((title for title in filled if set(needed) <= (headers[title] or set())), filled[0])]
-    return sheet, [f"{path}: of its sheets {names} '{sheet.title}' is read; --sheet takes another."]
+    return sheet, [f"{path}: of its sheets {names}, '{sheet.title}' is read; --sheet selects another."]
 
 
 def _read(sheet: Any, path: Path) -> Iterator[tuple[int, tuple[Any, ...]]]:

@@ -42,7 +42,7 @@ def _classes(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: str)
         if isinstance(row[spec.label], (list, dict)):
             raise PandaError(
                 f"Row {number} of {origin} holds a list in '{spec.label}', where one class is expected; say --kind "
-                "multi_label for several labels a text, --kind token_classification for tags, or name another field."
+                "multi_label for several labels per text, --kind token_classification for tags, or name another field."
             )
         found = space.index(row[spec.label])
         if found is None:

@@ -23,7 +23,8 @@ def examples(spec: TaskSpec, space: LabelSpace, rows: NumberedRows, origin: str)
         tags = tags_of(spec, row, where)
         if len(tags) != len(words.words):
             raise PandaError(
-                f"{where} has {len(words.words)} words and {len(tags)} tags in '{spec.label}'; expected one tag a word."
+                f"{where} has {len(words.words)} words and {len(tags)} tags in '{spec.label}'; expected one tag per "
+                "word."
             )
         indices = [space.index(tag) for tag in tags]
         if None in indices:
@@ -70,8 +71,8 @@ def tags_of(spec: TaskSpec, row: Row, where: str) -> tuple[str, ...]:
     tags = _listed(row[spec.label])
     if tags is None:
         raise PandaError(
-            f"{where} has no list of tags in '{spec.label}', found {str(row[spec.label])[:40]!r}; expected one tag a "
-            "word in a list (in CSV as JSON)."
+            f"{where} has no list of tags in '{spec.label}', found {str(row[spec.label])[:40]!r}; expected one tag "
+            "per word in a list (in CSV as JSON)."
         )
     names = tag_names(spec.labels)
     if spec.labels and all(isinstance(tag, int) and 0 <= tag < len(names) for tag in tags):

@@ -30,7 +30,7 @@ def _plugin(entry: object, name: str, source: str) -> Estimator:
         made = entry() if isinstance(entry, type) else entry
     except Exception as error:  # a stranger's code may raise anything
         raise PandaError(
-            f"The estimator {name} of {source} cannot be made: {one_line(error)}; leave it out."
+            f"The estimator {name} of {source} cannot be created: {one_line(error)}; leave it out."
         ) from error
     if not isinstance(made, Estimator):
         raise PandaError(f"{name!r} of {source} is a {type(made).__name__}; an estimator is a promptpanda.Estimator.")
