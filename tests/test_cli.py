@@ -57,9 +57,9 @@ def test_train_transfer_evaluate_predict(panda, model, tmp_path):
     ranked = json.loads(panda("rank", *own("mood"), *model, "--max-length", "24", "--json"))
     assert ranked["target"] == "mood"
     assert [set(entry) for entry in ranked["ranking"]] == [{"prompt", "task", "scores"}] * 3
-    free = {"same_format", "cosine", "on", "logme", "h_score", "probe", "probe_r2"}
+    free = {"same_format", "cosine", "on", "logme", "h_score", "probe", "probe_r2", "probe_shrunk"}
     assert set(ranked["ranking"][0]["scores"]) == free
-    assert set(ranked["no_transfer"]) == {"logme", "h_score", "probe", "probe_r2"}
+    assert set(ranked["no_transfer"]) == {"logme", "h_score", "probe", "probe_r2", "probe_shrunk"}
     fuller = json.loads(panda("rank", *own("mood"), *model, *FAST, "--with-target-prompt", "--json"))
     assert set(fuller["ranking"][0]["scores"]) == free | {"cosine_own", "on_own", "e_avg"}
 

@@ -31,7 +31,7 @@ from promptpanda.transfers.transfer import train
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = TrainingOptions(epochs=1, max_length=32, prompt_length=4)
-LABEL_AWARE = ("logme", "h_score", "probe", "probe_r2")
+LABEL_AWARE = ("logme", "h_score", "probe", "probe_r2", "probe_shrunk")
 
 
 def features(n=24, d=6, seed=0):
@@ -100,6 +100,41 @@ def test_the_probe_equals_explicit_refits(d, width):
             ridge = Ridge(alpha=PENALTIES[place] * total).fit(vectors[kept], targets[kept])
             slope = (vectors[out] - vectors[kept].mean(0)) @ ridge.coef_.T
             np.testing.assert_allclose(found[place, out], targets.mean(0) + slope, atol=1e-8)
+
+
+def test_the_shrunk_probe_equals_explicit_refits_at_strong_penalties(tiny_backbone, sentiment):
+    view, source = view_of(tiny_backbone, sentiment(train=24)), source_of(tiny_backbone)
+    vectors = np.random.default_rng(0).normal(size=(len(view.readings.labels), 5))
+    view.observe([source])
+    view._vectors[source.checksum] = vectors
+    targets = np.eye(2)[view.readings.labels]
+    total = ((vectors - vectors.mean(0)) ** 2).sum() / len(vectors)
+    explained = []
+    for penalty in (1, 10**0.5, 10, 10**1.5, 100):
+        predictions = np.empty_like(targets)
+        for row in range(len(targets)):
+            kept = np.arange(len(targets)) != row
+            ridge = Ridge(alpha=penalty * total).fit(vectors[kept], targets[kept])
+            predictions[row] = targets.mean(0) + (vectors[row] - vectors[kept].mean(0)) @ ridge.coef_.T
+        explained.append(1 - ((predictions - targets) ** 2).mean() / targets.var(0).mean())
+    assert estimators()["probe_shrunk"].score(source, view) == pytest.approx(np.mean(explained))
+
+
+def test_the_shrunk_probe_prefers_classes_along_the_widest_direction(tiny_backbone, sentiment):
+    """Two sources explain the same labels equally well, one along where its features vary most."""
+    view = view_of(tiny_backbone, sentiment(train=40))
+    along, across = source_of(tiny_backbone, 0), source_of(tiny_backbone, 1)
+    view.observe([along, across])
+    draws = np.random.default_rng(0)
+    classes = 2.0 * view.readings.labels[:, None] - 1
+    noise = draws.normal(size=(len(classes), 6))
+    view._vectors[along.checksum] = np.concatenate([3 * classes, noise], axis=1)
+    view._vectors[across.checksum] = np.concatenate([0.3 * classes, noise], axis=1)
+    scores = {
+        name: [estimators()[name].score(one, view) for one in (along, across)] for name in ("probe_r2", "probe_shrunk")
+    }
+    assert scores["probe_r2"] == pytest.approx([1, 1], abs=0.05)
+    assert scores["probe_shrunk"][0] > scores["probe_shrunk"][1] + 0.3
 
 
 def test_the_probe_does_not_see_what_it_leaves_out():

@@ -158,7 +158,7 @@ def test_best_is_the_top_of_the_ranking_and_the_target_itself_is_no_source(bank,
     view = TargetFeatures(tiny_backbone, encode(tiny_backbone, part.train.texts, 24))
     texts_alone = rank(task, tiny_backbone, bank, view)
     ranking = rank(task, tiny_backbone, bank, TargetFeatures.of(tiny_backbone, task, part, OPTIONS))
-    for found, by in ((texts_alone, "cosine"), (ranking, "probe_r2")):
+    for found, by in ((texts_alone, "cosine"), (ranking, "probe_shrunk")):
         assert {entry.task for entry in found} == {"books", "films"}
         assert len(found) == 3
         values = [entry.scores[by] for entry in found]

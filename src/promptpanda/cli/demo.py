@@ -35,6 +35,7 @@ def demo_command(
     from promptpanda.cli.results import print_transfer
     from promptpanda.demo import FULL, QUICK, run_demo
     from promptpanda.quiet import quiet_libraries
+    from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR
 
     quiet_libraries()
     plan, bank = (QUICK, out / "quick-bank") if quick else (FULL, out / "bank")
@@ -46,11 +47,11 @@ def demo_command(
         output.print_json({"ranking": ranking, "transfer": transfer.to_json()})
         return
     rows = [
-        [entry.task, f"{entry.scores['probe_r2']:.3f}", f"{entry.scores['cosine']:.3f}", entry.prompt]
+        [entry.task, f"{entry.scores[DEFAULT_ESTIMATOR]:.3f}", f"{entry.scores['cosine']:.3f}", entry.prompt]
         for entry in result.ranking
     ]
     title = f"Predicted transferability to {transfer.task.name} (nothing is trained on it yet)"
-    output.print_table(title, ["source", "probe_r2", "cosine", "prompt"], rows, (1, 2))
+    output.print_table(title, ["source", DEFAULT_ESTIMATOR, "cosine", "prompt"], rows, (1, 2))
     typer.echo("")
     print_transfer(transfer)
     if quick:

@@ -16,22 +16,26 @@ if TYPE_CHECKING:
 
 # Relative to the features' total variance, so that their scale does not matter.
 PENALTIES = tuple(float(value) for value in 10.0 ** np.arange(-2.0, 3.5, 0.5))
+_STRONG = np.asarray([1.0 <= value <= 100.0 for value in PENALTIES])
 
 
 @dataclass(frozen=True)
 class Probe(Estimator):
-    """Exact leave-one-out predictions of a ridge readout, scored in one of two ways.
+    """Exact leave-one-out predictions of a ridge readout, scored in one of three ways.
 
-    What is left out is an example with all its vectors: a question with its choices, a sentence with its words. The
-    penalty is the one with the smallest left-out squared error.
+    What is left out is an example with all its vectors: a question with its choices, a sentence with its words.
 
     Attributes:
-        measure: `metric`: the task's own, as a validation score. `explained`: how much of the variance of the labels
-            (0 and 1 for every class, or the value) is explained; below 0 where the mean would be nearer. Few examples
-            make accuracies coarse, and this is not.
+        measure: `metric`: the task's own, as a validation score, at the penalty with the smallest left-out squared
+            error. `explained`: how much of the variance of the labels (0 and 1 for every class, or the value) is
+            explained at that penalty; below 0 where the mean would be nearer. Few examples make accuracies coarse, and
+            this is not. `shrunk`: the mean of what is explained at strong penalties, from once to a hundred times the
+            features' variance. A strong penalty leaves the directions in which the features vary most. Where a source
+            orders a target's classes along those, it does so on examples to come; along others a few dozen labels are
+            explained by chance.
     """
 
-    measure: Literal["metric", "explained"] = "metric"
+    measure: Literal["metric", "explained", "shrunk"] = "metric"
     reference: ClassVar[str] = "ridge, exact leave-one-out (Allen 1974, PRESS)"
     needs: ClassVar[Needs] = "labels"
 
@@ -42,6 +46,8 @@ class Probe(Estimator):
         errors = ((predictions - targets) ** 2).mean((1, 2))
         if self.measure == "explained":
             return float(1.0 - errors.min() / targets.var(0).mean())
+        if self.measure == "shrunk":
+            return float(1.0 - errors[_STRONG].mean() / targets.var(0).mean())
         best = predictions[int(np.argmin(errors))]
         if not readings.classifies:
             return readings.score(best[:, 0])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from promptpanda.bank.folder import SourcePrompt
     from promptpanda.transfers.estimators.target import TargetFeatures
 
-DEFAULT_ESTIMATOR = "probe_r2"  # orders rankings, prunes banks and leads expectations: docs/results says why
+DEFAULT_ESTIMATOR = "probe_shrunk"  # orders rankings, prunes banks and leads expectations: docs/results says why
 PANDA_METRIC = "cosine"  # governs the adaptive coefficient, as in the paper, and the weights of fusions
 
 
@@ -78,6 +78,7 @@ def _own(cosine: Cosine) -> dict[str, Estimator]:
         "h_score": HScore(),
         "probe": Probe(),
         "probe_r2": Probe("explained"),
+        "probe_shrunk": Probe("shrunk"),
         "cosine_own": replace(cosine, prompt="own"),
         "on_own": ActivatedNeurons(prompt="own"),
         "e_avg": AveragePrompt(),
