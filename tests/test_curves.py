@@ -193,7 +193,7 @@ def test_points_are_those_that_plain_training_gives(sentiment, tiny_backbone):
 
     score = evaluate(train(task, tiny_backbone, options=OPTIONS), tiny_backbone, task)["accuracy"]
     assert curve.measured["prompt_tuning"].scores == pytest.approx(np.asarray([[score]]))
-    assert "cannot be told: 1 size is too few" in curve.sentences("prompt_tuning")[0]
+    assert "cannot be forecast: 1 size is too few" in curve.sentences("prompt_tuning")[0]
 
 
 def test_a_source_gives_the_curve_of_pot(sentiment, tiny_backbone, tmp_path):
@@ -232,7 +232,7 @@ def test_the_command_tells_its_plan_draws_and_writes_a_page(tiny_folder, tmp_pat
     bars = [line.split() for line in shown.stdout.splitlines() if " to " in line and "o" in line.split()[-1]]
     assert [bar[0] for bar in bars[:3]] == ["16", "32", "64"]
     page = (tmp_path / "pages" / "curve.html").read_text()
-    assert ("<svg" in page and "twice as many" in page.lower()) or "cannot be told" in page
+    assert ("<svg" in page and "twice as many" in page.lower()) or "cannot be forecast" in page
     found = json.loads(run("--json").stdout)
     assert np.asarray(found["methods"]["head_only"]["scores"]).shape == (3, 3)
     assert set(found) >= {"target", "metric", "sizes", "seeds", "n_scored", "constant", "methods"}

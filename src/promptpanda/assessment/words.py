@@ -1,4 +1,4 @@
-"""What was found, in sentences that stand in the terminal and on the page."""
+"""What was found, in sentences for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _SURE = 0.05  # p-value below which McNemar's test is told as a difference
 
 
 def judged_calibration(calibration: Calibration) -> str:
-    """Whether confidence can be believed, before and after scaling."""
+    """Whether the confidence is reliable, before and after scaling."""
     text = (
         f"Calibration: the confidence of {calibration.answers} {calibration.answers_are} is off by "
         f"{calibration.ece.value:.3f} on average (a perfectly calibrated model: {calibration.chance:.3f} by chance)"
     )
     if calibration.scaled is None:
-        return f"{text}; there is no temperature to scale it by, as no held-out validation data is at hand."
+        return f"{text}; there is no temperature to scale it by, since no held-out validation data is available."
     better = calibration.scaled.value < calibration.ece.value
     return (
         f"{text}; with temperature {calibration.temperature:.2f}, fitted on validation data, by "
@@ -26,25 +26,26 @@ def judged_calibration(calibration: Calibration) -> str:
 
 
 def compared(found: Assessment) -> str:
-    """Which of two prompts is better, and whether that can be told."""
+    """Which of two prompts is better, and whether that is clear."""
     one = found.comparison
     assert one is not None
     low, high = one.interval
     scores = f"{found.metric} {found.score.value:.3f} against {one.score:.3f} of {one.other}"
     if low is None or high is None:
-        return f"Compared: {scores}; without independent examples it cannot be told which is better."
+        return f"Compared: {scores}; without independent examples it is unknown which is better."
     verdict = {
         "better": f"{found.prompt} is better",
         "worse": f"{one.other} is better",
-        "open": "which is better cannot be told from these examples",
+        "open": "these examples do not show which is better",
     }[one.verdict]
     text = f"Compared: {scores}: {verdict}; difference {one.difference:+.3f} (95 % {low:+.3f} to {high:+.3f})"
     if one.mcnemar is None:
         return f"{text}."
     test = one.mcnemar
     return (
-        f"{text}. {test.this} examples are right here alone, {test.other} there alone (McNemar's exact test: p = "
-        f"{test.p:.3g}{', a difference' if test.p < _SURE else ', no difference that can be told'})."
+        f"{text}. {test.this} examples are right only with the first, {test.other} only with the second (McNemar's "
+        "exact test: p = "
+        f"{test.p:.3g}{', a difference' if test.p < _SURE else ', no clear difference'})."
     )
 
 

@@ -290,7 +290,7 @@ def _tell(found: Received, text: str, bank: Bank, json: bool) -> None:
     if found.without_record:
         notes.append(
             f"No record of the texts that they saw is with {', '.join(found.without_record[:8])}"
-            f"{', ...' if len(found.without_record) > 8 else ''}: whether they saw your data cannot be told."
+            f"{', ...' if len(found.without_record) > 8 else ''}: it is unknown whether they saw your data."
         )
     for note in notes:
         typer.echo(f"panda: {note}", err=True)

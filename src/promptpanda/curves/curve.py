@@ -72,7 +72,7 @@ class LearningCurve:
         plan, why = self.plan, self.no_forecast_reason(method)
         title = METHODS[method].title
         if why is not None:
-            return [f"{title}: what {self.twice} labelled rows would give cannot be told: {why}."]
+            return [f"{title}: what {self.twice} labelled rows would give cannot be forecast: {why}."]
         found = self.forecast(method)
         assert found is not None
         gain = f"{100 * found.gain:+.1f} points ({100 * found.gain_low:+.1f} to {100 * found.gain_high:+.1f})"
@@ -80,7 +80,7 @@ class LearningCurve:
             "helps": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would help: {gain}",
             "harms": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) are not expected to help: {gain}",
             "little": f"twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would hardly change it: {gain}",
-            "open": f"whether twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would help cannot be told: "
+            "open": f"whether twice as many labels ({plan.sizes[-1]} -> {found.size} rows) would help is not clear: "
             f"{gain}",
         }[found.verdict]
         sentences = [
@@ -93,7 +93,7 @@ class LearningCurve:
             there = float(self.measured[method].means[-1])
             held = "within" if earlier.low <= there <= earlier.high else "outside"
             sentences.append(
-                f"Check: the sizes below {plan.sizes[-1]} foretold {earlier.score:.3f} ({earlier.low:.3f} to "
+                f"Check: the sizes below {plan.sizes[-1]} predicted {earlier.score:.3f} ({earlier.low:.3f} to "
                 f"{earlier.high:.3f}) for it; {there:.3f} was measured, {held} the interval."
             )
         return sentences

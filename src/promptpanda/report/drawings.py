@@ -33,8 +33,8 @@ def gain_forest(group: Group, bootstrap: Bootstrap, prefix: str) -> Figure | Non
         "Gains over prompt tuning, with intervals",
         group.conditions.title,
         "Right of the line a method is better than prompt tuning, left of it worse. The bar is the 95 % bootstrap "
-        "interval: blue where it lies wholly above zero, red where wholly below, grey where it holds zero, so that "
-        "the gain cannot be told from noise.",
+        "interval: blue where it lies wholly above zero, red where wholly below, grey where it includes zero, so that "
+        "the gain may be noise.",
         forests(drawn, prefix),
     )
 
