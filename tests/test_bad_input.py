@@ -330,7 +330,7 @@ def test_files(refused, folder):
     (folder / "list.jsonl").write_text("[1, 2]\n")
     assert "Line 1 of list.jsonl is not a JSON object" in refused("train", *own("list.jsonl"))
     (folder / "short.csv").write_text("text,label\na,x\nb\n")
-    assert "Record 3 of short.csv has 1 cells, its header has 2" in refused("train", *own("short.csv"))
+    assert "Record 3 of short.csv has 1 cells, its header has 2; write the missing ones" in refused("train", *own("short.csv"))
     (folder / "latin.csv").write_bytes("text,label\nplain,x\ncafé,y\n".encode("latin-1"))
     assert "latin.csv is not UTF-8: line 3 has byte 0xe9" in refused("train", *own("latin.csv"))
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a", "label": "x"}\n' * 99)[:-9])
@@ -627,6 +627,9 @@ def test_a_full_disk_loses_nothing(refused, folder, small_disk, tiny_folder):
     (small_disk / "filler").write_bytes(b"x" * (os.statvfs(small_disk).f_bavail * os.statvfs(small_disk).f_frsize))
     sentence = refused("train", *own(), *FAST, *bank)
     assert "disk is full" in sentence
+    for arguments in (["push", "books", str(small_disk / "other")], ["export", str(small_disk / "all.tar")]):
+        told = refused("bank", *arguments, *bank, model=None)
+        assert f"disk is full at {small_disk}" in told, "of the disks at both ends it says which"
     (small_disk / "filler").unlink()
     assert json.loads(works("bank", "verify", *bank, "--json"))["problems"] == {}
     assert [path.name.split("-s0")[0] for path in (small_disk / "bank").iterdir()] == ["books"]

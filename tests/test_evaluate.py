@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+from browser import CHROMIUM, Browser
 from conftest import sentiment_rows, write_jsonl
 from kinds import value_rows, word_rows
 from test_report_page import Page
@@ -103,6 +104,33 @@ def test_the_page_is_whole_escaped_and_never_replaced_unasked(panda, mood, tmp_p
     assert [path.name for path in tmp_path.glob(".out*")] == []
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_what_is_wrong_is_in_sight_on_every_screen(panda, tmp_path):
+    names = {"good": "equivalent", "bad": "not_equivalent"}
+    rows = [{"text": row["text"], "label": names[row["label"]]} for row in sentiment_rows(40)]
+    write_jsonl(tmp_path / "pairs.jsonl", rows)
+    panda("train", "--train", "pairs.jsonl", "--text", "text", "--label", "label", *FAST)
+    write_jsonl(tmp_path / "tested.jsonl", [{"text": row["text"], "label": "not_equivalent"} for row in rows])
+    panda("evaluate", "pairs", "tested.jsonl", "--report", "page.html")
+    browser = Browser(tmp_path / "profile")
+    try:
+        for width in (1280, 390):
+            browser.size(width)
+            browser.go(f"file://{tmp_path}/page.html")
+            cells = "[...document.querySelectorAll('#mistakes tbody > tr > *')]"
+            assert browser.run(f"{cells}.length") > 5
+            assert browser.run(f"Math.max(...{cells}.map(one => one.getBoundingClientRect().right))") <= width
+        browser.size(1280)
+        lines = (
+            "(one => { const range = document.createRange(); range.selectNodeContents(one); "
+            "return range.getClientRects().length; })(document.querySelector('#mistakes tbody td'))"
+        )
+        assert browser.texts("#mistakes tbody td")[0] == "not_equivalent"
+        assert browser.run(lines) == 1, "a name that fits is not broken"
+    finally:
+        browser.close()
+
+
 def test_a_prompt_is_compared_with_another_also_of_another_model(panda, mood, tmp_path):
     flipped = [json.loads(line) for line in (tmp_path / "mood.jsonl").read_text().splitlines()]
     for row in flipped:
@@ -176,7 +204,9 @@ def test_values_and_tags_from_a_file_alone(panda, tmp_path):
     assert set(found["metrics"]) == {"pearson_spearman", "mean_absolute_error", "rmse"}
     assert len(found["values"]["labels"]) == 20
     assert "Farthest off" in panda("evaluate", "stars", "stars-test.jsonl")
-    assert "Predicted and right values" in (tmp_path / "stars.html").read_text()
+    page = (tmp_path / "stars.html").read_text()
+    assert "Predicted and right values" in page
+    assert "Values that are wrong in the data show here first" in page, "and nothing of classes, where there are none"
 
     write_jsonl(tmp_path / "words.jsonl", word_rows(40))
     tags = ["--kind", "token_classification", "--text", "tokens", "--label", "tags"]

@@ -253,12 +253,23 @@ def test_exports_of_label_studio(tmp_path):
     path.write_text(json.dumps(tasks))
     reader = open_rows(path)
     assert [record.values for record in reader] == [
-        {"text": "Ana in Oslo", "mood": "good", "ner": [(0, 3, "PER"), (7, 11, "LOC")]},
-        {"text": "none", "mood": ["bad", "sad"], "ner": []},
-        {"text": "skipped", "mood": None, "ner": None},
+        {"id": 1, "text": "Ana in Oslo", "mood": "good", "ner": [(0, 3, "PER"), (7, 11, "LOC")]},
+        {"id": 1, "text": "none", "mood": ["bad", "sad"], "ner": []},
+        {"id": 1, "text": "skipped", "mood": None, "ner": None},
     ]
     assert "its labels are in 'mood', 'ner'" in reader.notes[0]
     assert "1 rows were annotated more than once" in reader.notes[1]
+
+
+def test_tasks_of_label_studio_that_nobody_labelled(tmp_path):
+    """Those that are to be predicted: as they are imported there, and as they are exported."""
+    path = tmp_path / "tasks.json"
+    path.write_text(json.dumps([{"data": {"id": "own", "text": "a"}}, {"id": 7, "data": {"text": "b"}}]))
+    reader = open_rows(path)
+    assert [record.values for record in reader] == [{"id": "own", "text": "a"}, {"id": 7, "text": "b"}]
+    assert reader.notes == [f"{path}: an export of Label Studio; nothing in it is labelled."]
+    path.write_text(json.dumps([{"id": 7, "data": {"text": "b"}, "annotations": [], "predictions": []}]))
+    assert rows_of(path) == [{"id": 7, "text": "b"}]
 
 
 def test_class_names_in_the_metadata(tmp_path):

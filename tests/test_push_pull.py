@@ -92,7 +92,10 @@ def test_keys_that_lead_upwards_reach_nothing(s3, bank, ids, model, tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda store, path: store.pipe_file(f"{path}/head.safetensors", b"x"), "does not match its checksum"),
+        (
+            lambda store, path: store.pipe_file(f"{path}/head.safetensors", b"x"),
+            "does not match its checksum (changed or truncated); whoever keeps it there can send it again",
+        ),
         (lambda store, path: store.rm_file(f"{path}/head.safetensors"), "head.safetensors is missing there"),
         (lambda store, path: store.pipe_file(f"{path}/card.json", b"{}"), "has format None"),
         (lambda store, path: store.pipe_file(f"{path}/card.json", b"\xff"), "not UTF-8"),
@@ -106,6 +109,15 @@ def test_what_was_changed_on_the_server_stays_there(change, sentence, s3, bank, 
     assert sentence in refused("bank", "pull", "s3://team/prompts", "--bank", "new", *model)
     assert Bank("new", others={}).ids() == ids[1:2]
     assert [path.name for path in Path("new").iterdir()] == ids[1:2]
+
+
+def test_a_place_that_cannot_be_written_is_told_by_its_name(bank, ids):
+    Path("a-file").write_text("x")
+    for arguments in (["push", ids[0], "./a-file"], ["push", ids[0], "./a-file/new"], ["export", "a-file/all.tar"]):
+        sentence = refused("bank", *arguments)
+        assert sentence.startswith("panda: a-file")
+        assert "cannot be written" in sentence
+        assert "--bank" not in sentence
 
 
 def test_files_beyond_the_limit_are_not_read(s3, bank, ids, model, monkeypatch):

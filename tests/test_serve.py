@@ -218,6 +218,7 @@ def test_a_prompt_of_another_backbone_is_listed_as_not_served(tmp_path, bank, ti
         assert all(not one["served"] and "was trained on tiny-bert" in one["problem"] for one in listed)
         status, answer = server.predict("regression", texts=["good"])
         assert status == 404
+        assert "was trained on tiny-bert" in answer["error"], "a task's name too is told why its prompt does not answer"
         assert str(tmp_path) not in json.dumps([listed, answer])
 
 
@@ -229,6 +230,18 @@ def test_the_bank_is_deleted(own):
     assert server.ask("GET", "/healthz")[0] == 200
     assert server.ask("GET", "/v1/prompts")[1] == {"prompts": []}
     assert any("is gone" in sentence for sentence in server.said)
+
+
+def test_a_server_whose_own_bank_is_deleted_is_not_ready_with_an_installed_one_alone(bank, tmp_path, tiny_backbone):
+    copy = tmp_path / "bank"
+    shutil.copytree(folder_of(bank, "regression"), copy / folder_of(bank, "regression").name)
+    with served(tiny_backbone, {"bank": copy, "starter": bank}, installed=["starter"]) as server:
+        assert server.ask("GET", "/readyz")[0] == 200
+        shutil.rmtree(copy)
+        eventually(lambda: server.ask("GET", "/readyz")[0] == 503)
+        assert server.predict("single-classification", texts=["good"])[0] == 200
+    with served(tiny_backbone, {"starter": bank}, installed=["starter"]) as server:
+        assert server.ask("GET", "/readyz")[0] == 200
 
 
 def test_of_two_banks_the_first_counts(bank, tmp_path, tiny_backbone):

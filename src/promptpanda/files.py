@@ -17,6 +17,7 @@ from typing import Any
 
 from promptpanda.errors import PandaError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a disk, a quota, or the limit of a file's size
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _STAGING = ".staging-"
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # which Windows takes for no files
@@ -69,6 +70,17 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
+def told_where(place: Path) -> Iterator[None]:
+    """Have the system's errors name a place where they name none, as of a write for which the disk has no room."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(place)
+        raise
+
+
+@contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """Fill a staging folder beside `target`; on success it is renamed into place, on any failure it is removed.
 
@@ -80,7 +92,8 @@ def whole_folder(target: Path) -> Iterator[Path]:
     staging = _staging_beside(target)
     staging.mkdir()
     try:
-        yield staging
+        with told_where(target.parent):
+            yield staging
         for path in staging.iterdir():
             sync(path)
         sync(staging)

@@ -78,7 +78,10 @@ def _sections(found: Assessment, card: Card) -> list[Section]:
         )
     if found.mistakes:
         title = "Farthest off" if found.values is not None else "Wrong and most confident"
-        lead = "Labels that are wrong in the data, and classes that overlap, show here first."
+        lead = "Values that are wrong in the data show here first."
+        if found.values is None:
+            overlap = ", and classes that overlap," if found.by_class else ""
+            lead = f"{'Labels' if found.by_class else 'Answers'} that are wrong in the data{overlap} show here first."
         sections.append(Section("errors", title, (lead,), (Part(title, (_mistakes(found),)),)))
     sections.append(Section("made", "How the prompt was made", parts=(Part("From its card", (_card(card),)),)))
     return sections

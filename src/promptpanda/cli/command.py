@@ -14,6 +14,7 @@ import typer
 from typer.models import OptionInfo
 
 from promptpanda.errors import PandaError
+from promptpanda.files import FULL
 
 
 def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -80,7 +81,7 @@ def stop(message: str, code: int) -> NoReturn:
 
 def _of_the_system(error: OSError) -> str:
     where = f" at {error.filename}" if error.filename else ""
-    if error.errno == errno.ENOSPC:
+    if error.errno in FULL:
         return f"The disk is full{where}; free some space and run the command again, what was finished is kept."
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f"No permission to write{where}; choose another place (--bank), what was finished is kept."

@@ -104,6 +104,11 @@ class _Lines:
         return f"{self.label}: {self.done:,} of {self.total:,}, about {spoken} left"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things with their noun in the right number."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def megabytes(size: int) -> str:
     """A number of bytes in millions, with two digits."""
     return f"{size / 1e6:.2f}"
@@ -136,7 +141,7 @@ class TerminalProgress:
 
     def begin(self, label: str, total: int) -> None:
         if self._bars is None:
-            self._console.print(f"{label} ({total} steps)", markup=False)
+            self._console.print(f"{label}: 0 of {total:,}", markup=False)
             self._lines = _Lines(label, total)
             return
         if self._current is not None:

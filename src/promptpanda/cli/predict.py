@@ -215,7 +215,7 @@ def _write_table(
     else:
         limit = cells.threshold
         below = "" if limit is None else f", {told.below:,} of them left empty below {limit:g}"
-        typer.echo(f"Wrote {out.output}: {told.rows:,} rows{below}")
+        typer.echo(f"Wrote {out.output}: {shown.counted(told.rows, 'row')}{below}")
     _warn_unreadable(told.unreadable, told.rows, told.problem)
     return told
 

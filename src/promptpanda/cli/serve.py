@@ -127,12 +127,15 @@ def serve_command(
     from promptpanda.serving.server import Server, serve, url_of
     from promptpanda.serving.service import Service
 
+    from promptpanda.bank.installed import installed_banks
+
     held = Model(choice.load)
     service = Service(
         held,
         banks,
         limits=limits.limits(),
         tell=_tell,
+        installed=[name for name, folder in banks.items() if folder in installed_banks()[0].values()],
         max_batch=max_batch,
         max_wait=max_wait_ms / 1000,
         idle_after=idle_unload,

@@ -209,7 +209,7 @@ def _export(parcels: list[Parcel], file: Path, force: bool, json: bool) -> None:
     if json:
         output.print_json({"file": str(file), "exported": ids, "bytes": size})
     else:
-        typer.echo(f"Packed {len(ids)} prompts into {file} ({output.megabytes(size)} MB).")
+        typer.echo(f"Packed {output.counted(len(ids), 'prompt')} into {file} ({output.megabytes(size)} MB).")
 
 
 def _send(parcels: list[Parcel], place: Any, force: bool, json: bool) -> None:
@@ -222,7 +222,7 @@ def _send(parcels: list[Parcel], place: Any, force: bool, json: bool) -> None:
         output.print_json({"to": place.name, "sent": sent.new, "updated": sent.updated, "unchanged": sent.unchanged})
     else:
         typer.echo(
-            f"Sent {len(sent.new)} prompts to {place.name}; only the cards of {len(sent.updated)} were updated; "
+            f"Sent {output.counted(len(sent.new), 'prompt')} to {place.name}; only the cards of {len(sent.updated)} were updated; "
             f"{len(sent.unchanged)} were there already."
         )
 
@@ -280,7 +280,8 @@ def _tell(found: Received, text: str, bank: Bank, json: bool) -> None:
             }
         )
     else:
-        typer.echo(f"Pulled {len(found.new)} prompts into {bank.folder}; {len(found.unchanged)} were there already.")
+        new = output.counted(len(found.new), "prompt")
+        typer.echo(f"Pulled {new} into {bank.folder}; {len(found.unchanged)} were there already.")
     notes = list(found.problems.values())
     if found.left_out:
         first = next(iter(found.left_out.values()))

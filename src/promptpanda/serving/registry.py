@@ -111,21 +111,25 @@ class Registry:
         Raises:
             RefusedError: there is none, or it is not served.
         """
-        best = None
-        if reference not in self._entries:
-            best = max(
-                (
-                    (not card.validation_seen, card.score, -card.seed, card.id)
-                    for entry in self._entries.values()
-                    if (card := entry.card) is not None and entry.served and card.task.name == reference
-                    if card.diverged is None and card.prompt_kind is not None
-                ),
-                default=None,
-            )
-        found = self.entry(reference) if best is None else self._entries[best[-1]]
+        found = None if reference in self._entries else self._of_task(reference)
+        found = found or self.entry(reference)
         if not found.served:
             raise RefusedError(404, f"The prompt '{found.id}' is not served: {found.problem}")
         return found
+
+    def _of_task(self, name: str) -> Entry | None:
+        """The best prompt that is served of a task; where none is, one that is not, which tells why."""
+        of_task = [(entry, card) for entry in self.entries() if (card := entry.card) and card.task.name == name]
+        best = max(
+            (
+                (not card.validation_seen, card.score, -card.seed, card.id)
+                for entry, card in of_task
+                if entry.served and card.diverged is None and card.prompt_kind is not None
+            ),
+            default=None,
+        )
+        unserved = next((entry for entry, _ in of_task if not entry.served), None)
+        return unserved if best is None else self._entries[best[-1]]
 
     def known(self, reference: str) -> Entry:
         """The prompt of an id, served or not, or the best that is served of a task's name. Raises RefusedError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +27,7 @@ class Service:
     Args:
         model: the backbone.
         banks: folders of banks by name.
+        installed: names of those that packages bring; whether the server is ready depends on the others.
         limits: of every request.
         max_batch, max_wait: rows of a batch, and seconds that a row waits for others (`Batcher`).
         idle_after: seconds without a request after which model and prompts are let go; None: never.
@@ -40,12 +41,14 @@ class Service:
         *,
         limits: Limits,
         tell: Callable[[str], None],
+        installed: Collection[str] = (),
         max_batch: int = 32,
         max_wait: float = 0.004,
         idle_after: float | None = None,
     ) -> None:
         self.model, self.limits, self.tell = model, limits, tell
         self.registry = Registry(banks, model, tell)
+        self._own = set(banks).difference(installed)
         self.batcher = Batcher(
             self, max_batch=max_batch, max_wait=max_wait, max_queue=limits.queue, idle_after=idle_after
         )
@@ -84,7 +87,7 @@ class Service:
         """Why nobody should be sent here now, or None."""
         if self._stopping:
             return "The server is being stopped."
-        if self.registry.gone and self.registry.gone == set(self.registry.banks):
+        if self._own and self._own <= self.registry.gone:
             return "The bank is gone."
         return None
 

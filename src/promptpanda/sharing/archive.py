@@ -14,20 +14,22 @@ from promptpanda.bank.bank import Bank
 from promptpanda.bank.card import CARD_NAME
 from promptpanda.bank.outside import MOST_BYTES
 from promptpanda.errors import PandaError
-from promptpanda.files import staging_prefix, sync
+from promptpanda.files import staging_prefix, sync, told_where
 from promptpanda.sharing.folders import FolderPlace
 from promptpanda.sharing.parcel import README, Parcel
-from promptpanda.sharing.places import MOST_FILE, MOST_PROMPTS, copied, only_ids
+from promptpanda.sharing.places import MOST_FILE, MOST_PROMPTS, copied, only_ids, writable
 
 _MOST_ALL = 20_000_000_000  # bytes of all files of an archive
 
 
 def write_archive(parcels: Sequence[Parcel], target: Path, done: Callable[[], None] = lambda: None) -> None:
     """Write a tar file, whole or not at all. Equal prompts give equal bytes."""
-    target.parent.mkdir(parents=True, exist_ok=True)
     staging = target.parent / f".{target.name}.{os.getpid()}"
+    with writable(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging.touch()
     try:
-        with tarfile.open(staging, "w", format=tarfile.PAX_FORMAT) as archive:
+        with told_where(target), tarfile.open(staging, "w", format=tarfile.PAX_FORMAT) as archive:
             for parcel in parcels:
                 archive.addfile(_member(parcel, CARD_NAME, len(parcel.content)), io.BytesIO(parcel.content))
                 if parcel.readme is not None:
@@ -64,7 +66,7 @@ def opened_archive(path: Path, bank: Bank) -> Iterator[FolderPlace]:
     bank.prepare()
     with TemporaryDirectory(prefix=staging_prefix(), dir=bank.folder) as folder:
         try:
-            with tarfile.open(path, "r:") as archive:
+            with told_where(bank.folder), tarfile.open(path, "r:") as archive:
                 _check_end(path)
                 _unpack(archive, Path(folder), path)
         except (tarfile.TarError, EOFError, ValueError) as error:

@@ -11,7 +11,7 @@ from promptpanda.bank.outside import MOST_BYTES, check_ordinary
 from promptpanda.errors import PandaError
 from promptpanda.files import remove_folder, whole_folder
 from promptpanda.sharing.parcel import README, Parcel
-from promptpanda.sharing.places import MOST_FILE, bounded, copied, only_ids
+from promptpanda.sharing.places import MOST_FILE, bounded, copied, only_ids, writable
 
 
 class FolderPlace:
@@ -44,7 +44,8 @@ class FolderPlace:
             copied(file, target, MOST_FILE, name)
 
     def send(self, parcels: Sequence[Parcel], *, kept: frozenset[str], done: Callable[[], None]) -> None:
-        Bank(self.folder, others={}).prepare()
+        with writable(self.folder):
+            Bank(self.folder, others={}).prepare()
         for parcel in parcels:
             target = self.folder / parcel.id
             with whole_folder(target) as staging:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import BinaryIO, Protocol
 from promptpanda.bank.card import ID_LIMIT, is_id
 from promptpanda.bank.outside import MOST_BYTES
 from promptpanda.errors import PandaError
-from promptpanda.files import check_name
+from promptpanda.files import FULL, check_name
 from promptpanda.sharing.parcel import Parcel
 
 MOST_FILE = 1_000_000_000  # bytes: fifteen times a prompt of 100 tokens for a model of 70 billion parameters
@@ -96,13 +95,24 @@ def store_errors(name: str, *kinds: type[Exception]) -> Iterator[None]:
     except PandaError:
         raise
     except kinds as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in FULL:
             raise  # the disk here, which has a sentence of its own
         said = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
         raise PandaError(
             f"{name} cannot be used ({said}); check the address, your credentials and the network, and run the "
             "command again: what was finished is kept."
         ) from error
+
+
+@contextmanager
+def writable(target: Path) -> Iterator[None]:
+    """Turn the system's refusal of a file or folder to write into one sentence about it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise  # which has a sentence of its own
+        raise PandaError(f"{target} cannot be written ({error.strerror or error}); choose another place.") from error
 
 
 def is_tar(text: str) -> bool:

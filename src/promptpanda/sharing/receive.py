@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from promptpanda.sharing.places import Place
 
 if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
+
+
+_OF_OUR_OWN = re.compile(r"remove (it|the prompt) \(panda bank rm\) and train it again")
 
 
 class OtherModelError(PandaError):
@@ -175,4 +179,5 @@ def _check_contents(folder: Path, backbone: Backbone | None) -> None:
 
 def _refused(error: PandaError, folder: Path, prompt_id: str, place: Place) -> PandaError:
     said = str(error).replace(str(folder), prompt_id).rstrip(".")
+    said = _OF_OUR_OWN.sub("whoever keeps it there can send it again (panda bank push --force)", said)
     return PandaError(f"{prompt_id} of {place.name} was not taken: {said}.")

@@ -13,9 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from promptpanda.errors import PandaError
+from promptpanda.files import FULL
 from promptpanda.progress import Progress
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Partial:
@@ -115,7 +114,7 @@ def write_errors(output: Path, kept: str = "") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise PandaError(
                 f"The disk is full beside {output}{kept}; free some space and run the command again; it resumes."
             ) from error

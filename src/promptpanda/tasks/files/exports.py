@@ -9,6 +9,9 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.files.records import Row
 
 
+_UNANNOTATED = {"id", "data", "meta", "predictions"}  # what tasks have before they are labelled
+
+
 def is_squad(value: Row) -> bool:
     """Whether it is SQuAD's own form: data, paragraphs, questions."""
     data = value.get("data")
@@ -61,11 +64,13 @@ def _part(value: Any, name: str, kind: type, where: str) -> Any:
 def is_label_studio(rows: list[Any]) -> bool:
     """Whether it is Label Studio's JSON export (JSON-MIN and CSV are flat already)."""
     first = rows[0] if rows else None
-    return isinstance(first, dict) and isinstance(first.get("data"), dict) and _annotations(first) is not None
+    if not isinstance(first, dict) or not isinstance(first.get("data"), dict):
+        return False
+    return _annotations(first) is not None or set(first) <= _UNANNOTATED
 
 
 def label_studio_rows(tasks: list[Any], path: Path) -> tuple[list[Row], list[str]]:
-    """The data of every task, and a column for every control of the labelling page, under its name (`from_name`).
+    """The id and the data of every task, and a column for every control of the labelling page, under its name (`from_name`).
 
     A choice is a text (several: a list), spans are lists of (start, end, label) in characters, numbers and ratings are
     numbers. Tasks that nobody annotated have None there. Of several annotations the first valid one counts.
@@ -86,13 +91,15 @@ def label_studio_rows(tasks: list[Any], path: Path) -> tuple[list[Row], list[str
         several += len(valid) > 1
         found = _controls(valid[0]["result"], f"Task {number} of {path}") if valid else {}
         controls |= dict.fromkeys(found)
-        rows.append({**task["data"], **found})
+        number_there = {"id": task["id"]} if "id" in task else {}
+        rows.append({**number_there, **task["data"], **found})
     # A page where nothing was marked has no result: nobody's mark is not nobody's work.
     spans = {name for row in rows for name in controls if isinstance(row.get(name), list)}
     for row, task in zip(rows, tasks, strict=True):
         done = any(not one.get("was_cancelled") for one in _annotations(task) or [] if isinstance(one, dict))
         row |= {name: ([] if done and name in spans else None) for name in controls if name not in row}
-    notes = [f"{path}: an export of Label Studio; its labels are in {', '.join(map(repr, controls)) or 'no column'}."]
+    labels = f"its labels are in {', '.join(map(repr, controls))}" if controls else "nothing in it is labelled"
+    notes = [f"{path}: an export of Label Studio; {labels}."]
     if several:
         notes.append(f"{path}: {several} rows were annotated more than once; the first annotation counts.")
     return rows, notes

@@ -137,9 +137,11 @@ def _records(
             cells, problem = [], _broken(source, record, error)
         number += 1
         if cells and len(cells) != len(keys):
+            advice = "write the missing ones, empty where there is nothing"
+            if len(cells) > len(keys):
+                advice = f"put cells that hold {_name(delimiter)} or line breaks between quotation marks"
             problem = PandaError(
-                f"Record {record} of {source.path} has {len(cells)} cells, its header has {len(keys)}; put cells that "
-                f"hold {_name(delimiter)} or line breaks between quotation marks."
+                f"Record {record} of {source.path} has {len(cells)} cells, its header has {len(keys)}; {advice}."
             )
         if problem is not None and not lenient:
             raise problem
