@@ -267,7 +267,7 @@ def test_half_the_bytes_of_a_number_are_half_the_weights():
     assert "told for float32, bfloat16, float16; found --dtype int8" in doctor(
         "--model", "bert-tiny", "--dtype", "int8", code=2
     )
-    assert "measured in float32 alone" in doctor("--model", "bert-tiny", "--dtype", "float16", "--measure", code=2)
+    assert "measured only in float32" in doctor("--model", "bert-tiny", "--dtype", "float16", "--measure", code=2)
     assert "--dtype was given without --model" in doctor("--dtype", "float16", code=2)
 
 
