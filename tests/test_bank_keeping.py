@@ -213,7 +213,7 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(bank, ids, model, tmp_path):
     member = tarfile.TarInfo(f"{ids[0]}/head.safetensors")
     member.size = 10**12
     (tmp_path / "bomb.tar").write_bytes(member.tobuf() + b"\0" * 512 * 3)
-    assert "more than is taken" in refused("bank", "import", "bomb.tar", "--bank", "new", *model)
+    assert "more than is allowed" in refused("bank", "import", "bomb.tar", "--bank", "new", *model)
 
 
 def test_one_bad_prompt_keeps_all_of_a_tar_out(bank, ids, model):

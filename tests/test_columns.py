@@ -193,7 +193,7 @@ def test_one_argument_column_a_predicate(rows_of, content, predicates, columns):
 def test_no_file_and_no_whole_gzip(rows_of, tmp_path):
     with pytest.raises(PandaError, match="No file"):
         list(column_rows(Source.of(tmp_path / "none.conll"), ColumnData()))
-    with pytest.raises(PandaError, match="not a whole gzip"):
+    with pytest.raises(PandaError, match="not a complete gzip"):
         rows_of(gzip.compress(CONLL_2003.encode())[:-9], name="cut.conll.gz")
 
 

@@ -187,7 +187,7 @@ def test_json_that_has_one_object_a_line(tmp_path):
     FRAME.to_json(path, orient="records", lines=True)
     reader = open_rows(path)
     assert [record.values for record in reader] == ROWS
-    assert "one JSON object a line" in reader.notes[0]
+    assert "one JSON object per line" in reader.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -363,7 +363,7 @@ def test_workbooks_that_cannot_be_opened(tmp_path):
     with pytest.raises(PandaError, match="is protected by a password; save it without one"):
         open_rows(path)
     path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
-    with pytest.raises(PandaError, match=r"of the old format \(.xls\)"):
+    with pytest.raises(PandaError, match=r"in the old format \(.xls\)"):
         open_rows(path)
     workbook(path, Data=[("text",), ("a",)])
     whole = path.read_bytes()
@@ -393,9 +393,9 @@ def test_archives_that_are_refused(tmp_path):
         ({"a.csv": good, "b.csv": good}, r"holds 2 files \(a.csv, b.csv\); expected one"),
         ({}, r"holds 0 files \(none\)"),
         ({"../../a.csv": good}, r"'../../a.csv', which points outside the archive"),
-        ({"/etc/a.csv": good}, "leads out of the archive"),
+        ({"/etc/a.csv": good}, "points outside the archive"),
         ({"a.zip": good}, "holds another archive"),
-        ({"a.doc": good}, "of no known format"),
+        ({"a.doc": good}, "has an unknown format"),
         ({"a.csv": bytes(source._RATIO_FROM + 1)}, "unpacks to more than 200 times"),
     ]:
         with pytest.raises(PandaError, match=message):

@@ -108,7 +108,7 @@ def test_what_is_no_prompt_is_refused_and_runs_nothing(tiny_folder, tmp_path, mo
         "nan.pt": "not finite",
         "narrow.pt": "use the backbone it was trained on",
         "other.pt": "give the model that it was trained on",
-        "none.pt": "no prompt that is known",
+        "none.pt": "no known prompt",
         "three.pt": "expected (virtual tokens, size)",
         "missing.pt": "There is no file",
     }.items():

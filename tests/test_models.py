@@ -264,10 +264,10 @@ def test_half_the_bytes_of_a_number_are_half_the_weights():
     assert 0.45 < half.activations / whole.activations < 0.75
     facts = json.loads(doctor("--model", "bert-base", "--dtype", "bfloat16", "--json"))
     assert (facts["dtype"], facts["estimated"]["weights"]) == ("bfloat16", half.weights)
-    assert "told for float32, bfloat16, float16; found --dtype int8" in doctor(
+    assert "estimated for float32, bfloat16, float16; found --dtype int8" in doctor(
         "--model", "bert-tiny", "--dtype", "int8", code=2
     )
-    assert "measured in float32 alone" in doctor("--model", "bert-tiny", "--dtype", "float16", "--measure", code=2)
+    assert "measured only in float32" in doctor("--model", "bert-tiny", "--dtype", "float16", "--measure", code=2)
     assert "--dtype was given without --model" in doctor("--dtype", "float16", code=2)
 
 

@@ -103,7 +103,7 @@ def test_many_labels_are_three_and_none_of_them_in_some_texts():
         ([{"label": [None]}], {}, "has None among its labels"),
         ([{"label": "[1, "}], {}, "has no labels in 'label', found '[1, '"),
         ([{"label": []}, {"label": ""}], {}, "No row of train of task 'own' has a label in 'label'"),
-        ([{"label": ["a"]}, {"label": "a"}], {}, "so that there is nothing to learn"),
+        ([{"label": ["a"]}, {"label": "a"}], {}, "so there is nothing to learn"),
         ([{"a": 1, "b": 2}], {"label": ["a", "b"]}, "has 2 in the label's column 'b'; expected 0 or 1"),
         ([{"a": "x", "b": 0}], {"label": ["a", "b"]}, "has 'x' in the label's column 'a'"),
         ([{"a": None, "b": 0}], {"label": ["a", "b"]}, "has None in the label's column 'a'"),

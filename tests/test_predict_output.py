@@ -329,7 +329,7 @@ def test_of_another_input_or_other_options_it_starts_anew(run, tmp_path):
             with (tmp_path / "rows.csv").open("a") as file:
                 file.write("9,good w9,x\n")
         again = run(cells=Cells(top=2) if change == "options" else None)
-        assert "starts anew" in again.notes[0]
+        assert "starts again" in again.notes[0]
         (tmp_path / "out.csv").unlink()
 
 

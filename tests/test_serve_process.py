@@ -132,7 +132,7 @@ def test_wrong_options_end_in_one_sentence(tmp_path, bank, tiny_folder):
             (("--bank", str(bank), "--port", port), f"Port {port} of 127.0.0.1 is taken"),
             (("--bank", str(tmp_path / "nothing")), "no bank in"),
             (("--bank", str(bank), "--host", "no.such.host.example"), "--host no.such.host.example"),
-            (("--bank", str(bank), "--host", "192.0.2.1", "--port", "0"), "no address of this machine"),
+            (("--bank", str(bank), "--host", "192.0.2.1", "--port", "0"), "not an address of this machine"),
             (("--bank", str(bank), "--token-file", str(tmp_path / "token")), "no token"),
             (("--bank", str(bank), "--port", "0", "--model", str(tmp_path)), "No model could be loaded"),
         ):

@@ -296,7 +296,7 @@ def test_times_that_are_none(text):
 
 def test_a_second_driver_is_told_so(swept):
     lock = swept.folder / "out" / "store.sqlite.lock"
-    with FileLock(lock), pytest.raises(PandaError, match="Another sweep is at work"):
+    with FileLock(lock), pytest.raises(PandaError, match="Another sweep is running"):
         swept.run()
 
 

@@ -91,7 +91,7 @@ class _Bounded(io.RawIOBase):
             data = self._file.read(len(buffer))
         except _OUR_ERRORS as error:
             kind = "zip" if isinstance(self._file, zipfile.ZipExtFile) else "gzip"
-            raise PandaError(f"{self._path} is not a whole {kind} file ({error}); compress it again.") from error
+            raise PandaError(f"{self._path} is not a complete {kind} file ({error}); compress it again.") from error
         if self._left is not None:
             self._left -= len(data)
             if self._left < 0:
