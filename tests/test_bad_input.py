@@ -330,7 +330,9 @@ def test_files(refused, folder):
     (folder / "list.jsonl").write_text("[1, 2]\n")
     assert "Line 1 of list.jsonl is not a JSON object" in refused("train", *own("list.jsonl"))
     (folder / "short.csv").write_text("text,label\na,x\nb\n")
-    assert "Record 3 of short.csv has 1 cells, its header has 2; write the missing ones" in refused("train", *own("short.csv"))
+    assert "Record 3 of short.csv has 1 cells, its header has 2; write the missing ones" in refused(
+        "train", *own("short.csv")
+    )
     (folder / "latin.csv").write_bytes("text,label\nplain,x\ncafé,y\n".encode("latin-1"))
     assert "latin.csv is not UTF-8: line 3 has byte 0xe9" in refused("train", *own("latin.csv"))
     (folder / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a", "label": "x"}\n' * 99)[:-9])

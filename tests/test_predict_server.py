@@ -275,7 +275,7 @@ def test_what_does_not_go_is_one_sentence(server):
     Path("wrong").write_text("another-token-0123456789")
     Path("short").write_text("abc")
     for arguments, says in (
-        (("regression", "--server", server.url), "asks for a token; give the one that it was started with (--token-file)"),
+        (("regression", "--server", server.url), "asks for a token; give the one it was started with"),
         (("regression", "--server", server.url, "--token-file", "wrong"), "has another token"),
         (("regression", "--server", server.url, "--token-file", "short"), "no token"),
         (("regression", "--token-file", "token"), "--server URL"),

@@ -122,12 +122,11 @@ def serve_command(
 
     if threads is not None:
         torch.set_num_threads(threads)
+    from promptpanda.bank.installed import installed_banks
     from promptpanda.serving.app import application
     from promptpanda.serving.model import Model
     from promptpanda.serving.server import Server, serve, url_of
     from promptpanda.serving.service import Service
-
-    from promptpanda.bank.installed import installed_banks
 
     held = Model(choice.load)
     service = Service(

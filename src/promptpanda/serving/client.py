@@ -139,7 +139,7 @@ class Client:
         except (ValueError, KeyError, TypeError, OSError, http.client.HTTPException):
             sentence = None
         if isinstance(sentence, str) and error.code == 401:
-            sentence = f"The server at {self.url} asks for a token; give the one that it was started with (--token-file)."
+            sentence = f"The server at {self.url} asks for a token; give the one it was started with (--token-file)."
             if self._token is not None:
                 sentence = f"The server at {self.url} has another token than the one that was given (--token-file)."
         if not isinstance(sentence, str):

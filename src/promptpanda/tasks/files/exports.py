@@ -8,7 +8,6 @@ from typing import Any
 from promptpanda.errors import PandaError
 from promptpanda.tasks.files.records import Row
 
-
 _UNANNOTATED = {"id", "data", "meta", "predictions"}  # what tasks have before they are labelled
 
 
@@ -70,9 +69,9 @@ def is_label_studio(rows: list[Any]) -> bool:
 
 
 def label_studio_rows(tasks: list[Any], path: Path) -> tuple[list[Row], list[str]]:
-    """The id and the data of every task, and a column for every control of the labelling page, under its name (`from_name`).
+    """The id and the data of every task, and a column for every control of the labelling page.
 
-    A choice is a text (several: a list), spans are lists of (start, end, label) in characters, numbers and ratings are
+    The column has the name of the control (`from_name`). A choice is a text (several: a list), spans are lists of (start, end, label) in characters, numbers and ratings are
     numbers. Tasks that nobody annotated have None there. Of several annotations the first valid one counts.
     """
     rows: list[Row] = []
