@@ -222,8 +222,8 @@ def _send(parcels: list[Parcel], place: Any, force: bool, json: bool) -> None:
         output.print_json({"to": place.name, "sent": sent.new, "updated": sent.updated, "unchanged": sent.unchanged})
     else:
         typer.echo(
-            f"Sent {output.counted(len(sent.new), 'prompt')} to {place.name}; only the cards of {len(sent.updated)} were "
-            f"updated; {len(sent.unchanged)} were there already."
+            f"Sent {output.counted(len(sent.new), 'prompt')} to {place.name}; only the cards of {len(sent.updated)} "
+            f"were updated; {len(sent.unchanged)} were there already."
         )
 
 

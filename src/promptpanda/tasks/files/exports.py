@@ -71,8 +71,9 @@ def is_label_studio(rows: list[Any]) -> bool:
 def label_studio_rows(tasks: list[Any], path: Path) -> tuple[list[Row], list[str]]:
     """The id and the data of every task, and a column for every control of the labelling page.
 
-    The column has the name of the control (`from_name`). A choice is a text (several: a list), spans are lists of (start, end, label) in characters, numbers and ratings are
-    numbers. Tasks that nobody annotated have None there. Of several annotations the first valid one counts.
+    The column has the name of the control (`from_name`). A choice is a text (several: a list), spans are lists of
+    (start, end, label) in characters, numbers and ratings are numbers. Tasks that nobody annotated have None there. Of
+    several annotations the first valid one counts.
     """
     rows: list[Row] = []
     controls: dict[str, None] = {}
