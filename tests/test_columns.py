@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from promptpanda.errors import PandaError
 from promptpanda.tasks.columns import ColumnData, column_rows
+from promptpanda.tasks.files.reader import open_rows
 from promptpanda.tasks.files.source import Source
 from promptpanda.tasks.tags import to_bio
 
@@ -132,6 +133,14 @@ def test_conll_2005_roles(rows_of):
         (1, "B-A0 B-V I-V"),
     ]
     assert [row["tokens"][0] for row in rows] == ["The", "The", "The", "It"]
+
+
+def test_a_file_of_words_alone_can_be_predicted_for(tmp_path):
+    path = tmp_path / "words.conll"
+    path.write_text("EU\nrejects\n\nPeter\n")
+    reader = open_rows(path, columns=ColumnData(), lenient=True)
+    assert reader.columns == ("tokens",)
+    assert [record.values for record in reader] == [{"tokens": ["EU", "rejects"]}, {"tokens": ["Peter"]}]
 
 
 @pytest.mark.parametrize(

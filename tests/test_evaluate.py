@@ -120,6 +120,9 @@ def test_what_is_wrong_is_in_sight_on_every_screen(panda, tmp_path):
             cells = "[...document.querySelectorAll('#mistakes tbody > tr > *')]"
             assert browser.run(f"{cells}.length") > 5
             assert browser.run(f"Math.max(...{cells}.map(one => one.getBoundingClientRect().right))") <= width
+        first = "[...document.querySelector('#mistakes tbody > tr').children].slice(0, 4)"
+        edges = browser.run(f"{first}.flatMap(one => (box => [box.left, box.right])(one.getBoundingClientRect()))")
+        assert edges == sorted(edges), "no cell runs into the next"
         browser.size(1280)
         lines = (
             "(one => { const range = document.createRange(); range.selectNodeContents(one); "

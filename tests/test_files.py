@@ -18,10 +18,12 @@ import pyarrow.feather
 import pytest
 
 from promptpanda.errors import PandaError
+from promptpanda.tasks.catalog import own_task
 from promptpanda.tasks.columns import ColumnData
 from promptpanda.tasks.files import lines, source
 from promptpanda.tasks.files.reader import open_rows
 from promptpanda.tasks.files.records import Layout
+from promptpanda.tasks.inputs import Passage
 
 ROWS = [
     {"text": 'He said: "good, really"; twice', "label": "good"},
@@ -227,6 +229,22 @@ def test_squad_in_its_own_form(tmp_path):
     assert second | {"answers": 0} == {"id": "r", "title": "t", "question": "Who?", "context": "In 1900.", "answers": 0}
     assert second["answers"] == {"text": [], "answer_start": []}
     assert "SQuAD 2.0, 2 questions, 1 of them without an answer" in reader.notes[0]
+
+
+def test_squad_without_answers(tmp_path):
+    """What is to be answered: it can be read, and is left out where a label is needed."""
+    questions = [{"id": "q", "question": "When?"}, {"id": "r", "question": "Who?", "answers": []}]
+    value = {"data": [{"title": "t", "paragraphs": [{"context": "In 1900.", "qas": questions}]}]}
+    path = tmp_path / "questions.json"
+    path.write_text(json.dumps(value))
+    reader = open_rows(path)
+    first, second = (record.values for record in reader)
+    assert first == {"id": "q", "title": "t", "question": "When?", "context": "In 1900."}
+    assert second["answers"] == {"text": [], "answer_start": []}
+    assert "2 questions, 1 of them without an answer, 1 of them not labelled. Columns" in reader.notes[0]
+    task = own_task(train=path, text="question", text2="context", label="answers", kind="extractive_qa")
+    assert task.train().texts == (Passage("Who?", "In 1900."),)
+    assert task.notes[-1] == f"{path}: 1 row has no label and is left out (row 1)."
 
 
 def label_studio(text, *results, cancelled=False):

@@ -66,8 +66,11 @@ class _Sentence(NamedTuple):
         return [cells[index] for cells in self.lines]
 
 
-def column_rows(source: Source, layout: ColumnData) -> Iterator[tuple[int, dict[str, Any]]]:
+def column_rows(source: Source, layout: ColumnData, *, untagged: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
     """One row a sentence, or with `layout.predicate` one a predicate, in order, with the line where it begins.
+
+    Args:
+        untagged: a sentence whose lines hold a word and nothing else is a row without tags, instead of an error.
 
     Returns:
         Rows with tokens and tags, as many of each: tags as in the file, or BIO where the file has brackets. With
@@ -78,7 +81,7 @@ def column_rows(source: Source, layout: ColumnData) -> Iterator[tuple[int, dict[
     """
     sentence, found = None, False
     for sentence in _sentences(source):
-        for row in _rows(sentence, layout):
+        for row in _rows(sentence, layout, untagged):
             found = True
             yield sentence.numbers[0], row
     if sentence is None:
@@ -87,13 +90,15 @@ def column_rows(source: Source, layout: ColumnData) -> Iterator[tuple[int, dict[
         raise PandaError(f"{source.path} has no predicate in column {layout.predicate}; check predicate in the layout.")
 
 
-def _rows(sentence: _Sentence, layout: ColumnData) -> Iterator[dict[str, Any]]:
+def _rows(sentence: _Sentence, layout: ColumnData, untagged: bool) -> Iterator[dict[str, Any]]:
     words = sentence.column(_index(sentence, layout.word, "word"))
     if layout.predicate is not None and layout.arguments is not None:
         _index(sentence, layout.predicate, "predicate")
         at_predicates, columns = _roles(sentence, layout.predicate, layout.arguments)
         for at, column in zip(at_predicates, columns, strict=True):
             yield {"tokens": words, "tags": _bio(sentence, column), "predicate": at}
+    elif untagged and len(sentence.lines[0]) == 1:
+        yield {"tokens": words}
     elif layout.tag is not None:
         column = _index(sentence, layout.tag, "tag")
         if column == layout.word % len(sentence.lines[0]):

@@ -30,26 +30,29 @@ def squad_rows(value: Row, path: Path) -> tuple[list[Row], list[str]]:
             context = _part(paragraph, "context", str, f"A paragraph of {where[0].lower()}{where[1:]}")
             for question in _part(paragraph, "qas", list, f"A paragraph of {where[0].lower()}{where[1:]}"):
                 here = f"Question {len(rows) + 1} of {path}"
-                answers = _part(question, "answers", list, here) if not question.get("is_impossible") else []
-                rows.append(
-                    {
-                        "id": question.get("id"),
-                        "title": article.get("title"),
-                        "question": _part(question, "question", str, here),
-                        "context": context,
-                        "answers": {
-                            "text": [_part(one, "text", str, here) for one in answers],
-                            "answer_start": [_part(one, "answer_start", int, here) for one in answers],
-                        },
-                    }
-                )
+                asked = _part(question, "question", str, here)
+                row = {"id": question.get("id"), "title": article.get("title"), "question": asked, "context": context}
+                rows.append(row | _answers(question, here))
     version = str(value.get("version", "")).lstrip("v") or "without a version"
-    none = sum(not row["answers"]["text"] for row in rows)
+    none = sum("answers" in row and not row["answers"]["text"] for row in rows)
+    open_ones = sum("answers" not in row for row in rows)
     return rows, [
         f"{path}: SQuAD {version}, {len(rows)} questions"
-        + (f", {none} of them without an answer." if none else ".")
-        + " Columns: question, context, answers."
+        + (f", {none} of them without an answer" if none else "")
+        + (f", {open_ones} of them not labelled" if open_ones else "")
+        + ". Columns: question, context, answers."
     ]
+
+
+def _answers(question: Row, where: str) -> Row:
+    """The column of answers; none where a question has none because nobody has labelled it."""
+    if question.get("is_impossible"):
+        return {"answers": {"text": [], "answer_start": []}}
+    if "answers" not in question:
+        return {}
+    answers = _part(question, "answers", list, where)
+    starts = [_part(one, "answer_start", int, where) for one in answers]
+    return {"answers": {"text": [_part(one, "text", str, where) for one in answers], "answer_start": starts}}
 
 
 def _part(value: Any, name: str, kind: type, where: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from promptpanda.errors import PandaError
@@ -46,7 +47,7 @@ def open_rows(
         needed: the columns that are used. They help to find the delimiter, and other columns may have equal names.
         only_needed: of Parquet and Arrow, read no others.
         every_line: of JSON lines, refuse blank ones instead of skipping them.
-        lenient: records that cannot be read have a `problem` instead of raising.
+        lenient: records that cannot be read have a `problem` instead of raising, and column files may lack tags.
 
     Raises:
         PandaError: no such file, an unknown format, or content that is not of it; while reading, broken records.
@@ -72,7 +73,7 @@ def open_rows(
     if source.name.endswith(".xlsx"):
         return read_workbook(source, layout, needed)
     if source.name.endswith(COLUMN_SUFFIXES) and columns is not None:
-        return _column_rows(source, columns)
+        return _column_rows(source, columns, lenient)
     raise _unknown(source)
 
 
@@ -87,9 +88,13 @@ def is_column_file(path: Path) -> bool:
     return not is_saved(path) and Source.of(path).name.endswith(COLUMN_SUFFIXES)
 
 
-def _column_rows(source: Source, columns: ColumnData) -> RowReader:
-    rows = (Record(number, line, row) for number, (line, row) in enumerate(column_rows(source, columns), 1))
-    names = ("tokens", "tags", "predicate") if columns.predicate is not None else ("tokens", "tags")
+def _column_rows(source: Source, columns: ColumnData, lenient: bool) -> RowReader:
+    found = column_rows(source, columns, untagged=lenient)
+    names: tuple[str, ...] = ("tokens", "tags", "predicate") if columns.predicate is not None else ("tokens", "tags")
+    if lenient:  # there may be no tags
+        first = next(found)
+        names, found = tuple(first[1]), chain([first], found)
+    rows = (Record(number, line, row) for number, (line, row) in enumerate(found, 1))
     return RowReader(source.path, names, rows, form="columns")
 
 
