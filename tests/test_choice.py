@@ -139,7 +139,9 @@ def test_what_is_expected_of_a_method_is_a_line_in_the_lead_of_its_source():
     for name in ("pot", "panda"):
         assert gains[name][2] - gains[name][1] == pytest.approx(gains[name][1] - gains[name][0])
         assert gains[name][1] > gains[name][0]
-    assert gains["early_fusion"] == gains["pot"]
+    assert gains["early_fusion"] == gains["contrastive_pot"] == gains["pot"]
+    assert gains["linear_probe"] == gains["head_only"]
+    assert gains["source_probe"] == pytest.approx([one + gains["linear_probe"][0] for one in gains["pot"]])
     assert gains["late_fusion"] == gains["panda_unlabeled"] == gains["panda"]
     assert choice.prior_of(METHODS["panda"], "source") == choice.prior_of(METHODS["pot"])
 

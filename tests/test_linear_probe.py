@@ -17,8 +17,10 @@ from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.inference import predict_outputs
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.linear import STRENGTHS
+from promptpanda.transfers.linear import STRENGTHS, fitted
+from promptpanda.transfers.linear_probe import best_probe
 from promptpanda.transfers.transfer import train, transfer
+from promptpanda.transfers.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -78,6 +80,19 @@ def test_pairs_are_read_apart_where_that_predicts_better(tiny_backbone, tmp_path
     assert outcome.head.readout == "compare"
     assert outcome.card.score == 1.0
     assert result.prompt.card.readout == "compare"
+
+
+def test_what_reading_apart_gains_is_told_by_cross_validation(tiny_backbone, tmp_path):
+    task = kind_task("pair_classification", tmp_path / "data", "equal", rows=equal_pairs(120), test=None)
+    part = partition(task, train_examples=60, seed=0)
+    found = best_probe(Trial(tiny_backbone, task, part, OPTIONS, 0, ()), None)
+    vectors = read_alone(tiny_backbone, part.train.texts, None)
+    labels, size = part.train.labels, np.linalg.norm(vectors, axis=1).mean()
+    groups = np.arange(len(labels))
+    together = fitted(vectors / size, labels, groups, lambda predicted: float((predicted == labels).mean()))
+    assert found.cross_validation == 1.0
+    assert found.apart == pytest.approx(1.0 - together.cross_validation)
+    assert found.apart > 0.2
 
 
 def test_a_class_without_an_example_is_never_predicted(tiny_backbone, tmp_path):

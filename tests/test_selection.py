@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import sentiment_rows, task_of, write_jsonl
-from kinds import kind_task
+from kinds import equal_pairs, kind_task
 from typer.testing import CliRunner
 
 from promptpanda.bank.bank import Bank
@@ -334,6 +334,17 @@ def test_a_bank_of_damaged_prompts_is_as_good_as_none(bank, auto):
     result = auto(progress=notes)
     assert set(result.methods) == {"prompt_tuning", "contrastive", "linear_probe"}
     assert sum("adapter_model.safetensors" in note for note in notes.notes) >= len(TASKS)
+
+
+def test_a_probe_that_reads_pairs_apart_is_expected_to_gain_what_it_gains_in_cross_validation(auto, tmp_path):
+    """Without it the promise of a source, which is one of pairs that are read together, outweighs a few examples."""
+    task = kind_task("pair_classification", tmp_path / "pairs", "equal", rows=equal_pairs(60), test=None)
+    result = auto(task)
+    assert result.chosen in ("linear_probe", "source_probe")
+    assert result.prompt.card.readout == "compare"
+    selection = result.selection[0]
+    assert selection.posterior["linear_probe"].mean > selection.posterior["pot"].mean + 0.1
+    assert selection.planned == pytest.approx(selection.cost, rel=0.2)
 
 
 def test_a_selection_needs_something_to_select(auto):

@@ -325,3 +325,28 @@ def test_ctrl_c_keeps_what_is_finished(study):
     assert "Traceback" not in errors
     assert len(study.rows()) >= 3
     assert set(litter(out)) <= set(study.bank().ids())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other C libraries do as they like")
+def test_memory_that_a_run_has_freed_goes_back_to_the_system():
+    """Every second of many small tensors stays, so that the freed ones lie between blocks in use."""
+    script = """
+import torch
+from promptpanda.sweep.work import return_memory
+
+def resident():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+
+tensors = [torch.ones(12_000) for _ in range(12_000)]
+kept = tensors[::40]
+before = resident()
+del tensors
+freed = resident()
+return_memory()
+print(before, freed, resident())
+"""
+    before, freed, after = map(
+        int, subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert freed > before - 50_000, "else this shows nothing"
+    assert after < before - 400_000

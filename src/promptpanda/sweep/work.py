@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import errno
 import tempfile
@@ -100,6 +101,18 @@ def execute(order: Order) -> Result:
             return _execute(order, Path(scratch))
     except Exception as error:
         return Result(failed_row(order, reason_of(error), seconds=time.perf_counter() - began))
+    finally:
+        return_memory()
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system.
+
+    glibc keeps what lies between blocks in use. After batches of many different lengths that is most of its heap, and
+    grows from run to run (5 GB in an hour of prompt tuning were measured, with .2 GB in use).
+    """
+    with suppress(OSError, AttributeError):  # other C libraries have no such function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def reason_of(error: BaseException) -> str:

@@ -13,7 +13,7 @@ unknown mean (Lindley and Smith 1972, Bayes estimates for the linear model).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -63,7 +63,8 @@ def prior_of(method: Method, student: Start = "fresh") -> Prior:
     if method.teacher is not None and student == "fresh":
         return DISTILLED
     if method.needs_source:
-        return FROM_SOURCE
+        probe = method.trainings == 0 and not method.warm_up
+        return replace(FROM_SOURCE, gain=HEAD.gain) if probe else FROM_SOURCE
     return HEAD if method.trained == "head" else NO_SOURCE
 
 

@@ -62,11 +62,13 @@ class Probe:
     Attributes:
         head: what it has become.
         cross_validation: the task's metric on the training part, each example predicted without having been seen.
+        apart: by how much that is better than reading the texts of a pair together; 0 where that is what is done.
         forward_examples: that went through the model for it.
     """
 
     head: Head
     cross_validation: float
+    apart: float
     forward_examples: int
 
 
@@ -78,17 +80,18 @@ def best_probe(context: MethodContext, prompt: Prompt | None) -> Probe | None:
     readouts = list(dict.fromkeys((context.readout, *(("compare",) if len(context.task.spec.segments) == 2 else ()))))
     task, train = context.task, context.partition.train
     score, groups = scorer(task.spec, task.labels, train), blocks_of(train)
-    tried: list[Probe] = []
-    passes = len(readouts) * len(context.train_data)
+    tried: list[tuple[float, Head]] = []
     for readout in readouts:
         data = context.train_data if readout == context.readout else context.data(train, readout)
         vectors = np.stack(read_rows(context.backbone, data.encoded, readout, prompt)).astype(np.float64)
         size = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-12)
         linear = fitted(vectors / size, train.labels, groups, score, seed=context.seed)
         if linear is not None:
-            head = _head(linear, len(task.labels), size, readout)
-            tried.append(Probe(head, linear.cross_validation, passes))
-    return max(tried, key=lambda one: one.cross_validation, default=None)
+            tried.append((linear.cross_validation, _head(linear, len(task.labels), size, readout)))
+    if not tried:
+        return None
+    cross_validation, head = max(tried, key=lambda one: one[0])
+    return Probe(head, cross_validation, cross_validation - tried[0][0], len(readouts) * len(context.train_data))
 
 
 def _head(linear: Linear, classes: int, size: float, readout: HeadReadout) -> Head:

@@ -35,8 +35,17 @@ from promptpanda.transfers.estimators import (
     DEFAULT_ESTIMATOR,
     TargetFeatures,
 )
+from promptpanda.transfers.linear_probe import best_probe
 from promptpanda.transfers.method import Method
-from promptpanda.transfers.methods import CONTRASTIVE, CONTRASTIVE_POT, POT, PROMPT_TUNING, check_methods
+from promptpanda.transfers.methods import (
+    CONTRASTIVE,
+    CONTRASTIVE_POT,
+    LINEAR_PROBE,
+    POT,
+    PROMPT_TUNING,
+    SOURCE_PROBE,
+    check_methods,
+)
 from promptpanda.transfers.pruning import Pruned, prune
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
 from promptpanda.transfers.trial import Trial
@@ -197,6 +206,7 @@ def planned(
         vectors = n_train * options.max_length  # one a token, at most
         if method.trainings == 0:
             readings = 1 + (_of_pairs(target) and target.readout != "compare")
+            readings *= 1 + (_of_pairs(target) and method in (LINEAR_PROBE, SOURCE_PROBE))
             signature = min(SIGNATURE_EXAMPLES, n_train) if method.trained == "prompt" else 0
             work += (readings * n_train + n_val + signature) / 3
         elif method.trained == "head" and is_read_once(target.readout, vectors, target.backbone.hidden_size):
@@ -287,8 +297,10 @@ def select(
         if method is POT and winner is not None:
             contestants[method.name] = replace(winner, prior=prior_of(POT).of(lead))
         elif method.trained != "model":
-            contestants[method.name] = Contestant.of(trial, method, lead)
-            passes += 1
+            apart, read = _apart(trial, method)
+            contestant = Contestant.of(trial, method, lead)
+            contestants[method.name] = replace(contestant, prior=contestant.prior + apart)
+            passes += len(data) + read
     resamples = Resamples(data)
     posterior = posteriors(contestants, resamples)
     chosen = best_of(
@@ -298,7 +310,7 @@ def select(
     work = pruned.work + (0.0 if result is None else result.work)
     trained = [*trial.trained(methods), *(one for one in trial.cached.values() if one.card.diverged is not None)]
     work += sum(one.card.work for one in trained if one.card.run not in runs)
-    work += passes * len(data) / 3
+    work += passes / 3
     return Selection(
         trial,
         pruned,
@@ -309,6 +321,18 @@ def select(
         planned_cost,
         work / (trial.options.epochs * len(trial.partition.train)),
     )
+
+
+def _apart(trial: Trial, method: Method) -> tuple[float, int]:
+    """What a linear probe gains by reading the texts of a pair apart, and the forward passes that it takes to know.
+
+    Prompt tuning and the estimator read them together, so that nothing else promises it.
+    """
+    if method not in (LINEAR_PROBE, SOURCE_PROBE) or len(trial.task.spec.segments) != 2:
+        return 0.0, 0
+    source = trial.source if method.needs_source else None
+    probe = best_probe(trial, None if source is None else source.prompt)
+    return (0.0, 0) if probe is None else (probe.apart, probe.forward_examples)
 
 
 def refit_trial(trial: Trial) -> Trial:
