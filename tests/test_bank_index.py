@@ -20,10 +20,11 @@ from shared_banks import panda, refused
 
 from promptpanda.bank import catalogue, index
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import SEEN_NAME, Card
+from promptpanda.bank.card import Card
 from promptpanda.bank.catalogue import opened
 from promptpanda.bank.entry import Entry
 from promptpanda.bank.index import FOLDER, Index
+from promptpanda.bank.layout import SEEN_NAME
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, overload
 
-from promptpanda.bank.card import ID_LIMIT, Card, TestCard, check_id, is_id, is_prompt_folder
 from promptpanda.bank.catalogue import opened
 from promptpanda.bank.index_row import card_of
 from promptpanda.bank.installed import installed_banks
+from promptpanda.bank.layout import ID_LIMIT, check_id, is_id, is_prompt_folder
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name, remove_folder, staging_prefix, sweep_staging
 
 if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
+    from promptpanda.bank.card import Card, TestCard
     from promptpanda.bank.folder import TrainedPrompt
 
 _COMPARED = 1000  # prompts whose ids are looked through for the one that was meant
@@ -135,6 +136,7 @@ class Bank:
 
     def find(self, prompt_id: str, run: str) -> Path | None:
         """The folder of a run that is done already, or None. An incomplete one is not done: `save` replaces it."""
+        from promptpanda.bank.card import Card
         from promptpanda.bank.folder import is_incomplete
 
         path = self.folder / prompt_id

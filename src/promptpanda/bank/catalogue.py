@@ -10,16 +10,16 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from promptpanda.bank.card import Card
 from promptpanda.bank.entry import Entry
 from promptpanda.bank.index import Index, Keep
 from promptpanda.bank.index_row import word_vector
 from promptpanda.progress import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from promptpanda.bank.bank import Bank
+    from promptpanda.bank.card import Card
 
 SMALL = 48
 """Banks of no more prompts are read from their folders each time, and need no index."""
@@ -125,6 +125,8 @@ class Catalogue:
 
     def vectors(self, entries: Sequence[Entry], fingerprint: str) -> np.ndarray:
         """Mean word embeddings, NaN where one is missing. *Shape:* (entries, hidden), float32."""
+        import numpy as np
+
         by_id: dict[str, np.ndarray] = {}
         for shelf in reversed(self.shelves):  # of the banks that have an id the first counts
             by_id |= shelf.vectors(fingerprint)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from promptpanda.bank.card import SEEN_NAME, Card
+from promptpanda.bank.layout import SEEN_NAME
 from promptpanda.names import NumberFormat, PromptKind
+
+if TYPE_CHECKING:
+    from promptpanda.bank.card import Card
 
 _NAMED = 20  # labels that are kept by name
 

@@ -16,16 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
-import numpy as np
-
-from promptpanda.bank.card import CARD_NAME, is_id
 from promptpanda.bank.entry import Entry
 from promptpanda.bank.index_file import VERSION, DamagedError, IndexFile, UnusableError, checksum, discard
 from promptpanda.bank.index_row import row_of
+from promptpanda.bank.layout import CARD_NAME, is_id
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FOLDER = ".index"
 _NAME = f"prompts-{VERSION}.sqlite3"
@@ -93,6 +94,8 @@ class Index:
         return self._intact(lambda: self._vectors(fingerprint))
 
     def _vectors(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
+        import numpy as np
+
         query = "SELECT id, fingerprint, vector, vectors.sum FROM vectors JOIN prompts USING (number) ORDER BY number"
         rows = [row for row in self._file.each(query) if row[1] == fingerprint]
         if any(checksum(row[1], row[2]) != row[3] for row in rows):
@@ -114,6 +117,8 @@ class Index:
         return self._intact(lambda: self._possible_records(hashes))
 
     def _possible_records(self, hashes: np.ndarray) -> tuple[set[str], set[str]]:
+        import numpy as np
+
         wanted = np.unique((hashes >> np.uint64(32)).astype(np.uint32))
         marks = np.zeros(1 << 24, dtype=bool)
         marks[wanted >> np.uint32(8)] = True

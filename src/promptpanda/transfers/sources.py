@@ -6,8 +6,9 @@ from pathlib import Path
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import Card, is_prompt_folder
+from promptpanda.bank.card import Card
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_source
+from promptpanda.bank.layout import is_prompt_folder
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.tasks.task import Task
