@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, overload
 
 from promptpanda.bank.catalogue import opened
+from promptpanda.bank.entry import of_seed
 from promptpanda.bank.index_row import card_of
 from promptpanda.bank.installed import installed_banks
 from promptpanda.bank.layout import ID_LIMIT, check_id, is_id, is_prompt_folder
@@ -204,19 +205,11 @@ class Bank:
             self.check_there()
             raise
 
-    def sibling(self, card: Card, seed: int, candidates: Sequence[str] | None = None) -> str:
-        """The id of the prompt of the same series with this seed, else with the lowest.
-
-        Args:
-            candidates: the ids that may be taken; None: all.
-        """
+    def siblings(self, card: Card, seeds: Sequence[int]) -> list[str]:
+        """For every seed the id of the prompt of the same series with it, else with the lowest."""
         with opened(self) as catalogue:
-            series = [
-                other
-                for other in catalogue.entries
-                if other.series == card.series and not other.diverged and (candidates is None or other.id in candidates)
-            ]
-        return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
+            series = [one for one in catalogue.entries if one.series == card.series and not one.diverged]
+        return [of_seed(series, seed).id if series else card.id for seed in seeds]
 
     def verify(self, prompt_id: str) -> None:
         """Raises PandaError if a file is missing, cut or changed, or the files do not go together."""
