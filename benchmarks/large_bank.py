@@ -31,11 +31,11 @@ from safetensors.numpy import save
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import CARD_NAME, SEEN_NAME, SIGNATURE_NAME
 from promptpanda.bank.folder import read_folder
 from promptpanda.bank.index import FOLDER, Index, stamp
 from promptpanda.bank.index_row import row_of
 from promptpanda.bank.installed import installed_banks
+from promptpanda.bank.layout import CARD_NAME, SEEN_NAME, SIGNATURE_NAME
 from promptpanda.bank.peft_format import WEIGHTS_NAME
 from promptpanda.bank.seen_texts import VERSION
 

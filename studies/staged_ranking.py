@@ -167,7 +167,7 @@ def of_bank(arguments: argparse.Namespace) -> Iterator[Cell]:
             sources = seen_sources(readable_sources(fitting, backbone, bank, quiet), target, quiet)
             entries = [one for one in fitting if one.id in {source.id for source in sources}]
             with opened(bank) as catalogue:
-                near = nearness(entries, catalogue.vectors(entries, backbone.fingerprint), target)
+                near = nearness(entries, catalogue.vectors(entries), target)
             passes = np.asarray([estimator.score(source, target) for source in sources])
             yield Cell(name, near, passes, passes)
 

@@ -269,8 +269,7 @@ def test_references_are_ids_paths_and_task_names(tiny_backbone, sentiment, tmp_p
     assert bank.resolve("mood") == best.path
     assert bank.resolve(prompts[1].card.id) == prompts[1].path
     assert bank.resolve(str(prompts[1].path)) == prompts[1].path
-    assert bank.sibling(prompts[0].card, 2) == prompts[2].card.id
-    assert bank.sibling(prompts[2].card, 7) == prompts[0].card.id
+    assert bank.siblings(prompts[0].card, [2, 7]) == [prompts[2].card.id, prompts[0].card.id]
     with pytest.raises(PandaError, match="Did you mean 'mood'"):
         bank.resolve("moood")
     bank.remove(prompts[1].card.id)
@@ -295,7 +294,7 @@ def test_a_prompt_of_a_training_that_diverged_stands_for_no_task(tiny_backbone, 
         broken.card.model_copy(update={"diverged": "the loss became nan in epoch 2 of 2 (step 9)"}).write(broken.path)
         sound.card.write(sound.path)
         assert bank.resolve("mood") == sound.path
-        assert bank.sibling(sound.card, broken.card.seed) == sound.card.id
+        assert bank.siblings(sound.card, [broken.card.seed]) == [sound.card.id]
 
 
 def test_a_training_whose_scores_are_not_finite_leaves_no_unreadable_card(tiny_backbone, sentiment, tmp_path):

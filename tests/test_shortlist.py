@@ -80,7 +80,7 @@ def test_words_behind_an_empty_prompt_are_those_of_the_signature(bank, tiny_back
         assert np.allclose(found.word_embedding("prefix", source.prompt.length), expected, atol=1e-5)
         assert not np.allclose(found.word_embedding("prefix", 20), expected, atol=1e-2), "positions count"
         with opened(bank) as here:
-            near = nearness(here.entries, here.vectors(here.entries, tiny_backbone.fingerprint), found)
+            near = nearness(here.entries, here.vectors(here.entries), found)
         assert here.entries[int(near.argmax())].task == f"task{number}"
         assert near.max() > -0.01, "16 bits of a number are kept"
 
@@ -91,7 +91,7 @@ def test_the_nearest_are_ranked_as_in_the_whole_bank(bank, tiny_backbone, target
     assert not (bank.folder / FOLDER).exists()
     with opened(bank) as here:
         entries = here.entries
-        vectors = here.vectors(entries, tiny_backbone.fingerprint)
+        vectors = here.vectors(entries)
     near = nearness(entries, vectors, features(target, tiny_backbone))
     nearest = {entries[place].id for place in np.argsort(-near)[:2]}
     large(monkeypatch)
@@ -130,7 +130,7 @@ def test_who_saw_the_target_is_left_out_of_a_large_bank_too(bank, tiny_backbone,
 def test_prompts_without_a_sound_embedding_come_last(bank, tiny_backbone, target):
     with opened(bank) as here:
         entries = here.entries
-        vectors = here.vectors(entries, tiny_backbone.fingerprint)
+        vectors = here.vectors(entries)
     vectors[1] = np.nan
     found = features(target, tiny_backbone)
     near = nearness(entries, vectors, found)

@@ -11,15 +11,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, overload
 
-from promptpanda.bank.card import ID_LIMIT, Card, TestCard, check_id, is_id, is_prompt_folder
 from promptpanda.bank.catalogue import opened
+from promptpanda.bank.entry import of_seed
 from promptpanda.bank.index_row import card_of
 from promptpanda.bank.installed import installed_banks
+from promptpanda.bank.layout import ID_LIMIT, check_id, is_id, is_prompt_folder
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name, remove_folder, staging_prefix, sweep_staging
 
 if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
+    from promptpanda.bank.card import Card, TestCard
     from promptpanda.bank.folder import TrainedPrompt
 
 _COMPARED = 1000  # prompts whose ids are looked through for the one that was meant
@@ -162,6 +164,7 @@ class Bank:
         Raises:
             PandaError: the folder holds another run.
         """
+        from promptpanda.bank.card import Card
         from promptpanda.bank.folder import is_incomplete
 
         path = self.folder / prompt_id
@@ -250,21 +253,11 @@ class Bank:
             self.check_there()
             raise
 
-    def sibling(self, card: Card, seed: int, candidates: Sequence[str] | None = None) -> str:
-        """The id of the prompt that differs from a card's only in its seed.
-
-        Args:
-            card: of a prompt of the series.
-            seed: the wanted seed; if the series does not have it, its lowest is taken.
-            candidates: the ids to choose from; None, the default, allows all.
-        """
+    def siblings(self, card: Card, seeds: Sequence[int]) -> list[str]:
+        """For every seed the id of the prompt of the same series with it, else with the lowest."""
         with opened(self) as catalogue:
-            series = [
-                other
-                for other in catalogue.entries
-                if other.series == card.series and not other.diverged and (candidates is None or other.id in candidates)
-            ]
-        return min(series, key=lambda other: (other.seed != seed, other.seed)).id if series else card.id
+            series = [one for one in catalogue.entries if one.series == card.series and not one.diverged]
+        return [of_seed(series, seed).id if series else card.id for seed in seeds]
 
     def verify(self, prompt_id: str) -> None:
         """Check a prompt's files against the checksums in its card.

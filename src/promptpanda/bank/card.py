@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticSerializationError
 
+from promptpanda.bank.layout import CARD_NAME, check_id
 from promptpanda.bank.outside import MOST_BYTES, read_object
 from promptpanda.errors import PandaError
-from promptpanda.files import check_name, sync
+from promptpanda.files import sync
 from promptpanda.names import HeadReadout, NumberFormat, PromptKind
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.tasks.spec import Kind, TaskSpec
@@ -24,33 +25,10 @@ if TYPE_CHECKING:
     from promptpanda.backbone import Backbone
 
 FORMAT = 1
-CARD_NAME = "card.json"
-CONFIG_NAME = "adapter_config.json"  # of PEFT
-SIGNATURE_NAME = "signature.safetensors"
-SEEN_NAME = "seen_texts.safetensors"
-ID_LIMIT = 150  # a task's name, and seed and hash behind it
 _MOST_TOKENS = 2**31 - 1  # what tokenizers can count
-_ID = re.compile(r".+-s\d+-[0-9a-f]{8}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 PeftForm = Literal["SEQ_CLS", "FEATURE_EXTRACTION", "unsupported"]
-
-
-def is_prompt_folder(folder: Path) -> bool:
-    """Whether a folder holds a prompt: ours, or one of PEFT's."""
-    return any((folder / name).is_file() for name in (CARD_NAME, CONFIG_NAME))
-
-
-def check_id(prompt_id: str) -> str:
-    """Return `prompt_id` if it is formed as ids are, `TASK-sSEED-HASH8`, else raise PandaError."""
-    if not is_id(check_name(prompt_id, "Prompt id", ID_LIMIT)):
-        raise PandaError(f"{prompt_id!r} is not a prompt id; ids end in a seed and eight digits, TASK-sSEED-HASH8.")
-    return prompt_id
-
-
-def is_id(name: str) -> bool:
-    """Whether a name is formed as ids are."""
-    return _ID.fullmatch(name) is not None
 
 
 class _Frozen(BaseModel):

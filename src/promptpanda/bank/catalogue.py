@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import gc
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,16 +12,16 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from promptpanda.bank.card import Card
 from promptpanda.bank.entry import Entry
 from promptpanda.bank.index import Index, Keep
 from promptpanda.bank.index_row import word_vector
 from promptpanda.progress import Progress
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from promptpanda.bank.bank import Bank
+    from promptpanda.bank.card import Card
 
 SMALL = 48
 """Banks of no more prompts are read from their folders each time, and need no index."""
@@ -61,14 +63,12 @@ class BankContents:
         found = self._problems if self.index is None else list(self.index.problems.values())
         return found if self.name is None else [f"In the installed bank '{self.name}': {one}" for one in found]
 
-    def vectors(self, fingerprint: str) -> dict[str, np.ndarray]:
-        """Mean word embeddings of the prompts of a backbone, by id. *Shape:* (hidden,) each, float16."""
+    def vectors(self, ids: Collection[str]) -> dict[str, bytes]:
+        """Mean word embeddings of these prompts, by id; not all have one. Each is the bytes of (hidden,) float16."""
         if self.index is not None:
-            ids, numbers = self.index.vectors(fingerprint)
-            return dict(zip(ids, numbers, strict=True))
-        cards = [card for card in self._cards if card.backbone.fingerprint == fingerprint]
-        found = {card.id: word_vector(self.folder / card.id, card) for card in cards}
-        return {name: vector for name, vector in found.items() if vector is not None}
+            return self.index.vectors(ids)
+        found = {card.id: word_vector(self.folder / card.id, card) for card in self._cards if card.id in ids}
+        return {name: vector.tobytes() for name, vector in found.items() if vector is not None}
 
     def possible_records(self, entries: Sequence[Entry], hashes: np.ndarray) -> list[Entry]:
         """Which of its prompts may have seen texts with these hashes; all of whom that cannot be denied."""
@@ -97,11 +97,7 @@ class Catalogue:
 
     @cached_property
     def by_id(self) -> dict[str, tuple[Entry, BankContents]]:
-        found: dict[str, tuple[Entry, BankContents]] = {}
-        for shelf in self.shelves:
-            for entry in shelf.entries():
-                found.setdefault(entry.id, (entry, shelf))
-        return found
+        return self._by_id(None)
 
     @property
     def entries(self) -> list[Entry]:
@@ -112,26 +108,37 @@ class Catalogue:
         """The first of them, without reading the others."""
         if "by_id" in self.__dict__:
             return list(self.by_id.values())[:limit]
+        return list(self._by_id(limit).values())[:limit]
+
+    def _by_id(self, limit: int | None) -> dict[str, tuple[Entry, BankContents]]:
         found: dict[str, tuple[Entry, BankContents]] = {}
-        for shelf in self.shelves:
-            for entry in shelf.entries(limit) if len(found) < limit else ():
-                found.setdefault(entry.id, (entry, shelf))
-        return list(found.values())[:limit]
+        with _no_collection():
+            for shelf in self.shelves:
+                for entry in shelf.entries(limit) if limit is None or len(found) < limit else ():
+                    found.setdefault(entry.id, (entry, shelf))
+        return found
 
     @property
     def problems(self) -> list[str]:
         """What is wrong with prompts that cannot be read."""
         return list(chain.from_iterable(shelf.problems for shelf in self.shelves))
 
-    def vectors(self, entries: Sequence[Entry], fingerprint: str) -> np.ndarray:
-        """Mean word embeddings, NaN where one is missing. *Shape:* (entries, hidden), float32."""
-        by_id: dict[str, np.ndarray] = {}
+    def vectors(self, entries: Sequence[Entry]) -> np.ndarray:
+        """Mean word embeddings, NaN where one is missing or of another width than most.
+
+        *Shape:* (entries, hidden), float16.
+        """
+        import numpy as np
+
+        ids, by_id = {one.id for one in entries}, dict[str, bytes]()
         for shelf in reversed(self.shelves):  # of the banks that have an id the first counts
-            by_id |= shelf.vectors(fingerprint)
-        found = [by_id.get(one.id) for one in entries]
-        width = max((len(one) for one in found if one is not None), default=1)
-        missing = np.full(width, np.nan, np.float16)
-        return np.stack([one if one is not None and len(one) == width else missing for one in found]).astype(np.float32)
+            by_id |= shelf.vectors(ids)
+        widths = Counter(map(len, by_id.values())).most_common(1)
+        width = widths[0][0] // 2 if widths else 0
+        missing = np.full(width, np.nan, np.float16).tobytes()
+        found = (by_id.get(one.id, missing) for one in entries)
+        whole = bytearray().join(one if len(one) == len(missing) else missing for one in found)
+        return np.frombuffer(whole, np.float16).reshape(len(entries), width)
 
     def possible_records(self, entries: Iterable[Entry], hashes: np.ndarray) -> set[str]:
         """Ids of those of these prompts that may have seen texts with these hashes; none that did is missing."""
@@ -157,6 +164,18 @@ class Catalogue:
 
 
 @contextmanager
+def _no_collection() -> Iterator[None]:
+    """While many objects are made that all stay: half the time would go into looking for garbage among them."""
+    paused = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if paused:
+            gc.enable()
+
+
+@contextmanager
 def opened(bank: Bank, progress: Progress | None = None) -> Iterator[Catalogue]:
     """The prompts in force, as of now.
 
@@ -164,9 +183,12 @@ def opened(bank: Bank, progress: Progress | None = None) -> Iterator[Catalogue]:
         progress: told how far the reading of many folders has come.
     """
     with ExitStack() as stack:
+        banks: list[tuple[str | None, Bank]] = [(None, bank), *bank.others.items()]
+        large = any(one.has_more_than(SMALL) for _, one in banks)
         shelves = []
-        for name, one in ((None, bank), *bank.others.items()):
-            if one.has_more_than(SMALL):
+        for name, one in banks:
+            # Beside a large bank installed ones are indexed whatever their size: no card is read again then.
+            if one.has_more_than(0 if large and name is not None else SMALL):
                 keep: Keep = "beside" if name is None else "cache"
                 index = stack.enter_context(Index(one.folder, keep=keep, progress=progress))
                 shelves.append(BankContents(one.folder, name, index))

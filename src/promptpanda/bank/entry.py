@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from promptpanda.bank.card import SEEN_NAME, Card
+from promptpanda.bank.layout import SEEN_NAME
 from promptpanda.names import NumberFormat, PromptKind
+
+if TYPE_CHECKING:
+    from promptpanda.bank.card import Card
 
 _NAMED = 20  # labels that are kept by name
 
@@ -88,6 +92,11 @@ class Entry(NamedTuple):
         values[_LABELS] = tuple(values[_LABELS])
         values[_SOURCES] = tuple(map(tuple, values[_SOURCES]))
         return cls._make(values)
+
+
+def of_seed(series: Sequence[Entry], seed: int) -> Entry:
+    """Of prompts of one series the one with this seed, else with the lowest."""
+    return min(series, key=lambda one: (one.seed != seed, one.seed))
 
 
 _LABELS, _SOURCES = Entry._fields.index("labels"), Entry._fields.index("sources")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank import peft_format
-from promptpanda.bank.card import CARD_NAME, CONFIG_NAME, SIGNATURE_NAME, Card
+from promptpanda.bank.card import Card
+from promptpanda.bank.layout import CARD_NAME, CONFIG_NAME, SIGNATURE_NAME
 from promptpanda.bank.ownership import check_owner
 from promptpanda.bank.seen_texts import SEEN_NAME, OtherVersionError, SeenTexts
 from promptpanda.bank.signature import POOLINGS, Signature

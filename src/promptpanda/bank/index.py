@@ -13,24 +13,26 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-import numpy as np
-
-from promptpanda.bank.card import CARD_NAME, is_id
 from promptpanda.bank.entry import Entry
 from promptpanda.bank.index_file import VERSION, DamagedError, IndexFile, UnusableError, checksum, discard
 from promptpanda.bank.index_row import row_of
+from promptpanda.bank.layout import CARD_NAME, is_id
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress, Silent
 
+if TYPE_CHECKING:
+    import numpy as np
+
 FOLDER = ".index"
 _NAME = f"prompts-{VERSION}.sqlite3"
-_TOGETHER = 500  # prompts that are read before they are written in one transaction
+_TOGETHER = 500  # prompts that are written in one transaction, or read at once
 _SCANNED = 1000  # records of seen texts that are looked through at once
+_MARKED = 20  # bits of a hash by which most are told apart at first: the table of all fits into a processor's cache
 _ATTEMPTS = 3  # at one place, before it is given up: other processes may throw files away too
 # Nanoseconds. Some file systems tell times no finer, so that a younger file could change again unseen.
 _SETTLED = 2_000_000_000
@@ -83,25 +85,21 @@ class Index:
     def entries(self, limit: int | None = None) -> list[Entry]:
         """The readable prompts by id, the first `limit` of them."""
         query = "SELECT id, stamp, facts, sum FROM prompts ORDER BY id LIMIT ?"
-        return self._intact(lambda: _entries(self._file.read(query, -1 if limit is None else limit)))
+        return self._intact(lambda: list(_entries(self._file.each(query, -1 if limit is None else limit))))
 
-    def vectors(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
-        """Ids and mean word embeddings of the prompts of a backbone that have one.
+    def vectors(self, ids: Collection[str]) -> dict[str, bytes]:
+        """Mean word embeddings of these prompts, by id; not all have one. Each is the bytes of (hidden,) float16."""
+        return self._intact(lambda: self._vectors(ids))
 
-        *Shape:* (prompts, hidden), float16; those of another width than most are left out.
-        """
-        return self._intact(lambda: self._vectors(fingerprint))
-
-    def _vectors(self, fingerprint: str) -> tuple[list[str], np.ndarray]:
-        query = "SELECT id, fingerprint, vector, vectors.sum FROM vectors JOIN prompts USING (number) ORDER BY number"
-        rows = [row for row in self._file.each(query) if row[1] == fingerprint]
-        if any(checksum(row[1], row[2]) != row[3] for row in rows):
-            raise DamagedError("a vector")
-        sizes = [len(row[2]) for row in rows]
-        usual = max(set(sizes), key=sizes.count, default=0)
-        kept = [row for row in rows if len(row[2]) == usual]
-        numbers = np.frombuffer(b"".join(row[2] for row in kept), np.float16)
-        return [row[0] for row in kept], numbers.reshape(len(kept), -1)
+    def _vectors(self, ids: Collection[str]) -> dict[str, bytes]:
+        found = {}
+        query = "SELECT id, fingerprint, vector, vectors.sum FROM vectors JOIN prompts USING (number)"
+        for prompt_id, fingerprint, vector, total in self._file.each(query):
+            if prompt_id in ids:
+                if checksum(fingerprint, vector) != total:
+                    raise DamagedError("a vector")
+                found[prompt_id] = vector
+        return found
 
     def possible_records(self, hashes: np.ndarray) -> tuple[set[str], set[str]]:
         """Which records of seen texts may hold one of these hashes, and which records are known at all.
@@ -114,9 +112,12 @@ class Index:
         return self._intact(lambda: self._possible_records(hashes))
 
     def _possible_records(self, hashes: np.ndarray) -> tuple[set[str], set[str]]:
+        import numpy as np
+
         wanted = np.unique((hashes >> np.uint64(32)).astype(np.uint32))
-        marks = np.zeros(1 << 24, dtype=bool)
-        marks[wanted >> np.uint32(8)] = True
+        shift = np.uint32(32 - _MARKED)
+        marks = np.zeros(1 << _MARKED, dtype=bool)
+        marks[wanted >> shift] = True
         found: set[str] = set()
         known: set[str] = set()
         rows = self._file.each("SELECT record, hashes, sum FROM records")
@@ -125,7 +126,7 @@ class Index:
                 raise DamagedError("a record")
             known.update(record for record, _, _ in some)
             halves = np.frombuffer(b"".join(kept for _, kept, _ in some), np.uint32)
-            near = np.flatnonzero(marks[halves >> np.uint32(8)])
+            near = np.flatnonzero(marks[halves >> shift])
             hits = near[np.isin(halves[near], wanted)]
             ends = np.cumsum([len(kept) // halves.itemsize for _, kept, _ in some])
             found.update(some[owner][0] for owner in np.unique(np.searchsorted(ends, hits, side="right")))
@@ -144,7 +145,7 @@ class Index:
             "ORDER BY points, id"
         )
         rows = self._file.read(sql, query, limit)
-        return list(zip(_entries([row[:4] for row in rows]), [row[4] for row in rows], strict=True))
+        return list(zip(_entries(row[:4] for row in rows), [row[4] for row in rows], strict=True))
 
     def _intact(self, read: Callable[[], _Value]) -> _Value:
         """What `read` returns; a file that turns out to be damaged is made anew first."""
@@ -236,11 +237,13 @@ def stamp(folder: str, now: int) -> str:
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
 
 
-def _entries(rows: Sequence[tuple[str, str, str, int]]) -> list[Entry]:
+def _entries(rows: Iterable[tuple[Any, ...]]) -> Iterator[Entry]:
     """Of rows of the table; raises DamagedError if one is not as it was written."""
-    if any(checksum(prompt_id, known, facts) != total for prompt_id, known, facts, total in rows):
-        raise DamagedError("a prompt")
-    return [Entry.read(values) for values in json.loads(f"[{','.join(row[2] for row in rows)}]")]
+    left = iter(rows)
+    while some := list(islice(left, _TOGETHER)):
+        if any(checksum(prompt_id, known, facts) != total for prompt_id, known, facts, total in some):
+            raise DamagedError("a prompt")
+        yield from map(Entry.read, json.loads(f"[{','.join(row[2] for row in some)}]"))
 
 
 def _thrown_away(file: IndexFile | None, path: Path | None) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
-
-from promptpanda.bank.card import SEEN_NAME, SIGNATURE_NAME, Card
 from promptpanda.bank.entry import Entry
 from promptpanda.bank.index_file import Row
+from promptpanda.bank.layout import SEEN_NAME, SIGNATURE_NAME
 from promptpanda.bank.outside import check_ordinary
 from promptpanda.errors import PandaError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from promptpanda.bank.card import Card
 
 _NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _MOST_LETTERS = 20_000  # of labels that are searched
@@ -21,6 +23,8 @@ _MOST_LETTERS = 20_000  # of labels that are searched
 
 def card_of(folder: Path) -> Card:
     """The card of a bank's folder. Raises PandaError if it cannot be read, or is another prompt's."""
+    from promptpanda.bank.card import Card
+
     card = Card.read(folder)
     if card.id != folder.name:
         raise PandaError(f"The folder {folder} holds the prompt {card.id}; rename it back.")
@@ -56,6 +60,8 @@ def word_vector(folder: Path, card: Card) -> np.ndarray | None:
 
     *Shape:* (hidden,), float16.
     """
+    import numpy as np
+
     found = _array(folder, card, SIGNATURE_NAME, "embeddings")
     if found is None or found.ndim != 3 or found.dtype.kind != "f" or 0 in found.shape:
         return None
@@ -79,6 +85,8 @@ def words_of(card: Card) -> tuple[str, str, str, str]:
 
 def _halves(folder: Path, card: Card) -> bytes | None:
     """The upper halves of the hashes of seen texts; None where they are not sound."""
+    import numpy as np
+
     hashes = _array(folder, card, SEEN_NAME, "hashes") if SEEN_NAME in card.files else None
     if hashes is None or hashes.ndim != 1 or hashes.dtype != np.uint64:
         return None
@@ -87,6 +95,9 @@ def _halves(folder: Path, card: Card) -> bytes | None:
 
 def _array(folder: Path, card: Card, file: str, name: str) -> np.ndarray | None:
     """One array of a file with the checksum that its card tells; None where it is not sound."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     path = folder / file
     try:
         check_ordinary(path)

@@ -13,7 +13,8 @@ from typing import Any, cast
 from torch import Tensor
 
 from promptpanda.backbone import Backbone
-from promptpanda.bank.card import CONFIG_NAME, PeftForm
+from promptpanda.bank.card import PeftForm
+from promptpanda.bank.layout import CONFIG_NAME
 from promptpanda.bank.outside import read_object
 from promptpanda.bank.tensors import read_tensors
 from promptpanda.errors import PandaError

@@ -27,7 +27,7 @@ from unicodedata import normalize
 import numpy as np
 from safetensors.numpy import save
 
-from promptpanda.bank.card import SEEN_NAME as SEEN_NAME
+from promptpanda.bank.layout import SEEN_NAME as SEEN_NAME
 from promptpanda.bank.tensors import read_arrays
 from promptpanda.errors import PandaError
 from promptpanda.tasks.inputs import Choices, Input, Passage, Words

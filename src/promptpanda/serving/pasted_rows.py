@@ -22,10 +22,9 @@ from promptpanda.tasks.spec import Kind
 from promptpanda.tasks.task import Task
 from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
-from promptpanda.transfers.estimators import TargetFeatures, preferred
+from promptpanda.transfers.estimators import Cosine, TargetFeatures, preferred
 from promptpanda.transfers.overlap import TargetRows
-from promptpanda.transfers.ranking import fitting_cards, rank, readable_sources
-from promptpanda.transfers.shortlist import shortlisted
+from promptpanda.transfers.ranking import ranked_cards, readable_sources, scored
 
 _MOST_ROWS = 200
 _SECONDS = 120.0
@@ -105,14 +104,14 @@ def _steps(service: Service, rows: list[dict[str, str]], numbers: bool, job: _Jo
         settings = settled(TrainingOptions(), task.kind, part.train, backbone)
         target = TargetFeatures.of(backbone, task, part, settings, examples=SIGNATURE_EXAMPLES)
     yield "read"
-    fitting = fitting_cards(task, backbone, bank, known, Silent()).cards
-    for card in shortlisted(fitting, target, bank, Silent()):
+    notes = _Notes()
+    fitting = ranked_cards(task, backbone, bank, target, known, notes)
+    for card in fitting.cards:
         if job.given_up:
             return
         target.observe(readable_sources([card], backbone, bank, Silent()))
         yield card.id
-    notes = _Notes()
-    ranking = rank(task, backbone, bank, target, rows=known, progress=notes)
+    ranking = scored(fitting, task, backbone, bank, target, Cosine(), notes)
     by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
     entries = [{"prompt": one.prompt, "task": one.task, "scores": one.scores} for one in ranking]
     job.result = {"ranking": entries, "by": by, "notes": notes.notes}

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from promptpanda.bank.card import ID_LIMIT, Card, is_id
+from promptpanda.bank.card import Card
 from promptpanda.bank.folder import TrainedPrompt, read_folder
+from promptpanda.bank.layout import ID_LIMIT, is_id
 from promptpanda.bank.ownership import check_owner
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name

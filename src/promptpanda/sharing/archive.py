@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import CARD_NAME
+from promptpanda.bank.layout import CARD_NAME
 from promptpanda.bank.outside import MOST_BYTES
 from promptpanda.errors import PandaError
 from promptpanda.files import staging_prefix, sync, told_where

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import CARD_NAME
+from promptpanda.bank.layout import CARD_NAME
 from promptpanda.bank.outside import MOST_BYTES, check_ordinary
 from promptpanda.errors import PandaError
 from promptpanda.files import remove_folder, whole_folder

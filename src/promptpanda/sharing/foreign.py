@@ -23,7 +23,7 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank import peft_format
-from promptpanda.bank.card import CONFIG_NAME
+from promptpanda.bank.layout import CONFIG_NAME
 from promptpanda.bank.outside import check_ordinary
 from promptpanda.bank.tensors import read_tensors
 from promptpanda.errors import PandaError

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from promptpanda.bank.card import CARD_NAME
+from promptpanda.bank.layout import CARD_NAME
 from promptpanda.bank.outside import MOST_BYTES
 from promptpanda.errors import PandaError
 from promptpanda.sharing.model_card import MARK, bank_card

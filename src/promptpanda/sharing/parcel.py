@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from promptpanda.bank.card import CARD_NAME, Card
+from promptpanda.bank.card import Card
+from promptpanda.bank.layout import CARD_NAME
 from promptpanda.bank.seen_texts import SEEN_NAME
 from promptpanda.sharing.model_card import model_card
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from promptpanda.bank.card import ID_LIMIT, is_id
+from promptpanda.bank.layout import ID_LIMIT, is_id
 from promptpanda.bank.outside import MOST_BYTES
 from promptpanda.errors import PandaError
 from promptpanda.files import FULL, check_name

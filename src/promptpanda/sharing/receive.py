@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import CARD_NAME, Card
+from promptpanda.bank.card import Card
+from promptpanda.bank.layout import CARD_NAME
 from promptpanda.bank.seen_texts import SEEN_NAME
 from promptpanda.errors import PandaError
 from promptpanda.files import remove_folder, whole_folder

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from promptpanda.bank.card import CARD_NAME, Card
+from promptpanda.bank.card import Card
+from promptpanda.bank.layout import CARD_NAME
 from promptpanda.errors import PandaError
 from promptpanda.sharing.parallel import in_parallel
 from promptpanda.sharing.parcel import Parcel

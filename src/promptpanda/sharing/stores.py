@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from promptpanda.bank.card import CARD_NAME
+from promptpanda.bank.layout import CARD_NAME
 from promptpanda.bank.outside import MOST_BYTES
 from promptpanda.errors import PandaError
 from promptpanda.sharing.parallel import in_parallel

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import CARD_NAME, Card
+from promptpanda.bank.card import Card
 from promptpanda.bank.folder import check_files
+from promptpanda.bank.layout import CARD_NAME
 from promptpanda.errors import PandaError
 from promptpanda.sweep.cache import Planned
 from promptpanda.sweep.filters import RunFilter

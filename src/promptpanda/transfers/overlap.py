@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -88,10 +88,22 @@ class TargetRows:
 
 @dataclass(frozen=True)
 class Fitting:
-    """Prompts that a target can start from, and those that only its texts forbid."""
+    """Prompts that a target can start from, and those that only its texts forbid.
+
+    Attributes:
+        vectors: mean word embeddings of their texts, where they are too many for a pass each. *Shape:* (cards, hidden).
+    """
 
     cards: tuple[Entry, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
+    vectors: np.ndarray | None = field(default=None, repr=False, compare=False)
+
+    def narrowed(self, cards: Sequence[Entry]) -> Fitting:
+        """To some of its prompts."""
+        if self.vectors is None:
+            return replace(self, cards=tuple(cards))
+        places = {one.id: place for place, one in enumerate(self.cards)}
+        return replace(self, cards=tuple(cards), vectors=self.vectors[[places[one.id] for one in cards]])
 
 
 def without_overlap(

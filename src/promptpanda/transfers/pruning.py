@@ -10,7 +10,7 @@ import numpy as np
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.entry import Entry
+from promptpanda.bank.entry import Entry, of_seed
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.progress import Progress
 from promptpanda.tasks.task import Task
@@ -57,17 +57,19 @@ class SourceCandidates:
     """The prompts of a bank that a target can start from, by their cards.
 
     Attributes:
-        cards: of the kind and length that were asked for, if they were.
-        left_out: those that saw the target's rows.
+        fitting: of the kind and length that were asked for, if they were.
     """
 
-    cards: tuple[Entry, ...]
-    task: Task
+    fitting: Fitting
     backbone: Backbone
     bank: Bank | None
     progress: Progress
-    left_out: tuple[LeftOut, ...] = ()
-    _of_seed: dict[int, list[Entry]] = field(default_factory=dict)
+    _of_seed: dict[int, tuple[Entry, ...]] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """Those that saw the target's rows."""
+        return self.fitting.left_out
 
     @classmethod
     def of(
@@ -82,31 +84,30 @@ class SourceCandidates:
         """Find them; that there is none is told, and no error."""
         explicit = options.model_fields_set
         found = Fitting() if bank is None else fitting_cards(task, backbone, bank, rows, progress)
-        fitting = tuple(
+        fitting = [
             card
             for card in found.cards
             if ("prompt_kind" not in explicit or card.prompt_kind == options.prompt_kind)
             and ("prompt_length" not in explicit or card.prompt_length == options.prompt_length)
-        )
+        ]
         if not fitting:
             where = "There is no bank" if bank is None else f"The bank {bank.folder} holds no prompt that fits"
             progress.note(
                 f"{where}, so there is nothing to transfer: only methods without a source compete (train a source with "
                 "`panda train TASK`)."
             )
-        return cls(fitting, task, backbone, bank, progress, found.left_out)
+        return cls(found.narrowed(fitting), backbone, bank, progress)
 
-    def of_seed(self, seed: int, target: TargetFeatures) -> list[Entry]:
+    def of_seed(self, seed: int, target: TargetFeatures) -> tuple[Entry, ...]:
         """Of each series the prompt of this seed, else of the lowest; of a large bank those near the target alone."""
         if seed in self._of_seed:
             return self._of_seed[seed]
         series: dict[str, list[Entry]] = {}
-        for card in self.cards:
+        for card in self.fitting.cards:
             series.setdefault(card.series, []).append(card)
-        found = [min(alike, key=lambda card: (card.seed != seed, card.seed)) for alike in series.values()]
-        if self.bank is not None:
-            found = shortlisted(found, target, self.bank, self.progress)
-        return self._of_seed.setdefault(seed, found)
+        found = [of_seed(alike, seed) for alike in series.values()]
+        near = shortlisted(self.fitting.narrowed(found), target, self.progress)
+        return self._of_seed.setdefault(seed, near.cards)
 
     def pruned(
         self, targets: Sequence[TargetFeatures], seeds: Sequence[int], cosine: Cosine, count: int
@@ -117,7 +118,7 @@ class SourceCandidates:
             cards = self.of_seed(seed, target)
             if found and found[0].survivors:
                 shape = _shape(found[0].survivors[0])
-                cards = [card for card in cards if (card.prompt_kind, card.prompt_length) == shape]
+                cards = tuple(card for card in cards if (card.prompt_kind, card.prompt_length) == shape)
             sources = [] if self.bank is None else readable_sources(cards, self.backbone, self.bank, self.progress)
             found.append(prune(sources, target, cosine, count, self.progress))
         return found

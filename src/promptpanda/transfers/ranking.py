@@ -22,7 +22,7 @@ from promptpanda.training.defaults import settled
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import Cosine, TargetFeatures, estimates, preferred
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows, without_overlap
-from promptpanda.transfers.shortlist import shortlisted
+from promptpanda.transfers.shortlist import shortlisted, with_vectors
 
 if TYPE_CHECKING:
     import pandas
@@ -111,6 +111,18 @@ def rank(
     if target is None:
         settings = settled(options or TrainingOptions(), task.kind, part.train, backbone)
         target = TargetFeatures.of(backbone, task, part, settings, examples=max(SIGNATURE_EXAMPLES, cosine.examples))
+    fitting = ranked_cards(task, backbone, bank, target, rows, progress)
+    return scored(fitting, task, backbone, bank, target, cosine, progress)
+
+
+def ranked_cards(
+    task: Task, backbone: Backbone, bank: Bank, target: TargetFeatures, rows: TargetRows, progress: Progress
+) -> Fitting:
+    """The prompts that a ranking compares: those that fit, of a large bank the ones near the target.
+
+    Raises:
+        PandaError: there is none.
+    """
     fitting = fitting_cards(task, backbone, bank, rows, progress)
     if not fitting.cards:
         which = " that did not see its texts" if fitting.left_out else ""
@@ -118,8 +130,20 @@ def rank(
             f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'{which}; "
             "train one with `panda train TASK`."
         )
-    chosen = shortlisted(fitting.cards, target, bank, progress)
-    sources = readable_sources(chosen, backbone, bank, progress)
+    return shortlisted(fitting, target, progress)
+
+
+def scored(
+    fitting: Fitting,
+    task: Task,
+    backbone: Backbone,
+    bank: Bank,
+    target: TargetFeatures,
+    cosine: Cosine,
+    progress: Progress,
+) -> Ranking:
+    """These prompts scored by every estimator that can run, best first. Raises PandaError if none is intact."""
+    sources = readable_sources(fitting.cards, backbone, bank, progress)
     progress.begin(f"rank for {task.name}", len(sources))
     sources = seen_sources(sources, target, progress)
     if not sources:
@@ -135,22 +159,24 @@ def rank(
 def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, progress: Progress) -> Fitting:
     """The prompts that a target can start from, by their cards; damaged ones are reported and left out.
 
-    So are those whose training may have seen the target's rows: their validation scores would only show memory.
+    So are those whose training may have seen the target's rows: their validation scores would only show memory. The
+    bank is opened here alone: all that later steps compare is read.
     """
     with opened(bank, progress) as catalogue:
         for problem in catalogue.problems:
             progress.note(problem)
-        _warn_old(catalogue.entries, backbone, progress)
-        _warn_moved(catalogue.entries, backbone, progress)
+        entries = catalogue.entries
+        _warn_old(entries, backbone, progress)
+        _warn_moved(entries, backbone, progress)
         fitting = [
             entry
-            for entry in catalogue.entries
+            for entry in entries
             if entry.prompt_kind is not None
             and entry.task != task.name
             and is_owner(entry, backbone)
             and not entry.diverged
         ]
-        return without_overlap(fitting, catalogue, bank, task.name, rows, progress)
+        return with_vectors(without_overlap(fitting, catalogue, bank, task.name, rows, progress), catalogue)
 
 
 def _warn_old(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:

@@ -5,34 +5,40 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
-from promptpanda.bank.bank import Bank
-from promptpanda.bank.catalogue import SMALL, opened
+from promptpanda.bank.catalogue import SMALL, Catalogue
 from promptpanda.bank.entry import Entry
 from promptpanda.errors import PandaError
 from promptpanda.names import PromptKind
 from promptpanda.progress import Progress
 from promptpanda.transfers.estimators import TargetFeatures
+from promptpanda.transfers.overlap import Fitting
 
 PASSES = SMALL
 """Where more prompts fit, so many of them see the target's examples; banks of up to that many are never cut."""
+_COMPARED = 4096  # embeddings at once
 _TASKS = 4  # tasks that are among them, at least, where the bank has them: as many as race
 
 
-def shortlisted(entries: Sequence[Entry], target: TargetFeatures, bank: Bank, progress: Progress) -> list[Entry]:
+def with_vectors(fitting: Fitting, catalogue: Catalogue) -> Fitting:
+    """The same with what `shortlisted` compares, where there is something to leave out."""
+    return replace(fitting, vectors=catalogue.vectors(fitting.cards)) if len(fitting.cards) > PASSES else fitting
+
+
+def shortlisted(fitting: Fitting, target: TargetFeatures, progress: Progress) -> Fitting:
     """The prompts whose texts are nearest to the target's, in their old order; of few prompts all."""
-    if len(entries) <= PASSES:
-        return list(entries)
-    with opened(bank, progress) as catalogue:
-        vectors = catalogue.vectors(entries, target.backbone.fingerprint)
+    entries, vectors = fitting.cards, fitting.vectors
+    if len(entries) <= PASSES or vectors is None:
+        return fitting
     chosen = best_of_tasks([one.task for one in entries], nearness(entries, vectors, target), PASSES)
     progress.note(
         f"{len(entries):,} prompts fit, too many to run the model under each; the {len(chosen)} whose texts are "
         "nearest to the target's are kept."
     )
-    return [entries[place] for place in sorted(chosen)]
+    return fitting.narrowed([entries[place] for place in sorted(chosen)])
 
 
 def nearness(entries: Sequence[Entry], vectors: np.ndarray, target: TargetFeatures) -> np.ndarray:
@@ -55,7 +61,9 @@ def nearness(entries: Sequence[Entry], vectors: np.ndarray, target: TargetFeatur
         with suppress(PandaError):  # too long for this model: such a prompt is none of its own
             ours = target.word_embedding(kind, length)
             if vectors.shape[1:] == ours.shape:
-                found[places] = -np.linalg.norm(vectors[places] - ours, axis=1)
+                for start in range(0, len(places), _COMPARED):
+                    some = places[start : start + _COMPARED]
+                    found[some] = -np.linalg.norm(vectors[some] - ours, axis=1)
     return np.where(np.isnan(found), -np.inf, found)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import Card, is_prompt_folder
+from promptpanda.bank.card import Card
+from promptpanda.bank.entry import Entry, of_seed
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_source
+from promptpanda.bank.layout import is_prompt_folder
 from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.tasks.task import Task
@@ -36,9 +39,9 @@ def best_source(
     if bank is None:
         raise PandaError(f"Source '{BEST}' is the top of a bank's ranking, and there is no bank.")
     ranking = rank(task, backbone, bank, target, cosine=cosine, rows=rows, progress=progress)
-    card = Card.read(bank.folder_of(ranking[0].prompt))
-    found = _of_series(card, seeds, backbone, bank, tuple(entry.prompt for entry in ranking))
-    return found, ranking.left_out
+    cards = [Entry.of(Card.read(bank.folder_of(one.prompt))) for one in ranking]
+    series = [card for card in cards if card.series == cards[0].series]
+    return _read([of_seed(series, seed).id for seed in seeds], backbone, bank), ranking.left_out
 
 
 def find_sources(
@@ -82,14 +85,11 @@ def _named(
     path = bank.resolve(source)
     if source == path.name or path == Path(source):
         return [read_source(path, backbone)] * len(seeds)
-    return _of_series(Card.read(path), seeds, backbone, bank)
+    return _read(bank.siblings(Card.read(path), seeds), backbone, bank)
 
 
-def _of_series(
-    card: Card, seeds: tuple[int, ...], backbone: Backbone, bank: Bank, candidates: tuple[str, ...] | None = None
-) -> list[SourcePrompt]:
-    """For every seed the prompt of a card's series; of those `candidates` which are allowed, None: of all."""
-    names = [bank.sibling(card, seed, candidates) for seed in seeds]
+def _read(names: Sequence[str], backbone: Backbone, bank: Bank) -> list[SourcePrompt]:
+    """The prompts of these ids, each read once."""
     prompts = {name: read_source(bank.folder_of(name), backbone) for name in set(names)}
     return [prompts[name] for name in names]
 
