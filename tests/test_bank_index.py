@@ -198,7 +198,8 @@ def test_no_flipped_bit_is_believed(bank):
 _LOOK = """
 import os, sys
 from pathlib import Path
-from promptpanda.bank import index
+import safetensors.numpy
+from promptpanda.bank import card, index
 index._SETTLED = 0
 if sys.argv[2:]:  # by now all that is imported is read
     os.setgroups([])

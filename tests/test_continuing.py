@@ -100,7 +100,7 @@ def test_new_labels_are_added_and_missing_ones_are_kept(named, start, bank, tiny
     assert 0 < again.head.weight[fresh].norm() < 0.3
     assert again.head.bias[fresh].abs() < 1e-6
     assert any(f"{start.card.id} does not know 1 label ('mixed')" in said for said in notes.said)
-    assert any(f"lack 1 label ('bad'), which {start.card.id} knows" in said for said in notes.said)
+    assert any(f"lacks 1 label ('bad'), which {start.card.id} knows" in said for said in notes.said)
     assert set(predict(again, tiny_backbone, ["the phone good"])[0]["probabilities"]) == {"good", "bad", "mixed"}
 
 

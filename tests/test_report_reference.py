@@ -82,9 +82,9 @@ def test_names_are_compared_without_case_and_signs() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"targets": []}, "no reference at targets"),
+        ({"targets": []}, "not a valid reference at targets"),
         ({"targets": ["RTE", "rte"]}, "names a target twice"),
-        ({"full": {}}, "no reference at full"),
+        ({"full": {}}, "not a valid reference at full"),
         ({"full": {"B": {"PoT": {"RTE": [66.0]}}}}, "has 1 scores in full.B.PoT.RTE"),
         ({"full": {"B": {"PoT": {"X": [66.0, 1.0]}}}}, "has the source 'X'"),
         ({"full": {"B": {"ref": {"Best": [66.0, 1.0]}}}}, "expected Full-tune or Baseline"),

@@ -102,12 +102,12 @@ def test_auto_in_a_sweep_is_what_transfer_selects(study):
         four = TrainingOptions(epochs=1, max_length=24, prompt_length=4)
         train(task, backbone, bank=bank, options=four, train_examples=40)
     target = load_task(study.folder / "mood.yaml", data_dir=data)
-    result = transfer(target, "auto", backbone, bank=bank, options=options, train_examples=24, seeds=(0, 1))
-    for seed, selection in enumerate(result.selection):
-        said = selection.to_json()
+    for seed in (0, 1):  # by itself: of several seeds the mean lead says what the contrastive contestant starts from
+        result = transfer(target, "auto", backbone, bank=bank, options=options, train_examples=24, seeds=(seed,))
+        said = result.selection[0].to_json()
         assert rows[seed].selection == said
-        assert rows[seed].prompt == result.auto.outcomes[seed].card.id
-        assert rows[seed].test["accuracy"] == result.auto.scores[seed]
+        assert rows[seed].prompt == result.auto.outcomes[0].card.id
+        assert rows[seed].test["accuracy"] == result.auto.scores[0]
         unit = rows[seed].n_train * 1
         assert rows[seed].example_steps == round(said["cost"] * unit)
     assert preview(recipe, study.places()).to_json()["left"] == 0
