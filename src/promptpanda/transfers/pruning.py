@@ -129,7 +129,8 @@ def prune(
 ) -> Pruned:
     """Score prompts by the first estimator that can compare all of them, and keep the best of each of the best tasks.
 
-    A prompt that the bank has under several names, as of data that was trained on twice, is kept once. All survivors have prompts of one kind and length, those of the best: the methods of a transfer share them.
+    A prompt that the bank has under several names, as of data that was trained on twice, is kept once. All survivors
+    have prompts of one kind and length, those of the best: the methods of a transfer share them.
     """
     if not sources:
         return Pruned()
