@@ -198,7 +198,8 @@ def test_no_flipped_bit_is_believed(bank):
 _LOOK = """
 import os, sys
 from pathlib import Path
-from promptpanda.bank import index
+import safetensors.numpy
+from promptpanda.bank import card, index
 index._SETTLED = 0
 if sys.argv[2:]:  # by now all that is imported is read
     os.setgroups([])
@@ -269,6 +270,17 @@ def test_installed_banks_are_never_written_to(bank, cache):
         assert len(found.entries) == COUNT
         assert found.shelves[1].index.place.is_relative_to(cache)
     assert not (bank / FOLDER).exists()
+
+
+def test_beside_a_large_bank_small_installed_ones_are_indexed_too(bank, four_prompts, cache, tmp_path):
+    shutil.copytree(four_prompts, tmp_path / "small")
+    small = Bank(tmp_path / "small", others={})
+    for own, others in ((bank, {"small": small}), (small.folder, {"large": Bank(bank, others={})})):
+        with opened(Bank(own, others=others)) as found:
+            assert {entry.id for entry in found.entries} == {*truth(bank), *small.ids()}
+            assert found.shelves[1].index.place.is_relative_to(cache)
+            assert (found.shelves[0].index is None) == (own == small.folder)
+    assert not (small.folder / FOLDER).exists()
 
 
 def test_own_prompts_go_before_those_of_installed_banks(bank, tmp_path):

@@ -217,6 +217,18 @@ def test_prompts_of_another_length_than_the_best_are_left_out(auto, bank, tiny_b
     assert [source.task for source in asked.selection[0].pruned.survivors] == ["extra"]
 
 
+def test_one_prompt_under_two_names_is_one_survivor(auto, bank, tiny_backbone, sentiment):
+    """The same rows, trained on twice under two names of a task, give the same prompt, bit for bit."""
+    train(sentiment("volumes", seed=5), tiny_backbone, bank=bank, options=SOURCE)
+    checksums = {
+        bank.load(name, tiny_backbone).card.files["adapter_model.safetensors"] for name in ("books", "volumes")
+    }
+    assert len(checksums) == 1
+    survivors = auto(selection=SelectionOptions(survivors=6)).selection[0].pruned.survivors
+    assert sorted(source.task for source in survivors if source.checksum in checksums) == ["books"]
+    assert len(survivors) == len(TASKS)
+
+
 def test_a_refit_trains_the_chosen_method_on_all_examples(auto, bank, tiny_backbone):
     plain, refitted = auto(), auto(selection=SelectionOptions(refit=True))
     assert refitted.chosen == plain.chosen

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
+
 import numpy as np
 import pytest
-from banks import OPTIONS
+from banks import OPTIONS, forge
 from conftest import sentiment_rows, task_of
 from test_seen_sources import noise
 
-from promptpanda.bank import catalogue
+from promptpanda.backbone import Backbone
+from promptpanda.bank import catalogue, index
 from promptpanda.bank.bank import Bank
 from promptpanda.bank.catalogue import opened
 from promptpanda.bank.index import FOLDER
+from promptpanda.bank.layout import SIGNATURE_NAME
 from promptpanda.progress import Silent
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.defaults import settled
@@ -46,6 +51,12 @@ def trained(tmp_path_factory, load_tiny):
         task = task_of(rows, root / "data", f"task{number}", **CLASSES)
         train(task, load_tiny("bert"), bank=Bank(root / "bank"), options=OPTIONS.model_copy(update={"epochs": 1}))
     return root / "bank"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """A cache folder of the test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -138,6 +149,42 @@ def test_prompts_without_a_sound_embedding_come_last(bank, tiny_backbone, target
     assert np.isinf(nearness(entries, vectors[:, :-1], found)).all(), "of another width"
     long = [one._replace(prompt_length=2**31 - 1) for one in entries]
     assert np.isinf(nearness(long, vectors, found)).all(), "no model has room for these"
+
+
+def test_another_number_format_of_the_model_is_compared_too(bank, tiny_folder, target, monkeypatch):
+    """Its prompts' embeddings are kept under another fingerprint than the backbone's."""
+    with opened(bank) as here:
+        vectors, entries = here.vectors(here.entries), here.entries
+    half = Backbone.load(str(tiny_folder("bert")), dtype="bfloat16")
+    near = nearness(entries, vectors, features(target, half))
+    large(monkeypatch)
+    staged = rank(target, half, bank)
+    assert {one.prompt for one in staged} == {entries[place].id for place in np.argsort(-near)[:2]}
+
+
+def test_where_no_prompt_has_an_embedding_the_first_go_on(trained, tiny_backbone, target, monkeypatch, tmp_path):
+    shutil.copytree(trained, tmp_path / "bank", ignore=shutil.ignore_patterns(FOLDER))
+    for folder in (tmp_path / "bank").iterdir():  # sound, and more than the 16 bits of the index can hold
+        forge(folder, SIGNATURE_NAME, lambda tensors: tensors["embeddings"].mul_(1e7))
+    large(monkeypatch)
+    bank = Bank(tmp_path / "bank", others={})
+    assert {one.prompt for one in rank(target, tiny_backbone, bank)} == set(bank.ids()[:2])
+
+
+@pytest.mark.parametrize("source", [None, "best", "auto"])
+def test_every_card_is_looked_at_once(source, bank, tiny_backbone, target, monkeypatch, tmp_path):
+    large(monkeypatch)
+    monkeypatch.setattr(index, "_SETTLED", 0)
+    beside = Bank(tmp_path / "own", others={"theirs": bank})
+    rank(target, tiny_backbone, beside)
+    looks, original = Counter(), index.stamp
+    monkeypatch.setattr(index, "stamp", lambda folder, now: (looks.update([folder]), original(folder, now))[1])
+    if source is None:
+        rank(target, tiny_backbone, beside)
+    else:
+        given = {"options": OPTIONS, "methods": ["pot"], "seeds": (0, 1)}
+        transfer(target, source, tiny_backbone, bank=beside, **given)
+    assert (len(looks), set(looks.values())) == (6, {1})
 
 
 def test_no_task_takes_all_places():

@@ -65,7 +65,8 @@ def precision_of(model: PreTrainedModel) -> NumberFormat:
     """The number format of a loaded model. One that was quantised by other means counts as int8."""
     if is_quantised(model):
         return "int8"
-    return next(name for name, dtype in FORMATS.items() if dtype == model.dtype)
+    dtype = model.dtype
+    return next(name for name, one in FORMATS.items() if one == dtype)
 
 
 def is_quantised(model: PreTrainedModel) -> bool:

@@ -35,7 +35,9 @@ def is_owner(known: Known, backbone: Backbone) -> bool:
 
 def in_another_format(known: Known, backbone: Backbone) -> bool:
     """Whether it is the same model in another number format."""
-    return known.family == backbone.family and known.fingerprint == backbone.fingerprint_in(known.precision)
+    if known.fingerprint == backbone.fingerprint or known.family != backbone.family:
+        return False
+    return known.fingerprint == backbone.fingerprint_in(known.precision)
 
 
 def moved(card: Card, backbone: Backbone) -> str | None:

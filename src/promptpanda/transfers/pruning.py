@@ -129,7 +129,8 @@ def prune(
 ) -> Pruned:
     """Score prompts by the first estimator that can compare all of them, and keep the best of each of the best tasks.
 
-    All survivors have prompts of one kind and length, those of the best: the methods of a transfer share them.
+    A prompt that the bank has under several names, as of data that was trained on twice, is kept once. All survivors
+    have prompts of one kind and length, those of the best: the methods of a transfer share them.
     """
     if not sources:
         return Pruned()
@@ -152,8 +153,11 @@ def prune(
         no_transfer = known[name].score(None, target)
         passes += 1
     ranked = sorted(sources, key=lambda source: (-scores[source.id], source.id))
-    best: dict[str, SourcePrompt] = {}
+    once: dict[str, SourcePrompt] = {}
     for source in ranked:
+        once.setdefault(source.checksum, source)
+    best: dict[str, SourcePrompt] = {}
+    for source in once.values():
         if _shape(source) == _shape(ranked[0]):
             best.setdefault(source.task, source)
     others = sum(_shape(source) != _shape(ranked[0]) for source in sources)
