@@ -272,6 +272,17 @@ def test_installed_banks_are_never_written_to(bank, cache):
     assert not (bank / FOLDER).exists()
 
 
+def test_beside_a_large_bank_small_installed_ones_are_indexed_too(bank, four_prompts, cache, tmp_path):
+    shutil.copytree(four_prompts, tmp_path / "small")
+    small = Bank(tmp_path / "small", others={})
+    for own, others in ((bank, {"small": small}), (small.folder, {"large": Bank(bank, others={})})):
+        with opened(Bank(own, others=others)) as found:
+            assert {entry.id for entry in found.entries} == {*truth(bank), *small.ids()}
+            assert found.shelves[1].index.place.is_relative_to(cache)
+            assert (found.shelves[0].index is None) == (own == small.folder)
+    assert not (small.folder / FOLDER).exists()
+
+
 def test_own_prompts_go_before_those_of_installed_banks(bank, tmp_path):
     first = min(truth(bank))
     shutil.copytree(bank / first, tmp_path / "own" / first)
