@@ -4,10 +4,12 @@
 
 Makes a bank of real prompts (those of the installed starter bank) with noise, and lets it grow. Every folder has a card
 and a record of seen texts of its own; the files with tensors are hard links to a pool of 500 prompts with noise, which
-saves disk: 100,000 folders take 2 GB. Every command is run as a user runs it, in a process of its own; of its time the
-clock's and the processor's are told, and the most memory that it held (Linux). `save` writes a prompt into the bank,
-`index one` brings it into the index. A table in Markdown goes to stdout; an exponent of 0 means that size does not
-matter, 1 that twice as many prompts take twice as long: of the processor's time, between the two largest sizes.
+saves disk: 100,000 folders take 2 GB. The prompts that a ranking runs the model under get weights of their own before
+it is measured, since equal ones would share a pass. `auto` is a transfer with `--effort quick`, one epoch. Every
+command is run as a user runs it, in a process of its own; of its time the clock's and the processor's are told, and the
+most memory that it held (Linux). `save` writes a prompt into the bank, `index one` brings it into the index. A table in
+Markdown goes to stdout; an exponent of 0 means that size does not matter, 1 that twice as many prompts take twice as
+long: of the processor's time, between the two largest sizes.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ TOPICS = (
 )
 SEARCHES = ("customer reviews, two classes", "premise hypothesis hotels", "question type")
 
-
+_PANDA = "from promptpanda.cli.main import main; main()"
 # The most memory that a process held, in kB (Linux); what wait4 tells counts the parent's at the fork.
 _LAST = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1], flush=True)"
 
@@ -104,10 +106,14 @@ def measure(
     tell("list", size, best(lambda: run("bank", "list", *own)))
     for query in SEARCHES[:1]:
         tell("search", size, best(lambda query=query: run("bank", "search", query, *own)))
+    tell("list --json", size, best(lambda: run("bank", "list", "--json", *own)))
     tell("save", size, saving(bank))
     tell("index one", size, indexing(bank))
-    target = (arguments.target, "--data-dir", str(arguments.data_dir), "--train-examples", "64")
-    tell("rank", size, run("rank", *target, *own))
+    target = (arguments.target, "--data-dir", str(arguments.data_dir), "--train-examples", "64", *own)
+    for number, name in enumerate(ranked(*target)):
+        tell_apart(bank / name, number)
+    tell("rank", size, run("rank", *target))
+    tell("auto", size, transferring(Bank(bank, others={}), target))
     first = min(Bank(bank, others={}).ids())
     tell("verify one", size, run("bank", "verify", first, *own))
     if size <= arguments.verify_up_to:
@@ -116,7 +122,7 @@ def measure(
 
 def run(*arguments: str) -> Cost:
     """A command of panda in a process of its own."""
-    code = f"import atexit; atexit.register(lambda: {_LAST}); from promptpanda.cli.main import main; main()"
+    code = f"import atexit; atexit.register(lambda: {_LAST}); {_PANDA}"
     began = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE)
     written = process.stdout.read() if process.stdout is not None else b""
@@ -126,9 +132,38 @@ def run(*arguments: str) -> Cost:
     return Cost(time.perf_counter() - began, used.ru_utime + used.ru_stime, int(written.split()[-1]) / 1e3)
 
 
+def ranked(*target: str) -> list[str]:
+    """Ids of the prompts that a ranking runs the model under."""
+    command = [sys.executable, "-c", _PANDA, "rank", *target, "--json"]
+    found = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    return [one["prompt"] for one in found["ranking"]]
+
+
+def tell_apart(folder: Path, number: int) -> None:
+    """Give a prompt weights of its own, if it shares them."""
+    path = folder / WEIGHTS_NAME
+    if path.stat().st_nlink == 1:
+        return
+    content = _noisy(path, np.random.default_rng([POOL, number]))
+    path.unlink()
+    path.write_bytes(content)
+    card = json.loads((folder / CARD_NAME).read_text(encoding="utf-8"))
+    card["files"][WEIGHTS_NAME] = sha256(content).hexdigest()
+    (folder / CARD_NAME).write_text(json.dumps(card, indent=2), encoding="utf-8")
+
+
+def transferring(bank: Bank, target: Sequence[str]) -> Cost:
+    """A transfer with a source that is chosen; what it trained is removed again."""
+    before = set(bank.ids())
+    cost = run("transfer", *target, "--effort", "quick", "--epochs", "1", "--test-examples", "100")
+    for name in set(bank.ids()) - before:
+        bank.remove(name)
+    return cost
+
+
 def best(measured: Callable[[], Cost], times: int = 3) -> Cost:
     """The quickest of several: what else the machine does only adds."""
-    return min((measured() for _ in range(times)), key=lambda cost: cost.clock)
+    return min((measured() for _ in range(times)), key=lambda cost: cost.processor)
 
 
 def saving(bank: Path) -> float:
@@ -194,16 +229,7 @@ class Pool:
             if path.name not in (WEIGHTS_NAME, SIGNATURE_NAME):
                 shutil.copyfile(path, member / path.name)
                 continue
-            with safe_open(path, framework="numpy") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-                metadata = file.metadata()
-            noisy = {
-                key: (value + NOISE * value.std() * draws.standard_normal(value.shape)).astype(value.dtype)
-                if value.dtype.kind == "f"
-                else value
-                for key, value in tensors.items()
-            }
-            (member / path.name).write_bytes(save(noisy, metadata))
+            (member / path.name).write_bytes(_noisy(path, draws))
 
     def fill(self, bank: Path, size: int) -> None:
         """Let a bank grow."""
@@ -232,6 +258,20 @@ class Pool:
         card |= {"id": folder.name, "run": key, "series": key[::-1], "seed": number % 5, "task": task, "files": files}
         card |= {"validation": validation}
         (folder / CARD_NAME).write_text(json.dumps(card, indent=2), encoding="utf-8")
+
+
+def _noisy(path: Path, draws: np.random.Generator) -> bytes:
+    """A file of tensors with noise."""
+    with safe_open(path, framework="numpy") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+        metadata = file.metadata()
+    noisy = {
+        key: (value + NOISE * value.std() * draws.standard_normal(value.shape)).astype(value.dtype)
+        if value.dtype.kind == "f"
+        else value
+        for key, value in tensors.items()
+    }
+    return save(noisy, metadata)
 
 
 if __name__ == "__main__":
