@@ -12,26 +12,16 @@ import argparse
 import json
 import statistics
 
-import numpy as np
 import torch
+from held_out import held_out
 
 from promptpanda import Backbone, TrainingOptions, load_task
-from promptpanda.tasks.inputs import Split
-from promptpanda.tasks.protocol import Partition, partition
-from promptpanda.tasks.task import Task
+from promptpanda.tasks.protocol import partition
 from promptpanda.training.defaults import settled
 from promptpanda.transfers.methods import CONTRASTIVE, PROMPT_TUNING
 from promptpanda.transfers.trial import Trial
 
 METHODS = (PROMPT_TUNING, CONTRASTIVE)
-
-
-def held_out(task: Task, part: Partition, rows: int) -> Split:
-    """Rows of train whose texts are not in the budget."""
-    train = task.train()
-    seen = {*part.train.texts, *part.validation.texts}
-    rest = np.asarray([place for place, text in enumerate(train.texts) if text not in seen])
-    return train.take(np.sort(np.random.default_rng(5).permutation(rest)[:rows]))
 
 
 def main() -> None:

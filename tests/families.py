@@ -35,6 +35,7 @@ from transformers import (
 )
 
 from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.depth import Below
 from promptpanda.errors import PandaError
 from promptpanda.prompts.prompt import PromptStack
 
@@ -193,6 +194,23 @@ def peft(backbone: Backbone, folder: Path) -> None:
     assert at_tokens(ours - theirs, batch) < 2e-5
 
 
+def upper_layers(backbone: Backbone, folder: Path) -> None:
+    """The last layer alone, from what was kept of the layers below, has the states and the gradient of the whole."""
+    batch, (prompt,) = batch_of(backbone), prompts(backbone, "prefix")
+    layer = backbone.shape.layers - 1
+    with torch.no_grad():
+        try:
+            entering, last = backbone.entering(layer, batch, PromptStack.of([prompt]))
+            backbone.check_divides(batch, PromptStack.of([prompt]), last, Below(layer, entering))
+        except PandaError as error:
+            raise AssertionError("refused") from error
+    upper = prompt.tensor[layer:].clone().requires_grad_()
+    hidden = backbone.hidden(batch, PromptStack("prefix", upper[None]), below=Below(layer, entering))
+    assert at_tokens(hidden.detach() - last, batch) < 1e-5
+    (hidden * batch.attention_mask[:, :, None]).pow(2).sum().backward()
+    torch.testing.assert_close(upper.grad, gradient(backbone, batch, prompt)[layer:], atol=1e-4, rtol=1e-3)
+
+
 def bfloat16(backbone: Backbone, folder: Path) -> None:
     """In bfloat16 the states are those of float32 but for its rounding, and the float32 prompt gets its gradient."""
     half = Backbone.load(str(folder), dtype="bfloat16")
@@ -214,6 +232,7 @@ PROOFS: dict[str, Callable[[Backbone, Path], None]] = {
     "mixed batch": mixed,
     "packed": packed,
     "checkpointing": checkpointing,
+    "upper layers": upper_layers,
     "equal to PEFT": peft,
     "bfloat16": bfloat16,
 }

@@ -88,6 +88,15 @@ def test_sources_alone_build_a_bank_and_are_scored_later_without_being_trained_a
         assert card.test.n_test == 20
 
 
+def test_a_sweep_in_bfloat16_trains_on_the_model_in_that_format(study):
+    exact = study.run("exact")
+    half = study.run("half", recipe=study.recipe(dtype="bfloat16"))
+    assert exact.finished == half.finished == ALL
+    cards = {out: Card.read(study.bank(out).folder / study.bank(out).ids()[0]) for out in ("exact", "half")}
+    assert [cards[out].backbone.precision for out in ("exact", "half")] == ["float32", "bfloat16"]
+    assert cards["exact"].backbone.fingerprint != cards["half"].backbone.fingerprint
+
+
 def test_auto_in_a_sweep_is_what_transfer_selects(study):
     """The same choice, prompt, scores and cost; what it chose may be another run's prompt too, and is kept once."""
     recipe = study.recipe(methods=["prompt_tuning", "pot", "auto"], seeds=[0, 1])

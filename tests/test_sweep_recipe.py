@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from promptpanda.cli.main import app
 from promptpanda.errors import PandaError
 from promptpanda.models import embedded_model, model_names
-from promptpanda.sweep.plan import expand
+from promptpanda.sweep.plan import ModelAt, expand
 from promptpanda.sweep.recipe import SweepRecipe
 from promptpanda.sweep.store import Store
 from promptpanda.tasks.catalog import load_task
@@ -55,7 +55,7 @@ def test_paths_of_a_recipe_are_absolute_for_workers_elsewhere(study, monkeypatch
     monkeypatch.chdir(study.folder)
     study.write_recipe(models=["./model"])
     plan = expand(SweepRecipe.from_yaml(Path("study.yaml")), Path())
-    assert plan.models == {"./model": str(study.folder / "model")}
+    assert plan.models == {"./model": ModelAt(str(study.folder / "model"))}
     assert plan.tasks["mood"] == str(study.folder / "mood.yaml")
 
 
@@ -72,6 +72,7 @@ BAD = [
     ({"seeds": []}, "at least one is needed"),
     ({"seeds": [-1]}, "seeds: 0: input should be greater than or equal to 0, found '-1'"),
     ({"protocol": "dirty"}, "protocol: input should be 'clean' or 'paper', found 'dirty'"),
+    ({"dtype": "bf16"}, "dtype: input should be 'auto', 'float32', 'bfloat16', 'float16' or 'int8', found 'bf16'"),
     ({"thread": 2}, "thread is no field; known are name, protocol, models"),
     ({"threads": 0}, "threads: input should be greater than or equal to 1"),
     ({"sources": None}, "method pot starts from a source, and the recipe has no sources"),

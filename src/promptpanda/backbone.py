@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from transformers import (
 
 from promptpanda.checkpoint import check_complete, check_tokenizer, first_line, sentence_pooling
 from promptpanda.checkpointing import switch_checkpointing
+from promptpanda.depth import Below, Layers
 from promptpanda.errors import PandaError
 from promptpanda.families import refused
 from promptpanda.fingerprint import fingerprint, weights_fingerprint
@@ -28,7 +30,7 @@ from promptpanda.models import EMBEDDED, locate, refusal
 from promptpanda.names import NumberFormat, Precision, Readout
 from promptpanda.positions import position_limit, position_table
 from promptpanda.precision import FORMATS, check_computes, is_quantised, loading_options, precision_of
-from promptpanda.probing import Probed, probe
+from promptpanda.probing import Probed, close, probe
 from promptpanda.prompts import attention, families
 from promptpanda.prompts.attention import PromptCall, cut_last_layer
 from promptpanda.prompts.packing import Packing
@@ -119,6 +121,7 @@ class Backbone:
         self.shape, self._layers, self.neurons = self._probe()
         self._packs = self.family in _SEE_ALL and not self.causal and "position_ids" in self._arguments
         self._cuts_last_layer = self._packs and cut_last_layer(model, self._layers)
+        self._each_layer = Layers.of(model, self._layers)
         self.hidden_size = int(self.config.hidden_size)
         self._has_pooler = getattr(model, "pooler", None) is not None and not any("pooler" in key for key in missing)
         self.auto_readout = self._auto_readout(sentence_pooling)
@@ -248,6 +251,7 @@ class Backbone:
         other = copy.copy(self)
         other.model = copy.deepcopy(self.model).float().requires_grad_(True)
         other.shape, other._layers, other.neurons = other._probe()
+        other._each_layer = Layers.of(other.model, other._layers)
         return other
 
     def padded(self) -> Backbone:
@@ -282,13 +286,23 @@ class Backbone:
         """transformers' name of the architecture, such as `bert`."""
         return str(self.config.model_type)
 
-    def hidden(self, batch: TextBatch, prompts: PromptStack | None = None, *, first_only: bool = False) -> Tensor:
+    def hidden(
+        self,
+        batch: TextBatch,
+        prompts: PromptStack | None = None,
+        *,
+        first_only: bool = False,
+        below: Below | None = None,
+    ) -> Tensor:
         """Run the model over a batch, each row under its own prompt.
 
         Args:
             batch: the texts.
-            prompts: the prompt of each row; None runs the bare model.
+            prompts: the prompt of each row; None runs the bare model. With `below`, prefixes of the layers that are run
+                are enough.
             first_only: whether only the first token of each text is needed; BERT-like models then compute less.
+            below: what `entering` gave for these rows and the lower layers' prefixes, so that only the layers above are
+                run; None, the default, runs all.
 
         Returns:
             Last hidden states of the text alone, in float32: virtual positions are stripped. Values at padding are
@@ -298,15 +312,52 @@ class Backbone:
             PandaError: input and prompt together take more positions than the model has.
         """
         rows, tokens = batch.input_ids.shape
-        if not self._packs:
-            hidden: Tensor = (
-                self.model(**self._inputs(batch, prompts)).last_hidden_state[:, _virtual(prompts) :].float()
-            )
-            return hidden[:, :1] if first_only else hidden
-        packing = Packing(batch.attention_mask, _virtual(prompts))
+        packing = Packing(batch.attention_mask, _virtual(prompts)) if self._packs else None
         cut = first_only and self._cuts_last_layer
-        hidden = self.model(**self._inputs(batch, prompts, packing, cut)).last_hidden_state.float()
+        with self._continued(below, packing):
+            hidden: Tensor = self.model(**self._inputs(batch, prompts, packing, cut)).last_hidden_state.float()
+        if packing is None:
+            hidden = hidden[:, _virtual(prompts) :]
+            return hidden[:, :1] if first_only else hidden
         return hidden[0, :rows, None] if first_only else packing.unpacked(hidden, tokens)
+
+    def entering(self, layer: int, batch: TextBatch, prompts: PromptStack) -> tuple[Tensor, Tensor]:
+        """What enters a layer, and last hidden states, of a batch under prefixes.
+
+        *Shape:* (batch, tokens, hidden_size) each. What enters is in the model's number format, last hidden states are
+        in float32; values at padding are undefined.
+
+        Raises:
+            PandaError: the layers of this family cannot be run one by one.
+        """
+        if self._each_layer is None:
+            raise self._undivided()
+        packing = Packing(batch.attention_mask) if self._packs else None
+        with self._each_layer.recorded(layer) as found:
+            hidden: Tensor = self.model(**self._inputs(batch, prompts, packing)).last_hidden_state.float()
+        if packing is None:
+            return found[0], hidden
+        tokens = batch.input_ids.shape[1]
+        return packing.unpacked(found[0], tokens), packing.unpacked(hidden, tokens)
+
+    def check_divides(self, batch: TextBatch, prompts: PromptStack, last: Tensor, below: Below) -> None:
+        """Raises PandaError if the upper layers alone do not make `last` of what enters them."""
+        if not close(self.hidden(batch, prompts, below=below), last, batch.attention_mask):
+            raise self._undivided()
+
+    def _undivided(self) -> PandaError:
+        return PandaError(
+            f"--train-layers runs the upper layers of a model alone, and those of a {self.family} cannot be (they share "
+            "weights, or take more from the layers below than hidden states); leave it out."
+        )
+
+    def _continued(self, below: Below | None, packing: Packing | None) -> contextlib.AbstractContextManager[None]:
+        if below is None:
+            return contextlib.nullcontext()
+        if self._each_layer is None:
+            raise self._undivided()
+        states = below.states.to(self.dtype)
+        return self._each_layer.continued(below.layer, states if packing is None else packing.pick(states))
 
     def all_hidden(self, batch: TextBatch, prompts: PromptStack | None = None) -> list[Tensor]:
         """As `hidden`, for the embeddings and every layer, without packing: hooks see (batch, positions, ...).
@@ -396,6 +447,14 @@ class Backbone:
             raise PandaError(
                 f"{tokens} tokens and a prompt of {prompt_length} need {tokens + prompt_length} positions, and "
                 f"{self.name} has {self.positions}; lower {remedy}."
+            )
+
+    def check_depth(self, train_layers: int | None) -> None:
+        """Raises PandaError if a training of so many upper layers asks for more than there are."""
+        if train_layers is not None and train_layers > self.shape.layers:
+            raise PandaError(
+                f"--train-layers {train_layers} is more than the {self.shape.layers} layers of {self.name}; give 1 to "
+                f"{self.shape.layers}, or leave it out for all."
             )
 
     def check_prompt(self, prompt: Prompt, what: str = "The prompt") -> None:

@@ -78,7 +78,7 @@ def _probe(model: PreTrainedModel, inputs: dict[str, Any]) -> Probed | None:
     if any(hidden.shape != (rows, tokens, model.config.hidden_size) for hidden in states):
         return None
     last, mask = output.last_hidden_state, inputs["attention_mask"]
-    if not (_close(states[-1], last, mask) and _close(last, _own_attention(model, inputs), mask)):
+    if not (close(states[-1], last, mask) and close(last, _own_attention(model, inputs), mask)):
         return None
     return Probed(*probed, neuron_layers(model, record.modules, calls, (rows, tokens)))
 
@@ -95,7 +95,7 @@ def _own_attention(model: PreTrainedModel, inputs: dict[str, Any]) -> Tensor:
     return hidden
 
 
-def _close(ours: Tensor, theirs: Tensor, mask: Tensor) -> bool:
+def close(ours: Tensor, theirs: Tensor, mask: Tensor) -> bool:
     """Whether hidden states of tokens are equal but for rounding, on the scale of the largest.
 
     Weights that are not finite show nothing of the family; they are told where they matter.

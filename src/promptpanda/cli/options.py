@@ -356,6 +356,10 @@ class TrainingChoice:
     precision: Annotated[Literal["no", "bf16", "fp16"] | None, typer.Option(help="Mixed precision; by default no.")] = (
         None
     )
+    train_layers: Annotated[
+        int | None,
+        typer.Option(help="How many layers learn their prefixes, from the top; by default all. Fewer take less time."),
+    ] = None
     class_weights: Annotated[
         Literal["balanced"] | None, typer.Option(help="balanced: rare classes count as much as frequent ones.")
     ] = None

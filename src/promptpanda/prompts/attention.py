@@ -74,7 +74,7 @@ class PromptCall:
         self.rows, self.packing, self.first_only = rows, packing, first_only
         self.calls = 0
         self._index = index
-        self._prefixes = None if prompts is None else Prefixes(prompts, rows)
+        self._prefixes = None if prompts is None else Prefixes(prompts, rows, index.layers)
         self._masks: dict[int, tuple[Tensor, Tensor]] = {}
 
     @property

@@ -19,15 +19,17 @@ class Prefixes:
     before heads, the order in which most models compute their keys, prefix and keys are joined in whole blocks.
 
     Args:
-        prompts: of kind `prefix`.
+        prompts: of kind `prefix`; of fewer layers than the model has, where only its upper ones are run.
         rows: how many rows the batch has.
+        layers: of the model.
 
     Attributes:
         length: V.
     """
 
-    def __init__(self, prompts: PromptStack, rows: int) -> None:
+    def __init__(self, prompts: PromptStack, rows: int, layers: int) -> None:
         self.length = prompts.length
+        self._below = layers - prompts.tensor.shape[1]
         self._rows = prompts.rows
         tensor = prompts.tensor[:1] if prompts.rows is None else prompts.tensor
         if prompts.dropout > 0:
@@ -45,7 +47,7 @@ class Prefixes:
         *Shape:* (batch, tokens, heads, head_dim), of a packed batch (1, packed tokens, heads, head_dim) ->
         (batch, V + tokens, heads, head_dim).
         """
-        place = 2 * layer + side
+        place = 2 * (layer - self._below) + side
         joined: Tensor = _Joined.apply(  # type: ignore[no-untyped-call]
             self._parts[place].to(tokens), tokens, self._rows, self._kept[place], packing
         )

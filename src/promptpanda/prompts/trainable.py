@@ -9,16 +9,25 @@ from promptpanda.prompts.prompt import Prompt
 
 
 class DirectPrompt(nn.Module):
-    """The prompt tensor itself is the parameter."""
+    """The prompt tensor itself is the parameter; or of a prefix the part of the upper layers.
 
-    def __init__(self, start: Prompt) -> None:
+    Attributes:
+        tensor: what learns. *Shape:* that of `Prompt.tensor`, with the layers that learn.
+        fixed: the layers below, which do not. *Shape:* that of `Prompt.tensor`, with the other layers; None: all learn.
+    """
+
+    fixed: Tensor | None
+
+    def __init__(self, start: Prompt, train_layers: int | None = None) -> None:
         super().__init__()
         self.kind = start.kind
-        self.tensor = nn.Parameter(start.tensor.clone())
+        below = 0 if train_layers is None else len(start.tensor) - train_layers
+        self.tensor = nn.Parameter(start.tensor[below:].clone())
+        self.register_buffer("fixed", start.tensor[:below].clone() if below else None)
 
     def forward(self) -> Tensor:
         """The prompt tensor, with `Prompt.tensor`'s shape."""
-        return self.tensor
+        return self.tensor if self.fixed is None else torch.cat([self.fixed, self.tensor])
 
 
 class ReparameterizedPrompt(nn.Module):

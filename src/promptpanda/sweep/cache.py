@@ -10,7 +10,7 @@ from promptpanda.backbone import Backbone, default_device
 from promptpanda.errors import PandaError
 from promptpanda.files import digest
 from promptpanda.quiet import quiet_libraries
-from promptpanda.sweep.plan import Plan
+from promptpanda.sweep.plan import ModelAt, Plan
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.tasks.catalog import load_task
 from promptpanda.tasks.inputs import Split
@@ -43,20 +43,21 @@ class TaskFacts:
 class Cache:
     """What is loaded in this process: one model, some tasks, and all fingerprints."""
 
-    _backbone: tuple[str, Backbone] | None = None
+    _backbone: tuple[ModelAt, Backbone] | None = None
     _tasks: OrderedDict[tuple[str, str | None], Task] = field(default_factory=OrderedDict)
     _facts: dict[tuple[str, str | None, Protocol], TaskFacts] = field(default_factory=dict)
 
-    def backbone(self, location: str, fingerprint: str | None = None) -> Backbone:
+    def backbone(self, model: ModelAt, fingerprint: str | None = None) -> Backbone:
         """A model. Raises PandaError if it cannot be loaded, or if its weights are not the expected ones."""
-        if self._backbone is None or self._backbone[0] != location or self._other(self._backbone[1], fingerprint):
+        if self._backbone is None or self._backbone[0] != model or self._other(self._backbone[1], fingerprint):
             self._backbone = None  # the memory of one serves the next
             quiet_libraries()
-            self._backbone = (location, Backbone.load(location, device=default_device()))
+            loaded = Backbone.load(model.location, device=default_device(), dtype=model.dtype)
+            self._backbone = (model, loaded)
         found = self._backbone[1]
         if fingerprint is not None and self._other(found, fingerprint):
             raise PandaError(
-                f"The model {location} has the weights {found.fingerprint[:8]} where this run is computed, and "
+                f"The model {model.location} has the weights {found.fingerprint[:8]} where this run is computed, and "
                 f"{fingerprint[:8]} where it was planned; put the same model in both places."
             )
         return found
@@ -164,8 +165,8 @@ def identify(plan: Plan, protocol: Protocol, data_dir: Path | str | None, cache:
     for spec in plan.runs:
         _check_budget(spec, facts[spec.task], cache.task(plan.tasks[spec.task], place))
     backbones: dict[str, str] = {}
-    for model, location in plan.models.items():
-        backbones[model] = cache.backbone(location).fingerprint
+    for model, place_of_model in plan.models.items():
+        backbones[model] = cache.backbone(place_of_model).fingerprint
         twin = next((other for other, known in backbones.items() if known == backbones[model] and other != model), None)
         if twin is not None:
             raise PandaError(f"The models '{twin}' and '{model}' have the same weights; leave one out.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from promptpanda.errors import PandaError
+from promptpanda.names import Precision
 from promptpanda.sweep.recipe import DEFAULT, SweepRecipe
 from promptpanda.sweep.spec import RunSpec, Settings
 from promptpanda.tasks.catalog import load_task
@@ -24,6 +25,14 @@ _SEEN = ("max_length", "readout", "prompt_kind", "prompt_length")  # what estima
 
 
 @dataclass(frozen=True)
+class ModelAt:
+    """Where a model is found, and the number format that it is loaded in."""
+
+    location: str
+    dtype: Precision = "float32"
+
+
+@dataclass(frozen=True)
 class Plan:
     """The runs of a recipe.
 
@@ -33,7 +42,7 @@ class Plan:
     """
 
     runs: tuple[RunSpec, ...]
-    models: dict[str, str]
+    models: dict[str, ModelAt]
     tasks: dict[str, str]
 
 
@@ -68,7 +77,8 @@ def expand(recipe: SweepRecipe, base: Path | None = None) -> Plan:
             for seed in recipe.seeds
             for spec in _target(recipe, model, names, kinds, task, budget, seed)
         ]
-    return Plan(_joined(requested), {model: _beside(model, base) for model in recipe.models}, locations)
+    models = {model: ModelAt(_beside(model, base), recipe.dtype) for model in recipe.models}
+    return Plan(_joined(requested), models, locations)
 
 
 def _check_options(recipe: SweepRecipe, names: dict[str, str], kinds: dict[str, Kind]) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from promptpanda.errors import PandaError, suggest
 from promptpanda.files import check_name
+from promptpanda.names import Precision
 from promptpanda.sweep.recipe_file import read_recipe
 from promptpanda.tasks.protocol import Protocol
 from promptpanda.training.distillation import DistanceName, DistillationOptions, Start, Teacher
@@ -169,6 +170,7 @@ class SweepRecipe(_Strict):
         name: names the folder of results.
         protocol: `clean` or `paper`.
         models: short names of the catalogue, hub ids or folders.
+        dtype: the number format that models are loaded in, as of `Backbone.load`; float32 by default.
         sources: may be left out where no method starts from a source.
         targets: may be left out with the methods: then the source prompts alone are trained, for a bank.
         methods: names of the registry, and `auto`: the full selection among all sources (transfers/selection.py).
@@ -182,6 +184,7 @@ class SweepRecipe(_Strict):
     name: str
     protocol: Protocol = "clean"
     models: Annotated[tuple[str, ...], Field(max_length=_MOST), BeforeValidator(_listed)]
+    dtype: Precision = "float32"
     sources: Sources | None = None
     targets: Targets | None = None
     methods: Annotated[tuple[str, ...], Field(max_length=_MOST)] = ()

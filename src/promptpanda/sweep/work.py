@@ -23,6 +23,7 @@ from promptpanda.bank.peft_format import WEIGHTS_NAME
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, digest
 from promptpanda.sweep.cache import CACHE, TaskFacts
+from promptpanda.sweep.plan import ModelAt
 from promptpanda.sweep.row import Answers, Curve, Row
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.tasks.inputs import Split
@@ -69,7 +70,7 @@ class Order:
 
     spec: RunSpec
     key: str
-    model: str
+    model: ModelAt
     task: str
     data_dir: str | None
     backbone_fingerprint: str

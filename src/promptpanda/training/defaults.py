@@ -19,9 +19,10 @@ _LENGTH, _LONGEST = 128, 384  # tokens
 
 
 def settled(options: TrainingOptions, kind: Kind, train: Split, backbone: Backbone) -> TrainingOptions:
-    """`resolved` for a training part and a backbone."""
+    """`resolved` for a training part and a backbone. Raises PandaError if it has not so many layers to train."""
     from promptpanda.tasks.encoding import token_lengths  # needs torch, and `resolved` does not
 
+    backbone.check_depth(options.train_layers)
     lengths = np.empty(0) if "max_length" in options.model_fields_set else token_lengths(backbone, train.texts)
     return resolved(options, kind, len(train), positions=backbone.positions, lengths=lengths)
 
@@ -60,7 +61,8 @@ def resolved(
 def summary(options: TrainingOptions) -> str:
     """The settings that matter most, for a line before a training."""
     rate = options.lr if isinstance(options.lr, str) else f"{options.lr:g}"
+    layers = "" if options.train_layers is None else f", of which the upper {options.train_layers} layers learn"
     return (
         f"{options.epochs} epoch{'s' * (options.epochs != 1)}, lr {rate}, batch {options.batch_size}, "
-        f"{options.prompt_kind} of {options.prompt_length}, max length {options.max_length}"
+        f"{options.prompt_kind} of {options.prompt_length}{layers}, max length {options.max_length}"
     )

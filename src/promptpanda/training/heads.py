@@ -9,20 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.depth import Below
 from promptpanda.names import HeadReadout, Readout
 from promptpanda.prompts.prompt import PromptStack
 from promptpanda.tasks.encoding import Layout
 
 
 def features(
-    backbone: Backbone, batch: TextBatch, layout: Layout, prompts: PromptStack | None, readout: HeadReadout
+    backbone: Backbone,
+    batch: TextBatch,
+    layout: Layout,
+    prompts: PromptStack | None,
+    readout: HeadReadout,
+    below: Below | None = None,
 ) -> Tensor:
     """Run the model, and give what a head reads: the tokens that the layout names, or one vector a row.
+
+    Args:
+        below: what enters the lowest of the layers that are run, of rows as `separated` makes them; None: all are run.
 
     *Shape:* (rows, units, hidden_size), or (rows, width of `width_of`).
     """
     batch, prompts = separated(batch, prompts)
-    hidden = backbone.hidden(batch, prompts, first_only=readout in ("cls", "pooler"))
+    hidden = backbone.hidden(batch, prompts, first_only=readout in ("cls", "pooler"), below=below)
     return read_hidden(backbone, hidden, batch, layout, readout)
 
 

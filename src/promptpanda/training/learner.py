@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from promptpanda.backbone import Backbone, TextBatch
+from promptpanda.depth import Below
 from promptpanda.names import HeadReadout
+from promptpanda.progress import Progress
 from promptpanda.prompts.dropout import keep_mask
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.prompts.trainable import DirectPrompt, ReparameterizedPrompt
-from promptpanda.tasks.encoding import Layout
+from promptpanda.tasks.encoding import Encoded, Layout
+from promptpanda.training.below import RowsBelow
 from promptpanda.training.heads import Head, HeadStart, features, folded, fresh_head, no_head, started, width_of
 from promptpanda.training.inference import Data, read_rows
 from promptpanda.training.objectives.objective import Objective
@@ -171,24 +174,39 @@ class Learner:
             rows = [row[: len(units)].copy() for row, units in zip(rows, train.encoded.units, strict=True)]
         self.seen = Seen.of(rows, self.backbone.device)
 
-    def outputs(self, batch: TextBatch, layout: Layout) -> Tensor:
+    def below(self, encoded: Encoded, progress: Progress) -> RowsBelow | None:
+        """What enters the lowest layer that learns, of all rows; None where all layers learn, or no prompt does.
+
+        Raises:
+            PandaError: see `RowsBelow.of`.
+        """
+        if not isinstance(self.prompt, DirectPrompt) or self.prompt.fixed is None:
+            return None
+        prompt = Prompt(self.prompt.kind, self.prompt().detach())
+        return RowsBelow.of(self.backbone, prompt, len(self.prompt.fixed), encoded, progress)
+
+    def outputs(self, batch: TextBatch, layout: Layout, below: Below | None = None) -> Tensor:
         """Outputs in training, with dropout of what a learning head reads.
+
+        Args:
+            below: of the batch, where `below` gave something for the data.
 
         *Shape:* (rows, outputs) or (rows, units, outputs).
         """
-        read = self._read(batch, layout)
+        read = self._read(batch, layout, below)
         if self.dropout > 0 and self.head.weight.requires_grad:
             read = read * keep_mask(read.shape, self.dropout, read.device, self.generator) / (1 - self.dropout)
         outputs: Tensor = self.head(read)
         return outputs
 
-    def _read(self, batch: TextBatch, layout: Layout) -> Tensor:
+    def _read(self, batch: TextBatch, layout: Layout, below: Below | None) -> Tensor:
         if self.seen is not None:
             return self.seen.read(layout)
         stack = None
         if self.prompt is not None:
-            stack = PromptStack(self.prompt.kind, self.prompt()[None], None, self.dropout, self.generator)
-        return features(self.backbone, batch, layout, stack, self.readout)
+            tensor = self.prompt.tensor if isinstance(self.prompt, DirectPrompt) else self.prompt()
+            stack = PromptStack(self.prompt.kind, tensor[None], None, self.dropout, self.generator)
+        return features(self.backbone, batch, layout, stack, self.readout, below)
 
     def frozen(self, objective: Objective) -> tuple[Prompt | None, Head]:
         """Prompt and head as they stand, on the CPU."""
@@ -211,8 +229,8 @@ def _prompt(
 ) -> DirectPrompt | ReparameterizedPrompt:
     if start is not None:
         backbone.check_prompt(start, "The source prompt")
-        return DirectPrompt(start)
+        return DirectPrompt(start, options.train_layers)
     fresh = Prompt.fresh(options.prompt_kind, backbone.shape, options.prompt_length, options.init_std, streams.prompt)
     if options.reparameterize is None:
-        return DirectPrompt(fresh)
+        return DirectPrompt(fresh, options.train_layers)
     return ReparameterizedPrompt(fresh, backbone.hidden_size, options.reparameterize, streams.prompt)

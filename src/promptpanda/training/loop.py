@@ -149,10 +149,12 @@ class Training:
                 vectors = sum(map(len, train.encoded.units or ()))
                 if is_read_once(self._learner.readout, vectors, backbone.hidden_size):
                     self._learner.read_once(train)
-            self._steps = Steps(self._learner, train, objective, options, distillation, unlabeled, self._streams)
+            self._progress, self._label = progress or Silent(), label
+            self._steps = Steps(
+                self._learner, train, objective, options, distillation, unlabeled, self._streams, self._progress
+            )
         self._train, self._validation, self._objective, self._options = train, validation, objective, options
         self._distillation, self._trained, self._threshold = distillation, trained, threshold
-        self._progress, self._label = progress or Silent(), label
         # A model's layers draw their dropout from torch's own stream.
         self._own_stream = None if trained != "model" else TorchStream(stream_seed(seed, 6, restart))
         self._track = best_epoch or options.early_stopping is not None

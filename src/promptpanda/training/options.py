@@ -46,6 +46,8 @@ class TrainingOptions(BaseModel):
         gradient_checkpointing: whether to recompute activations in the backward pass, which saves memory and takes
             time; off by default.
         precision: mixed precision by accelerate: `no` (the default), `bf16` or `fp16`.
+        train_layers: how many layers, from the top, learn the keys and values of their prefixes; those below keep what
+            they start from, and what they make of a text is computed once. None, the default: all layers learn.
         class_weights: `balanced` weights classes in the loss by scikit-learn's formula on the training part, so that
             a rare class counts as much as a frequent one (with several labels: the presence of each as much as its
             absence). None, the default, weights all examples equally.
@@ -70,6 +72,7 @@ class TrainingOptions(BaseModel):
     early_stopping: int | None = Field(default=None, ge=1, le=_MOST)
     gradient_checkpointing: bool = False
     precision: Literal["no", "bf16", "fp16"] = "no"
+    train_layers: int | None = Field(default=None, ge=1)
     class_weights: Literal["balanced"] | None = None
 
     def check(self, kind: Kind) -> None:
@@ -78,6 +81,16 @@ class TrainingOptions(BaseModel):
             raise PandaError(
                 f"--class-weights balances the classes or labels of whole texts, and {kind.words} has none; leave it "
                 "out."
+            )
+        if self.train_layers is not None and self.prompt_kind == "shallow":
+            raise PandaError(
+                "--train-layers chooses among the layers' prefixes, and a shallow prompt stands before the first layer "
+                "alone; use --prompt-kind prefix, or leave it out."
+            )
+        if self.train_layers is not None and self.reparameterize is not None:
+            raise PandaError(
+                "--reparameterize makes the prefixes of all layers with one MLP, and --train-layers trains those of "
+                "some; leave one of them out."
             )
 
     @classmethod

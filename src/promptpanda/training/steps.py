@@ -10,8 +10,10 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
+from promptpanda.progress import Progress
 from promptpanda.tasks.encoding import Encoded, Layout
 from promptpanda.training.batching import Cycle
+from promptpanda.training.below import RowsBelow
 from promptpanda.training.distillation import Distillation, Unlabeled
 from promptpanda.training.inference import Data
 from promptpanda.training.learner import Learner, Streams
@@ -42,7 +44,9 @@ class Steps:
         distillation: Distillation | None,
         unlabeled: Unlabeled | None,
         streams: Streams,
+        progress: Progress,
     ) -> None:
+        """Raises PandaError if what the lower layers make of the data cannot be kept; see `RowsBelow.of`."""
         device = learner.backbone.device
         self._learner, self._train, self._objective, self._options = learner, train, objective, options
         self._accelerator = _accelerator(options.precision)
@@ -62,6 +66,8 @@ class Steps:
         if unlabeled is not None and unlabeled.distillation.coefficient > 0:
             self._unlabeled = Unlabeled(unlabeled.encoded, unlabeled.distillation.to(device))
             self._cycle = Cycle(len(unlabeled.encoded), streams.unlabeled)
+        read = [train.encoded, *(() if self._unlabeled is None else (self._unlabeled.encoded,))]
+        self._below = [learner.below(encoded, progress) for encoded in read]
         self._order = streams.order
         self._drawn_from = self._order.bit_generator.state  # before the batches of this epoch were drawn
         self._batches: list[np.ndarray] = []
@@ -139,12 +145,12 @@ class Steps:
         for group in optimizer.param_groups:
             group["lr"] = self.lr * (1 - self.done / self.total)
         with accelerator.autocast():
-            outputs, layout = self._outputs(self._train.encoded, indices)
+            outputs, layout = self._outputs(self._train.encoded, indices, self._below[0])
             loss = self._objective.loss(outputs, self._targets, layout)
             if self._distillation is not None:
                 loss = loss + self._distance(self._distillation, outputs, layout)
             if self._unlabeled is not None:
-                drawn = self._outputs(self._unlabeled.encoded, self._cycle.draw(len(indices)))
+                drawn = self._outputs(self._unlabeled.encoded, self._cycle.draw(len(indices)), self._below[1])
                 loss = loss + self._distance(self._unlabeled.distillation, *drawn)
         value = float(loss.detach())
         if not np.isfinite(value):
@@ -157,11 +163,12 @@ class Steps:
         optimizer.step()
         return value
 
-    def _outputs(self, encoded: Encoded, examples: np.ndarray) -> tuple[Tensor, Layout]:
+    def _outputs(self, encoded: Encoded, examples: np.ndarray, below: RowsBelow | None) -> tuple[Tensor, Layout]:
         layout, device = encoded.layout(examples), self._learner.backbone.device
-        batch = encoded.batch(layout.rows.numpy()).to(device)
+        rows = layout.rows.numpy()
+        batch = encoded.batch(rows).to(device)
         layout = layout.to(device)
-        return self._learner.outputs(batch, layout), layout
+        return self._learner.outputs(batch, layout, None if below is None else below.take(rows, device)), layout
 
     def _distance(self, distillation: Distillation, outputs: Tensor, layout: Layout) -> Tensor:
         return distillation.loss(outputs, distillation.teacher, self._objective, layout)

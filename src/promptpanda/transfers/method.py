@@ -170,9 +170,9 @@ def options_used(options: TrainingOptions, method: Method) -> dict[str, Any]:
     """The options that have an effect on a method: others must not make two runs differ."""
     unused = {"prompt": {"model_lr"}, "model": {"lr"}, "head": {"model_lr"}}[method.trained]
     if method.trained != "prompt":
-        unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize"}
+        unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize", "train_layers"}
     if method.teacher is None:
         unused = unused | {"student_lr"}
-    if options.class_weights is None:  # came later: runs from before keep their identity
-        unused = unused | {"class_weights"}
+    # What came later: runs from before keep their identity.
+    unused = unused | {name for name in ("class_weights", "train_layers") if getattr(options, name) is None}
     return options.model_dump(mode="json", exclude=unused)
