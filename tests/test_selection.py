@@ -247,20 +247,30 @@ def test_a_refit_trains_the_chosen_method_on_all_examples(auto, bank, tiny_backb
     assert refitted.cost > plain.cost + 1 / 40
 
 
-def test_a_refit_is_not_what_a_task_s_name_means(auto, bank):
-    """Its score is one on examples that it was trained on."""
+def test_a_refit_is_what_a_task_s_name_means(auto, bank, tiny_backbone):
+    """Its validation score is that of the training which it repeats, so that it can be compared with others."""
     plain, refitted = auto(), auto(selection=SelectionOptions(refit=True))
-    name = plain.task.name
-    assert refitted.prompt.card.validation_seen
-    assert not plain.prompt.card.validation_seen
-    raised = refitted.prompt.card.model_copy(update={"validation": {"accuracy": 1.0, "loss": 0.0}})
-    raised.write(refitted.prompt.path)
-    assert bank.resolve(name).name != refitted.prompt.card.id
+    card, first = refitted.prompt.card, plain.prompt.card
+    assert (card.validation_seen, first.validation_seen) == (True, False)
+    assert (card.refit_of, first.refit_of) == (first.id, None)
+    assert (card.validation, card.is_judged) == (first.validation, True)
     assert refitted.auto.validation == plain.auto.validation, "what it was chosen by"
-    others = [card.id for card in bank.cards() if card.task.name == name and card.id != refitted.prompt.card.id]
-    for prompt_id in others:
+    best = max(one.validation["accuracy"] for one in bank.cards() if one.task.name == card.task.name)
+    for one in (first, card):
+        raised = one.model_copy(update={"validation": {"accuracy": best, "loss": 0.0}})
+        raised.write(bank.folder / one.id)
+    assert bank.resolve(card.task.name).name == card.id, "it has the most training examples"
+
+
+def test_an_own_score_on_rows_it_was_trained_on_counts_for_nothing(auto, bank):
+    refitted = auto(selection=SelectionOptions(refit=True)).prompt
+    name = refitted.card.task.name
+    raised = refitted.card.model_copy(update={"refit_of": None, "validation": {"accuracy": 1.0, "loss": 0.0}})
+    raised.write(refitted.path)
+    assert bank.resolve(name).name != refitted.card.id
+    for prompt_id in [card.id for card in bank.cards() if card.task.name == name and card.id != refitted.card.id]:
         bank.remove(prompt_id)
-    assert bank.resolve(name).name == refitted.prompt.card.id, "better than none"
+    assert bank.resolve(name).name == refitted.card.id, "better than none"
 
 
 def test_a_refit_counts_with_all_that_it_trains(auto):

@@ -127,8 +127,9 @@ class Bank:
 
         Args:
             reference: a prompt's id, the path of a prompt's folder, or a task's name. A task's name means its prompt
-                with the best validation score (ties: the lowest seed). Prompts that were trained on their validation
-                examples are taken only if there are no others.
+                with the best validation score (ties: the most training examples, so that a refit goes before what it
+                repeats; then the lowest seed). Prompts whose score is of examples that they were trained on are taken
+                only if there are no others.
 
         Raises:
             PandaError: there is no such prompt.
@@ -142,7 +143,7 @@ class Bank:
             prompts = [entry for entry in catalogue.entries if entry.prompt_kind is not None]
         named = [entry for entry in prompts if entry.task == reference and not entry.diverged]
         if named:
-            best = max(named, key=lambda one: (not one.validation_seen, one.validation, -one.seed, one.id))
+            best = max(named, key=lambda one: (one.is_judged, one.validation, one.n_train, -one.seed, one.id))
             return self.folder_of(best.id)
         names = sorted({entry.task for entry in prompts})
         if len(prompts) <= _COMPARED:

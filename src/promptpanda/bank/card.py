@@ -143,7 +143,9 @@ class Card(_Frozen):
         validation: metrics (fractions) on the validation part, and the mean task `loss`.
         before: the same before the first step, if the training continued another prompt and head (`sources` names
             it); None if the head was fresh.
-        validation_seen: whether all validation examples were trained on too (a refit), so that their score says little.
+        validation_seen: whether all validation examples were trained on too.
+        refit_of: the id of the same training without the validation part, where there was one: validation scores are
+            then its scores. None: they are this prompt's own, and say little if `validation_seen`.
         test: test scores; None if no test data was read.
         example_steps: examples that went forward and backward, over all epochs.
         forward_examples: examples that went only forward.
@@ -179,6 +181,7 @@ class Card(_Frozen):
     validation: dict[str, float]
     before: dict[str, float] | None = None
     validation_seen: bool = False
+    refit_of: str | None = None
     test: TestCard | None = None
     curve: tuple[EpochCard, ...]
     example_steps: int = Field(ge=0)
@@ -195,6 +198,8 @@ class Card(_Frozen):
     def _consistent(self) -> Self:
         """All that later code relies on, whoever wrote the card. `ValueError` becomes one sentence."""
         check_id(self.id)
+        if self.refit_of is not None:
+            check_id(self.refit_of)
         if (self.prompt_kind is None) != (self.prompt_length == 0):
             raise ValueError(f"a prompt of kind {self.prompt_kind} and length {self.prompt_length}")
         if self.options.max_length > _MOST_TOKENS:
@@ -243,6 +248,11 @@ class Card(_Frozen):
     def score(self) -> float:
         """The task's metric on the validation part."""
         return self.validation[self.task.metric]
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the validation scores are of examples that had not been trained on."""
+        return not self.validation_seen or self.refit_of is not None
 
     @property
     def work(self) -> float:

@@ -25,6 +25,7 @@ class Entry(NamedTuple):
         sources: id and task of each prompt that it started from.
         model, family, fingerprint, weights, precision: its backbone's, as the card tells them.
         validation, test: the metric on the validation part and on test data.
+        is_judged: whether the validation score is of examples that had not been trained on.
         record: checksum of the record of seen texts; None where the card names none.
     """
 
@@ -46,7 +47,7 @@ class Entry(NamedTuple):
     metric: str
     validation: float
     test: float | None
-    validation_seen: bool
+    is_judged: bool
     diverged: bool
     seed: int
     n_train: int
@@ -74,7 +75,7 @@ class Entry(NamedTuple):
             metric=card.task.metric,
             validation=card.score,
             test=None if card.test is None else card.test.scores[card.task.metric],
-            validation_seen=card.validation_seen,
+            is_judged=card.is_judged,
             diverged=card.diverged is not None,
             seed=card.seed,
             n_train=card.n_train,

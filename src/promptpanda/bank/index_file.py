@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-VERSION = 1  # of the tables and of what stands in them; it is part of the file's name
+VERSION = 2  # of the tables and of what stands in them; it is part of the file's name
 _APPLICATION = 0x70616E69  # "pani", in the header of the file
 _WAIT = 30.0  # seconds for another process to finish a transaction
 _TABLES = """

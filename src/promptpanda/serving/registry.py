@@ -123,7 +123,7 @@ class Registry:
         of_task = [(entry, card) for entry in self.entries() if (card := entry.card) and card.task.name == name]
         best = max(
             (
-                (not card.validation_seen, card.score, -card.seed, card.id)
+                (card.is_judged, card.score, card.n_train, -card.seed, card.id)
                 for entry, card in of_task
                 if entry.served and card.diverged is None and card.prompt_kind is not None
             ),

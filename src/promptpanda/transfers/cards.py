@@ -18,15 +18,17 @@ def card_of(
     method: Method,
     fitted: Fitted,
     signature: Signature | None,
+    first: Card | None,
     *,
     id: str,
     run: str,
     series: str,
 ) -> Card:
-    """The card of a method's outcome . Raises PandaError if a card cannot hold it.
+    """The card of a method's outcome. Raises PandaError if a card cannot hold it.
 
     Args:
         signature: of its prompt; making it counts as forward passes.
+        first: of a refit, the card of the training that it repeats with more examples.
         id, run, series: see `Card`.
     """
     return Card.made(
@@ -56,6 +58,7 @@ def card_of(
         validation=fitted.validation,
         before=fitted.before,
         validation_seen=set(context.partition.validation.texts) <= set(context.partition.train.texts),
+        refit_of=None if first is None else first.id,
         curve=tuple(EpochCard(train_loss=e.train_loss, validation=e.validation) for e in fitted.curve),
         example_steps=fitted.example_steps,
         forward_examples=fitted.forward_examples + (0 if signature is None else signature.examples),

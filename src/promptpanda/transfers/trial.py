@@ -11,7 +11,7 @@ import numpy as np
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.bank import Bank
-from promptpanda.bank.card import TestCard
+from promptpanda.bank.card import Card, TestCard
 from promptpanda.bank.folder import SourcePrompt, TrainedPrompt
 from promptpanda.bank.signature import Signature
 from promptpanda.errors import PandaError
@@ -246,11 +246,11 @@ class Trial:
             return None
         return self.earlier.outcome(method).card.threshold
 
-    def _kept_temperature(self, method: Method) -> float | None:
-        """What the earlier trial fitted on the validation part, which this one trains on; None where it did not."""
+    def _judged(self, method: Method) -> Card | None:
+        """What the earlier trial says of the method, whose validation part this one trains on; None where it did not."""
         if self.earlier is None or not self.earlier.is_known(method):
             return None
-        return self.earlier.outcome(method).card.temperature
+        return self.earlier.outcome(method).card
 
     def teachers(self, method: Method) -> tuple[TrainedPrompt, ...]:
         """The trained teachers of a method, one a source; none for a random teacher."""
@@ -376,12 +376,15 @@ class Trial:
     def _kept(self, method: Method, fitted: Fitted, prompt_id: str, run: str, series: str) -> TrainedPrompt:
         for warning in fitted.warnings:
             self.progress.note(f"{prompt_id} ({method.name}): {warning}")
+        first = self._judged(method)
         if self.earlier is not None:
-            fitted = replace(fitted, temperature=self._kept_temperature(method))
+            fitted = replace(fitted, temperature=None if first is None else first.temperature)
+        if first is not None:
+            fitted = replace(fitted, validation=first.validation)
         signature = None
         if fitted.prompt is not None:
             signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
-        card = card_of(self, method, fitted, signature, id=prompt_id, run=run, series=series)
+        card = card_of(self, method, fitted, signature, first, id=prompt_id, run=run, series=series)
         seen = None if fitted.prompt is None else seen_by(self, method)
         trained = TrainedPrompt(fitted.prompt, fitted.head, signature, card, backbone=fitted.backbone, seen=seen)
         return trained if self.bank is None else self.bank.save(trained, self.backbone)
