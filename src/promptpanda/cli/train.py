@@ -246,13 +246,13 @@ def transfer_command(
         ),
     ] = None,
     refit: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--refit",
-            help="--source auto: train the chosen method again on all labelled examples.",
+            "--refit/--no-refit",
+            help="--source auto: train the chosen method again on all labelled examples; on by default.",
             rich_help_panel=SELECTION,
         ),
-    ] = False,
+    ] = None,
     unlabeled: Annotated[
         Path | None,
         typer.Option(
@@ -292,7 +292,7 @@ def transfer_command(
     from promptpanda.transfers.selection import SelectionOptions
     from promptpanda.transfers.transfer import run_transfer
 
-    given: dict[str, Any] = {"survivors": survivors, "finalists": finalists, "refit": refit or None}
+    given: dict[str, Any] = {"survivors": survivors, "finalists": finalists, "refit": refit}
     given |= {"effort": None if effort == "full" else effort}
     selection = {name: value for name, value in given.items() if value is not None}
     rows = None

@@ -163,7 +163,7 @@ def _execute(order: Order, scratch: Path) -> Result:
     folder = write_folder(trained, scratch / "new" / trained.card.id, backbone) if fresh else trained.path
     assert folder is not None
     card = Card.read(folder)
-    example_steps, forward_examples = _work(card, selection, trial)
+    example_steps, forward_examples = _work(card, selection)
     row = Row(
         **_asked(order),
         **_of_data(part, task),
@@ -256,11 +256,11 @@ def _of_card(card: Card) -> dict[str, Any]:
     }
 
 
-def _work(card: Card, selection: Selection | None, trial: Trial) -> tuple[int, int]:
+def _work(card: Card, selection: Selection | None) -> tuple[int, int]:
     """Examples that went forward and backward, and forward only; of a selection all that it did, in the former."""
     if selection is None:
         return card.example_steps, card.forward_examples
-    return round(selection.cost * trial.options.epochs * len(trial.partition.train)), 0
+    return round(selection.cost * selection.unit), 0
 
 
 def _estimate(order: Order, trial: Trial, own: TrainedPrompt | None, began: float) -> Result:

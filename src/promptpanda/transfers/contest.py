@@ -13,7 +13,7 @@ from promptpanda.transfers.choice import best_of
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import METHODS
 from promptpanda.transfers.result import MethodResult
-from promptpanda.transfers.selection import Selection, refit_trial
+from promptpanda.transfers.selection import Selection, refitted
 from promptpanda.transfers.trial import Trial
 
 
@@ -126,21 +126,21 @@ class Refit:
         """Raises PandaError: a training diverged."""
         automatic = contest.chosen_by_seed
         assert contest.selections is not None and automatic is not None
-        trials = [refit_trial(trial) for trial in contest.trials]
-        prompt = trials[contest.best_seed].outcome(METHODS[contest.chosen])
-        outcomes, scores, selections, seconds = [], [], [], 0.0
-        for selection, trial in zip(contest.selections, trials, strict=True):
-            method = METHODS[selection.chosen]
+        chosen, best = METHODS[contest.chosen], contest.best_seed
+        selections = [
+            refitted(selection, (chosen,) if place == best else ())  # which may not be what is chosen on that seed
+            for place, selection in enumerate(contest.selections)
+        ]
+        prompt = selections[best].trial.outcome(chosen)
+        outcomes, scores, seconds = [], [], 0.0
+        for selection in selections:
+            method, trial = METHODS[selection.chosen], selection.trial
             outcome = trial.outcome(method)
             if test is not None:
                 outcome, card = trial.test(method, test)
                 scores.append(card.scores[trial.task.spec.metric])
             outcomes.append(outcome)
-            # Beside its teacher there may be the method that is chosen over all seeds.
-            cards = [other.card for other in trial.trained([METHODS[name] for name in trial.cached])]
-            seconds += sum(card.seconds for card in cards)
-            unit = trial.options.epochs * len(selection.trial.partition.train)
-            selections.append(replace(selection, cost=selection.cost + sum(card.work for card in cards) / unit))
+            seconds += sum(one.card.seconds for one in trial.trained([METHODS[name] for name in trial.cached]))
         found = MethodResult(tuple(outcomes), tuple(scores) or None, automatic.validation, seconds)
         return cls(tuple(selections), found, prompt)
 

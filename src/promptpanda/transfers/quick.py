@@ -73,4 +73,4 @@ def trained(trial: Trial, pruned: Pruned, method: Method, plan: float, decided: 
     outcomes = [*whole.cached.values(), *trial.cached.values()]  # the latter where a threshold had to be chosen first
     work = pruned.work + decided + sum(one.card.work for one in outcomes)
     unit = trial.options.epochs * len(trial.partition.train)
-    return Selection(whole, pruned, None, {}, method.name, None, plan, work / unit)
+    return Selection(whole, pruned, None, {}, method.name, None, plan, work / unit, unit)

@@ -41,6 +41,7 @@ from promptpanda.transfers.methods import (
     CONTRASTIVE,
     CONTRASTIVE_POT,
     LINEAR_PROBE,
+    METHODS,
     POT,
     PROMPT_TUNING,
     SOURCE_PROBE,
@@ -62,14 +63,15 @@ class SelectionOptions:
     Attributes:
         survivors: at most how many source prompts race, each of another task; 4 by default, at least 1.
         finalists: how many of them are trained to the end; 2 by default, from 1 to `survivors`.
-        refit: whether the chosen method is trained again on training and validation part together; off by default.
+        refit: whether the chosen method is trained again on training and validation part together. None, the default:
+            where that is possible, that is without early stopping and under the clean protocol.
         effort: `full`, the default; or `quick`: the estimator alone decides, and one training on all labelled examples
             follows. The other settings are only for `full`.
     """
 
     survivors: int = SURVIVORS
     finalists: int = FINALISTS
-    refit: bool = False
+    refit: bool | None = None
     effort: Effort = "full"
 
     def check(self, options: TrainingOptions, protocol: str) -> None:
@@ -89,6 +91,12 @@ class SelectionOptions:
                 "--refit trains on the validation part too, so that nothing is left for --early-stopping to stop by; "
                 "leave one of them out."
             )
+
+    def refits(self, options: TrainingOptions, protocol: str) -> bool:
+        """Whether the chosen method is trained again on all labelled examples."""
+        if self.refit is None:
+            return self.effort == "full" and protocol == "clean" and options.early_stopping is None
+        return self.refit
 
     def _check_quick(self, protocol: str) -> None:
         if self != SelectionOptions(effort="quick"):
@@ -121,7 +129,7 @@ def decisive_settings() -> tuple[tuple[str, Any], ...]:
     priors = tuple((method.name, astuple(prior_of(method))) for method in check_methods(CONTESTANTS))
     return (
         *(("contestants", CONTESTANTS), ("estimator", DEFAULT_ESTIMATOR), ("finalists", FINALISTS), ("noise", NOISE)),
-        *(("priors", priors), ("race", "expected"), ("spread", SPREAD), ("survivors", SURVIVORS)),
+        *(("priors", priors), ("race", "expected"), ("refit", True), ("spread", SPREAD), ("survivors", SURVIVORS)),
     )
 
 
@@ -137,7 +145,8 @@ class Selection:
         chosen: the method with the highest.
         gain: of its validation score over prompt tuning's; the interval allows for having chosen among the contestants.
             None where the estimator alone decided.
-        planned, cost: in trainings; without the search of a learning rate and the refit's.
+        planned, cost: in trainings of `unit` examples, without the search of a learning rate.
+        unit: epochs times examples of the training part.
     """
 
     trial: Trial
@@ -148,6 +157,7 @@ class Selection:
     gain: Gain | None
     planned: float
     cost: float
+    unit: int
 
     def to_json(self) -> dict[str, Any]:
         """One seed of the object `selection` of `panda transfer --json`."""
@@ -220,7 +230,7 @@ def planned(
             work += teachers * (n_train + unlabeled * method.unlabeled) / 3
         if method.trained != "model" and not (racing and method is POT):  # the race has looked at its winner
             work += n_val / 3
-    if selection.refit:
+    if selection.refits(options, part.protocol):
         work += (1 + any(method.teacher is not None for method in methods)) * one * (n_train + n_val) / n_train
     return work / whole
 
@@ -251,7 +261,8 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
     after, result = run_race(trial.with_sources(pruned.survivors, {}), pruned, selection)
-    return select(after, pruned, result, trainable([after], one_contrastive(methods, [pruned])), plan)
+    selected = select(after, pruned, result, trainable([after], one_contrastive(methods, [pruned])), plan)
+    return refitted(selected) if selection.refits(trial.options, trial.partition.protocol) else selected
 
 
 def trainable(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Method, ...]:
@@ -311,6 +322,7 @@ def select(
     trained = [*trial.trained(methods), *(one for one in trial.cached.values() if one.card.diverged is not None)]
     work += sum(one.card.work for one in trained if one.card.run not in runs)
     work += passes / 3
+    unit = trial.options.epochs * len(trial.partition.train)
     return Selection(
         trial,
         pruned,
@@ -319,7 +331,8 @@ def select(
         chosen,
         resamples.gain(contestants[chosen], contestants[PROMPT_TUNING.name], tuple(contestants.values())),
         planned_cost,
-        work / (trial.options.epochs * len(trial.partition.train)),
+        work / unit,
+        unit,
     )
 
 
@@ -342,3 +355,21 @@ def refit_trial(trial: Trial) -> Trial:
     again = replace(trial, partition=whole, cached={}, earlier=trial)
     again.target = trial.target  # it has the validation part's labels already, and must not have them twice
     return again
+
+
+def refitted(selection: Selection, others: Sequence[Method] = ()) -> Selection:
+    """The chosen method trained again on training and validation part together, on a trial of its own.
+
+    If that diverges, a note says so, and the selection stays what it is.
+
+    Args:
+        others: methods that are trained again too.
+    """
+    trial = refit_trial(selection.trial)
+    try:
+        trained = trial.trained([METHODS[selection.chosen], *others])
+    except UntrainableError as error:
+        trial.progress.note(f"{error} What was chosen is kept as it was trained without the validation part.")
+        return selection
+    cost = selection.cost + sum(one.card.work for one in trained) / selection.unit
+    return replace(selection, trial=trial, cost=cost)

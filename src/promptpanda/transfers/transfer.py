@@ -203,7 +203,8 @@ def run_transfer(
     trials, searched = _trials(setting, sources)
     _check(setting, trials, methods)
     contest = rule.contest(setting, trials, methods)
-    refit = Refit.of(contest, setting.test) if contest.selections and request.selection_options.refit else None
+    refits = request.selection_options.refits(setting.options, request.protocol)
+    refit = Refit.of(contest, setting.test) if contest.selections and refits else None
     return _result(setting, contest, refit, searched, rule.left_out)
 
 
