@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SOURCE = TrainingOptions(epochs=2, max_length=24, readout="mean", prompt_length=3)
 OPTIONS = TrainingOptions(epochs=4, max_length=24, readout="mean", lr=3e-2)
 N_TRAIN, N_VAL = 32, 8
+PLAIN = SelectionOptions(refit=False)
 TASKS = ("books", "films", "games", "songs", "tools")
 
 
@@ -60,14 +61,14 @@ def auto(bank, tiny_backbone, sentiment):
     """Run the selection on 40 examples of a task."""
 
     def run(task=None, **changes):
-        given = {"bank": bank, "options": OPTIONS, "train_examples": 40} | changes
+        given = {"bank": bank, "options": OPTIONS, "train_examples": 40, "selection": PLAIN} | changes
         return transfer(task or sentiment(), "auto", tiny_backbone, **given)
 
     return run
 
 
 def test_auto_prunes_races_and_chooses(auto, bank, tiny_backbone, sentiment):
-    result = auto(seeds=(0, 1), selection=SelectionOptions(survivors=3, finalists=2))
+    result = auto(seeds=(0, 1), selection=SelectionOptions(survivors=3, finalists=2, refit=False))
     assert list(result.methods) == ["prompt_tuning", "pot", "contrastive_pot", "linear_probe", "source_probe"]
     for place, one in enumerate(result.selection):
         part = partition(sentiment(), train_examples=40, seed=place)
@@ -93,7 +94,7 @@ def test_auto_prunes_races_and_chooses(auto, bank, tiny_backbone, sentiment):
 
 def test_the_race_and_the_choice_expect_what_the_estimator_promises(auto):
     """Posteriors put together again from what was estimated and what was scored."""
-    one = auto(selection=SelectionOptions(survivors=4, finalists=2)).selection[0]
+    one = auto(selection=SelectionOptions(survivors=4, finalists=2, refit=False)).selection[0]
     leads = {source.id: one.pruned.scores[source.id] - one.pruned.no_transfer for source in one.pruned.survivors}
     assert all(abs(lead) > 1e-3 for lead in leads.values()), "or this shows nothing"
     lead = leads[one.trial.source.id]
@@ -117,7 +118,7 @@ def test_the_race_and_the_choice_expect_what_the_estimator_promises(auto):
 
 
 def test_the_counted_cost_is_what_was_done(auto):
-    result = auto(selection=SelectionOptions(survivors=4, finalists=2))
+    result = auto(selection=SelectionOptions(survivors=4, finalists=2, refit=False))
     training = OPTIONS.epochs * N_TRAIN
     prompt = training + (N_VAL + N_TRAIN) / 3  # with validation and signature
     seen = (5 + 1) * 40 / 3  # five prompts and the bare backbone
@@ -156,7 +157,7 @@ def test_where_every_source_diverges_the_others_are_chosen_among(bank, tiny_back
         for place, one in enumerate(sources)
     )
     trial = Trial(tiny_backbone, task, part, OPTIONS.model_copy(update={"prompt_length": 3}), 0, broken)
-    one = choose(trial, contestants_of(task.kind), SelectionOptions())
+    one = choose(trial, contestants_of(task.kind), PLAIN)
     assert set(one.posterior) == {"prompt_tuning", "contrastive", "linear_probe"}
 
 
@@ -211,7 +212,7 @@ def test_prompts_of_another_length_than_the_best_are_left_out(auto, bank, tiny_b
     longer = TrainingOptions(**SOURCE.model_dump(exclude_unset=True) | {"prompt_length": 6})
     train(sentiment("extra", seed=30), tiny_backbone, bank=bank, options=longer)
     notes = Notes()
-    result = auto(progress=notes, selection=SelectionOptions(survivors=6))
+    result = auto(progress=notes, selection=SelectionOptions(survivors=6, refit=False))
     lengths = {source.prompt.length for source in result.selection[0].pruned.survivors}
     assert len(lengths) == 1
     assert any("left out" in note for note in notes.notes)
@@ -227,7 +228,7 @@ def test_one_prompt_under_two_names_is_one_survivor(auto, bank, tiny_backbone, s
         bank.load(name, tiny_backbone).card.files["adapter_model.safetensors"] for name in ("books", "volumes")
     }
     assert len(checksums) == 1
-    survivors = auto(selection=SelectionOptions(survivors=6)).selection[0].pruned.survivors
+    survivors = auto(selection=SelectionOptions(survivors=6, refit=False)).selection[0].pruned.survivors
     assert sorted(source.task for source in survivors if source.checksum in checksums) == ["books"]
     assert len(survivors) == len(TASKS)
 
