@@ -70,7 +70,7 @@ def served(
     """A server over banks; the options are the service's."""
     said: list[str] = []
     model = backbone if isinstance(backbone, Model) else Model(lambda: backbone)
-    options = {"limits": Limits(), **options}
+    options = {"limits": Limits(), "threads": 2, **options}
     service = Service(model, banks, tell=said.append, **options)
     service.start()
     listening = listening_socket("127.0.0.1", 0)

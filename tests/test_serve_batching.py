@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +29,9 @@ class Recorder:
         self.idled = 0
         self.hold = threading.Event()
         self.hold.set()
+
+    def enter(self) -> None:
+        pass
 
     def run(self, pieces) -> None:
         self.hold.wait(20)
@@ -155,6 +159,68 @@ def test_what_was_queued_is_finished_and_nothing_more_is_taken(queue, recorder, 
     with pytest.raises(RefusedError) as refused:
         queue.submit(waiting.work(1))
     assert refused.value.status == 503
+
+
+def test_several_threads_share_the_rows_and_answer_once(recorder, waiting, tiny_backbone):
+    queue = Batcher(recorder, max_batch=4, max_wait=0.001, max_queue=1000, workers=3)
+    lengths = [[1 + (7 * number + place) % 19 for place in range(1 + number % 9)] for number in range(60)]
+    works = [waiting.work(*own) for own in lengths]
+    queue.start()
+    for work in works:
+        queue.submit(work)
+    waiting.all()
+    queue.close()
+    assert sorted(waiting.order) == list(range(60))
+    for work in works:
+        alone = prepared(tiny_backbone, work.trained, work.inputs, lambda: None)
+        compute(tiny_backbone, [(alone, tuple(range(alone.rows)))])
+        for row in range(work.rows):
+            np.testing.assert_allclose(work.outputs[row], alone.outputs[row], atol=1e-5)
+
+
+def test_few_rows_are_shared_out_among_the_threads(recorder, waiting):
+    queue = Batcher(recorder, max_batch=32, max_wait=0.2, max_queue=100, workers=2)
+    queue.submit(waiting.work(3, 3, 3, 3, 3, 3))
+    recorder.hold.clear()
+    queue.start()
+    time.sleep(0.5)
+    recorder.hold.set()
+    waiting.all()
+    queue.close()
+    assert [sum(len(rows) for _, rows in batch) for batch in recorder.batches] == [3, 3]
+
+
+def test_a_job_has_the_model_for_itself(recorder, waiting):
+    computing = 0
+    lock = threading.Lock()
+
+    class Watched(Recorder):
+        def run(self, pieces) -> None:
+            nonlocal computing
+            with lock:
+                computing += 1
+            time.sleep(0.005)
+            super().run(pieces)
+            with lock:
+                computing -= 1
+
+    seen = []
+
+    def job():
+        for step in range(5):
+            before = computing
+            time.sleep(0.03)
+            seen.append((before, computing))
+            yield str(step)
+
+    queue = Batcher(Watched(recorder.backbone), max_batch=2, max_wait=0.0, max_queue=1000, workers=3)
+    queue.start()
+    for _ in range(100):
+        queue.submit(waiting.work(3, 4))
+    queue.run(job())
+    waiting.all()
+    queue.close()
+    assert seen == [(0, 0)] * 5
 
 
 def test_idle_is_told_once_until_there_is_work_again(recorder, waiting):

@@ -120,8 +120,8 @@ def serve_command(
         _tell(f"Whoever reaches {host} can ask, since there is no --token-file.")
     import torch
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    threads = threads or torch.get_num_threads()
+    torch.set_num_threads(threads)
     from promptpanda.bank.installed import installed_banks
     from promptpanda.serving.app import application
     from promptpanda.serving.model import Model
@@ -138,6 +138,7 @@ def serve_command(
         max_batch=max_batch,
         max_wait=max_wait_ms / 1000,
         idle_after=idle_unload,
+        threads=threads,
     )
     service.start()
     app = application(service, token=token, local=is_loopback(listening))

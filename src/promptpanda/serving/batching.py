@@ -1,4 +1,8 @@
-"""The queue before the model: rows that wait, of all requests, and the one thread that computes them in batches."""
+"""The queue before the model: rows that wait, of all requests, and the threads that compute them in batches.
+
+On a CPU two threads with a batch each do more in the same time than two threads on one batch, which wait for each other
+in every layer (docs/log.md).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import time
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from promptpanda.serving.limits import RefusedError
@@ -16,13 +21,16 @@ _Key = tuple[int, int, int]  # tokens of a row, number of its work, number of th
 
 
 class Runner(Protocol):
-    """What the thread does with the model."""
+    """What the threads do with the model."""
+
+    def enter(self) -> None:
+        """Called once by each thread, before anything else."""
 
     def run(self, pieces: Sequence[Piece]) -> None:
         """Compute rows; what it raises is the fault of some of them."""
 
     def idle(self) -> None:
-        """Nobody has asked for `idle_after` seconds."""
+        """Nobody has asked for `idle_after` seconds; nothing is computed meanwhile."""
 
 
 class Batcher:
@@ -37,6 +45,7 @@ class Batcher:
         max_wait: seconds that a row may wait for others while the model has nothing else to do.
         max_queue: rows that may wait.
         idle_after: seconds without work after which `runner.idle` is called, once; None: never.
+        workers: threads that compute a batch each. Few rows are shared out among those that are free.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class Batcher:
         max_wait: float,
         max_queue: int,
         idle_after: float | None = None,
+        workers: int = 1,
     ) -> None:
         self._runner = runner
         self._max_batch, self._max_wait, self._max_queue = max_batch, max_wait, max_queue
@@ -58,20 +68,26 @@ class Batcher:
         self._next_number = 0
         self._numbers: dict[int, int] = {}  # of a work, by its identity
         self._jobs: deque[Iterator[str]] = deque()
-        self._closing = False
-        self._thread = threading.Thread(target=self._loop, name="model", daemon=True)
+        self._closing = self._held = False  # held: one thread is to have the model for itself
+        self._busy = 0  # threads that compute
+        self._threads = [
+            threading.Thread(target=self._loop, args=(number == 0,), name=f"model {number}", daemon=True)
+            for number in range(workers)
+        ]
 
     def start(self) -> None:
         """Begin to compute."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
-        """Take nothing more, finish what was taken, and end the thread."""
+        """Take nothing more, finish what was taken, and end the threads."""
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     @property
     def waiting(self) -> int:
@@ -102,19 +118,23 @@ class Batcher:
             self._turns.append(work)
             self._changed.notify_all()
 
-    def cancel(self, work: Work) -> None:
-        """Forget the rows of a work that were not begun; nobody waits for its outputs any more."""
+    def cancel(self, work: Work) -> bool:
+        """Forget the rows of a work that were not begun; nobody waits for its outputs any more.
+
+        Returns whether it was known until now.
+        """
         with self._changed:
             number = self._numbers.pop(id(work), None)
             if number is None:
-                return
+                return False
             del self._works[number]
             rows = self._rows[work.form]
             rows[:] = [key for key in rows if key[1] != number]
             work.waiting.clear()
+            return True
 
     def run(self, job: Iterator[str]) -> None:
-        """Have something else done by the thread that runs the model: step by step, with batches between the steps.
+        """Have something else done with the model, which nothing else uses meanwhile: step by step, batches in between.
 
         Args:
             job: says after each step what it did; it raises nothing.
@@ -125,31 +145,56 @@ class Batcher:
             self._jobs.append(job)
             self._changed.notify_all()
 
-    def _loop(self) -> None:
-        while self._await_work():
+    def _loop(self, first: bool) -> None:
+        """What a thread does; the first of them also takes the steps of jobs, and tells that nobody asks."""
+        self._runner.enter()
+        while self._await_work(first):
             with self._changed:
                 self._gather()
-                pieces = self._take()
-                job = self._jobs[0] if self._jobs else None
+                pieces = [] if self._held else self._take()
+                self._busy += bool(pieces)
             if pieces:
                 self._compute(pieces)
-            if job is not None and next(job, None) is None:
-                self._jobs.popleft()
+                with self._changed:
+                    self._busy -= 1
+                    self._changed.notify_all()
+            if first and self._jobs:
+                with self._alone():
+                    if next(self._jobs[0], None) is None:
+                        self._jobs.popleft()
 
-    def _await_work(self) -> bool:
+    def _await_work(self, first: bool) -> bool:
         """Sleep until there is something to do. False: there never will be."""
-        idle_after = self._idle_after
+        idle_after = self._idle_after if first else None
         while True:
             with self._changed:
-                if not self._works and not self._jobs and not self._closing:
+                if not self._has_work(first) and not self._closing:
                     woken = self._changed.wait(idle_after)
-                if self._works or self._jobs:
+                if self._has_work(first):
                     return True
                 if self._closing:
                     return False
-            if not woken:
-                self._runner.idle()
+                idle = not woken and not self._works
+            if idle:
+                with self._alone():
+                    self._runner.idle()
                 idle_after = None
+
+    def _has_work(self, first: bool) -> bool:
+        return (first and bool(self._jobs)) or (self.waiting > 0 and not self._held)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Within, no other thread computes."""
+        with self._changed:
+            self._held = True
+            self._changed.wait_for(lambda: self._busy == 0)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held = False
+                self._changed.notify_all()
 
     def _gather(self) -> None:
         """Give a batch that is not full a moment to fill. Called with the lock, which is free while it waits."""
@@ -170,7 +215,8 @@ class Batcher:
         rows = self._rows[work.form]
         first = next(iter(work.waiting))
         key = int(work.encoded.row_lengths[first]), self._numbers[id(work)], first
-        start, stop = _narrowest(rows, bisect_left(rows, key), self._max_batch)
+        share = -(-len(rows) // (len(self._threads) - self._busy))
+        start, stop = _narrowest(rows, bisect_left(rows, key), min(share, self._max_batch))
         chosen: dict[int, list[int]] = {}
         for _, number, row in rows[start:stop]:
             chosen.setdefault(number, []).append(row)
@@ -195,9 +241,7 @@ class Batcher:
                 self._release(work)
 
     def _release(self, work: Work) -> None:
-        known = id(work) in self._numbers
-        self.cancel(work)
-        if known:  # else it was cancelled meanwhile
+        if self.cancel(work):  # else it was cancelled meanwhile, or another thread computed its last rows too
             work.done()
 
 

@@ -27,6 +27,7 @@ class Model:
         self._backbone = load()
         self._loaded = True
         self.tokenizing = threading.Lock()
+        self._reading = threading.Lock()
 
     @property
     def backbone(self) -> Backbone:
@@ -38,19 +39,20 @@ class Model:
         return self._loaded
 
     def ready(self) -> Backbone:
-        """The backbone with its weights. For the thread that runs the model.
+        """The backbone with its weights. For the threads that run the model.
 
         Raises:
             PandaError: they were let go, and cannot be read again.
         """
-        if not self._loaded:
-            again = self._load()
-            if again.fingerprint != self._backbone.fingerprint:
-                raise PandaError("The model was changed on the disk since the server was started; start it again.")
-            self._backbone, self._loaded = again, True
-        return self._backbone
+        with self._reading:
+            if not self._loaded:
+                again = self._load()
+                if again.fingerprint != self._backbone.fingerprint:
+                    raise PandaError("The model was changed on the disk since the server was started; start it again.")
+                self._backbone, self._loaded = again, True
+            return self._backbone
 
     def release(self) -> None:
-        """Let the weights go. For the thread that runs the model."""
+        """Let the weights go; nothing may be computed meanwhile."""
         self._backbone.model.to("meta")  # shapes and configuration stay
         self._loaded = False

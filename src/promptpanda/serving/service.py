@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from promptpanda.errors import PandaError
 from promptpanda.serving.batching import Batcher
 from promptpanda.serving.limits import Limits, RefusedError, outward
@@ -19,6 +21,8 @@ from promptpanda.serving.mixing import Piece, Work, compute, finished, prepared
 from promptpanda.serving.model import Model
 from promptpanda.serving.registry import Entry, Registry
 from promptpanda.transfers.calibrated import calibrated as calibrated_prompt
+
+_MOST_WORKERS = 8  # beyond, Python's lock holds them up
 
 
 class Service:
@@ -31,6 +35,7 @@ class Service:
         limits: of every request.
         max_batch, max_wait: rows of a batch, and seconds that a row waits for others (`Batcher`).
         idle_after: seconds without a request after which model and prompts are let go; None: never.
+        threads: that compute; on a CPU up to eight batches are computed at once, elsewhere one.
         tell: takes sentences for the log.
     """
 
@@ -45,12 +50,20 @@ class Service:
         max_batch: int = 32,
         max_wait: float = 0.004,
         idle_after: float | None = None,
+        threads: int = 1,
     ) -> None:
+        workers = min(threads, _MOST_WORKERS) if model.backbone.device.type == "cpu" else 1
+        self._threads_each = threads // workers
         self.model, self.limits, self.tell = model, limits, tell
         self.registry = Registry(banks, model, tell)
         self._own = set(banks).difference(installed)
         self.batcher = Batcher(
-            self, max_batch=max_batch, max_wait=max_wait, max_queue=limits.queue, idle_after=idle_after
+            self,
+            max_batch=max_batch,
+            max_wait=max_wait,
+            max_queue=limits.queue,
+            idle_after=idle_after,
+            workers=workers,
         )
         self.metrics = Metrics(
             waiting=lambda: self.batcher.waiting,
@@ -91,8 +104,12 @@ class Service:
             return "The bank is gone."
         return None
 
+    def enter(self) -> None:
+        """Called by each thread that runs the model: torch's number of threads is each thread's own."""
+        torch.set_num_threads(self._threads_each)
+
     def run(self, pieces: Sequence[Piece]) -> None:
-        """Compute rows. Called by the thread that runs the model."""
+        """Compute rows. Called by the threads that run the model."""
         backbone = self.model.ready()
         began = time.perf_counter()
         compute(backbone, pieces)
@@ -101,7 +118,7 @@ class Service:
         self.metrics.batch_prompts.observe(len({id(work.trained) for work, _ in pieces}))
 
     def idle(self) -> None:
-        """Let go what can be read again. Called by the thread that runs the model."""
+        """Let go what can be read again. Called by a thread that runs the model, while no other computes."""
         if self.model.loaded:
             self.model.release()
             self.registry.release()
