@@ -124,7 +124,7 @@ def observe(
         return read_hidden(backbone, layers[-1], batch, layout, readout)
 
     with traces.of_activations():
-        found = forward(backbone, prompts, encoded.times(len(prompts)), read, owners)
+        found = forward(backbone, prompts, encoded.times(len(prompts)), read, owners, in_turn=True)
     observations = []
     for number, prompt in enumerate(prompts):
         signature = Signature(
@@ -148,7 +148,7 @@ def word_embedding(backbone: Backbone, prompt: Prompt, encoded: Encoded) -> np.n
     def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
         return backbone.read(backbone.all_hidden(batch, stack)[0], batch.attention_mask, "mean")
 
-    found: np.ndarray = np.mean(forward(backbone, [prompt], encoded, read), axis=0)
+    found: np.ndarray = np.mean(forward(backbone, [prompt], encoded, read, in_turn=True), axis=0)
     return found
 
 

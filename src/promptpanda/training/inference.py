@@ -12,6 +12,7 @@ from torch import Tensor
 
 from promptpanda.backbone import Backbone, TextBatch
 from promptpanda.names import HeadReadout
+from promptpanda.parallel import mapped
 from promptpanda.prompts.prompt import Prompt, PromptStack
 from promptpanda.tasks.encoding import Encoded, Layout, joined
 from promptpanda.tasks.inputs import Split
@@ -62,6 +63,8 @@ def forward(
     encoded: Encoded,
     read: Callable[[TextBatch, Layout, PromptStack | None], Tensor],
     rows: np.ndarray | None = None,
+    *,
+    in_turn: bool = False,
 ) -> list[np.ndarray]:
     """Run every row once and keep what `read` makes of it, in the order of the rows.
 
@@ -69,16 +72,23 @@ def forward(
         prompts: none, one for all, or several of one shape among which `rows` chooses.
         read: (batch, its layout, its prompts) -> one array a row, such as what a head makes of `Backbone.hidden`.
         rows: which prompt each row uses. *Shape:* (rows,). None lets all use the first.
+        in_turn: whether `read` must not be called for several batches at once; by default it may.
     """
     results: list[np.ndarray] = [np.empty(0)] * len(encoded.input_ids)
-    with torch.inference_mode():
-        for indices in sorted_batches(encoded.row_lengths, _BATCH):
+
+    def run(indices: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
             batch = encoded.batch(indices).to(backbone.device)
             layout = encoded.row_layout(indices).to(backbone.device)
             stack = _stack_of(prompts, None if rows is None else rows[indices], backbone.device)
-            values = read(batch, layout, stack).float().cpu().numpy()
-            for position, index in enumerate(indices):
-                results[index] = values[position]
+            found: np.ndarray = read(batch, layout, stack).float().cpu().numpy()
+            return found
+
+    batches = list(sorted_batches(encoded.row_lengths, _BATCH))
+    found = map(run, batches) if in_turn else mapped(run, batches, backbone.device)
+    for indices, values in zip(batches, found, strict=True):
+        for position, index in enumerate(indices):
+            results[index] = values[position]
     return results
 
 
@@ -91,6 +101,20 @@ def read_rows(
         return features(backbone, batch, layout, stack, readout)
 
     return forward(backbone, [] if prompt is None else [prompt], encoded, read)
+
+
+def read_rows_under(
+    backbone: Backbone, encoded: Encoded, readout: HeadReadout, prompts: Sequence[Prompt]
+) -> list[list[np.ndarray]]:
+    """What a head reads of every row under each of several prompts of one shape, in mixed batches."""
+
+    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
+        return features(backbone, batch, layout, stack, readout)
+
+    rows = len(encoded.input_ids)
+    owners = np.repeat(np.arange(len(prompts)), rows)
+    found = forward(backbone, prompts, encoded.times(len(prompts)), read, owners)
+    return [found[start : start + rows] for start in range(0, len(found), rows)]
 
 
 def _stack_of(prompts: Sequence[Prompt], rows: np.ndarray | None, device: torch.device) -> PromptStack | None:

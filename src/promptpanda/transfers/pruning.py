@@ -23,7 +23,7 @@ from promptpanda.transfers.estimators import (
     preferred,
 )
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows
-from promptpanda.transfers.ranking import fitting_cards, readable_sources, seen_sources
+from promptpanda.transfers.ranking import finite_sources, fitting_cards, readable_sources
 from promptpanda.transfers.shortlist import shortlisted
 
 
@@ -136,7 +136,8 @@ def prune(
         return Pruned()
     progress.begin(f"{len(sources)} prompts, one forward pass each", len(sources))
     passes = len(sources)
-    sources = seen_sources(sources, target, progress)
+    target.read(sources, progress)
+    sources = finite_sources(sources, target, progress)
     if not sources:
         return Pruned(work=passes * len(target.texts) / 3)
     known = estimators(cosine)

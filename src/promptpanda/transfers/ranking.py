@@ -203,6 +203,11 @@ def _warn_moved(entries: Sequence[Entry], backbone: Backbone, progress: Progress
 def seen_sources(sources: Sequence[SourcePrompt], target: TargetFeatures, progress: Progress) -> list[SourcePrompt]:
     """Run the target under every prompt; those under which the model overflows are reported and left out."""
     target.observe(sources, progress=progress)
+    return finite_sources(sources, target, progress)
+
+
+def finite_sources(sources: Sequence[SourcePrompt], target: TargetFeatures, progress: Progress) -> list[SourcePrompt]:
+    """Those under which the model does not overflow; the others are reported."""
     kept = []
     for source in sources:
         if target.shows_finite(source):

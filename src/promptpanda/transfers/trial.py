@@ -313,6 +313,7 @@ class Trial:
         """What the estimators that need no prompt of the target predict; empty without a source or its signature."""
         if self.source is None or self.source.signature is None:
             return {}
+        self.target.observe([self.source])
         if not self.target.shows_finite(self.source):
             self.progress.note(
                 f"Under {self.source.id} the model's hidden states are not finite; estimators that need them give no "

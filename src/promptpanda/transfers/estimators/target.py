@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -20,7 +20,7 @@ from promptpanda.tasks.encoding import Encoded, encode
 from promptpanda.tasks.protocol import Partition
 from promptpanda.tasks.spec import TaskSpec
 from promptpanda.tasks.task import Task
-from promptpanda.training.inference import Data, read_rows
+from promptpanda.training.inference import Data, read_rows, read_rows_under
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators.base import Side
@@ -97,8 +97,7 @@ class TargetFeatures:
         return self._under[source.checksum, examples]
 
     def shows_finite(self, source: SourcePrompt) -> bool:
-        """Whether all that the model shows under a prompt is finite; huge values of a prompt overflow in it."""
-        self.observe([source])
+        """Whether all that was seen under a prompt is finite; huge values of a prompt overflow in the model."""
         found = [signature.embeddings for (one, _), signature in self._under.items() if one == source.checksum]
         finite = all(bool(torch.isfinite(embeddings).all()) for embeddings in found)
         return finite and bool(np.isfinite(self._vectors.get(source.checksum, np.zeros(0))).all())
@@ -111,7 +110,7 @@ class TargetFeatures:
         assert self.readings is not None
         key = None if source is None else source.checksum
         if source is not None and key not in self._vectors:
-            self.observe([source])
+            self.read([source])
         elif key not in self._vectors:
             self._vectors[key] = self.readings.vectors(read_rows(self.backbone, self.texts, self.readout))
         return self._vectors[key]
@@ -128,19 +127,31 @@ class TargetFeatures:
             self._words[kind, length] = word_embedding(self.backbone, empty, self.texts.first(count))
         return self._words[kind, length]
 
+    def read(self, sources: Sequence[SourcePrompt], progress: Progress | None = None) -> None:
+        """Read what heads would under every prompt that this was not done for yet.
+
+        Less than `observe`: no signatures are made, for which all layers have to be looked at.
+        """
+        if self.readings is None:
+            self.observe(sources, progress=progress)
+            return
+        progress = progress or Silent()
+        missing = {one.checksum: one for one in sources if one.checksum not in self._vectors}
+        for part in _parts(missing.values()):
+            found = read_rows_under(self.backbone, self.texts, self.readout, [one.prompt for one in part])
+            for source, features in zip(part, found, strict=True):
+                self._vectors[source.checksum] = self.readings.vectors(features)
+            progress.advance(len(part))
+
     def observe(
         self, sources: Sequence[SourcePrompt], examples: int = SIGNATURE_EXAMPLES, progress: Progress | None = None
     ) -> None:
         """Run the texts under every prompt that they were not seen under yet, prompts of one shape together."""
         progress = progress or Silent()
         missing = {one.checksum: one for one in sources if (one.checksum, examples) not in self._under}
-        by_shape = sorted(missing.values(), key=_shape)
-        for _, alike in groupby(by_shape, key=_shape):
-            group = list(alike)
-            for start in range(0, len(group), _TOGETHER):
-                part = group[start : start + _TOGETHER]
-                self._observe(part, examples)
-                progress.advance(len(part))
+        for part in _parts(missing.values()):
+            self._observe(part, examples)
+            progress.advance(len(part))
 
     def _observe(self, sources: Sequence[SourcePrompt], examples: int) -> None:
         count = examples if self.signed is None else min(examples, self.signed)
@@ -158,6 +169,14 @@ class TargetFeatures:
             self._under[source.checksum, examples] = observation.signature
             if readings is not None:
                 self._vectors[source.checksum] = readings.vectors(observation.features)
+
+
+def _parts(sources: Iterable[SourcePrompt]) -> Iterator[list[SourcePrompt]]:
+    """Prompts of one shape each, and not too many at once."""
+    for _, alike in groupby(sorted(sources, key=_shape), key=_shape):
+        group = list(alike)
+        for start in range(0, len(group), _TOGETHER):
+            yield group[start : start + _TOGETHER]
 
 
 def _shape(source: SourcePrompt) -> tuple[str, torch.Size]:
