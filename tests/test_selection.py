@@ -20,6 +20,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Silent
 from promptpanda.tasks.encoding import encode
 from promptpanda.tasks.protocol import partition
+from promptpanda.training.loop import UntrainableError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import Contestant, Resamples, posteriors
 from promptpanda.transfers.estimators import DEFAULT_ESTIMATOR, TargetFeatures
@@ -185,7 +186,7 @@ def test_test_labels_do_not_change_the_choice(auto, bank, sentiment, tmp_path):
 
 def test_prompt_tuning_competes_whatever_is_asked_for(auto):
     assert list(auto(methods=["panda"]).methods) == ["prompt_tuning", "panda"]
-    result = auto(methods=["head_only", "model_tuning"])
+    result = auto(methods=["head_only", "model_tuning"], selection=None)
     assert list(result.methods) == ["head_only", "model_tuning"]
     assert (result.selection, result.chosen) == (None, "head_only"), "without a method that transfers nothing races"
 
@@ -261,6 +262,29 @@ def test_a_refit_is_what_a_task_s_name_means(auto, bank, tiny_backbone):
         raised = one.model_copy(update={"validation": {"accuracy": best, "loss": 0.0}})
         raised.write(bank.folder / one.id)
     assert bank.resolve(card.task.name).name == card.id, "it has the most training examples"
+
+
+def test_without_a_word_it_refits_where_it_can(auto):
+    assert auto(selection=None).prompt.card.n_train == 40
+    assert auto(selection=PLAIN).prompt.card.n_train == N_TRAIN
+    stopping = OPTIONS.model_copy(update={"early_stopping": 2})
+    assert auto(selection=None, options=stopping).prompt.card.n_train == N_TRAIN
+
+
+def test_a_refit_that_diverges_leaves_what_was_chosen(auto, monkeypatch):
+    plain, notes = auto(), Notes()
+    outcome = Trial.outcome
+
+    def failing(self, method):
+        if self.earlier is not None:
+            raise UntrainableError("Training 'mood' stopped: the loss became nan.")
+        return outcome(self, method)
+
+    monkeypatch.setattr(Trial, "outcome", failing)
+    result = auto(selection=None, progress=notes)
+    assert result.prompt.card.id == plain.prompt.card.id
+    assert (result.auto.scores, result.cost) == (plain.auto.scores, plain.cost)
+    assert any("is kept as it was trained without the validation part" in note for note in notes.notes)
 
 
 def test_an_own_score_on_rows_it_was_trained_on_counts_for_nothing(auto, bank):

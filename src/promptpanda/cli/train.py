@@ -242,7 +242,7 @@ def transfer_command(
     finalists: Annotated[
         int | None,
         typer.Option(
-            help="--source auto: how many of them are trained to the end; by default 2.", rich_help_panel=SELECTION
+            help="--source auto: how many of them are trained to the end; by default 1.", rich_help_panel=SELECTION
         ),
     ] = None,
     refit: Annotated[

@@ -26,7 +26,7 @@ from promptpanda.transfers.race_state import DamagedStateError, RaceState, Stand
 from promptpanda.transfers.trial import Trial
 
 BUDGETS = (1 / 8, 1 / 4, 1 / 2)  # where the rungs before the end are, as shares of the full run
-FINALISTS = 2
+FINALISTS = 1
 
 
 @dataclass(frozen=True)

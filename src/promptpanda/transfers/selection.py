@@ -62,7 +62,8 @@ class SelectionOptions:
 
     Attributes:
         survivors: at most how many source prompts race, each of another task; 4 by default, at least 1.
-        finalists: how many of them are trained to the end; 2 by default, from 1 to `survivors`.
+        finalists: how many of them are trained to the end, from 1 to `survivors`. None, the default: 1, or 2 (of at
+            least as many survivors) where a method fuses several sources.
         refit: whether the chosen method is trained again on training and validation part together. None, the default:
             where that is possible, that is without early stopping and under the clean protocol.
         effort: `full`, the default; or `quick`: the estimator alone decides, and one training on all labelled examples
@@ -70,7 +71,7 @@ class SelectionOptions:
     """
 
     survivors: int = SURVIVORS
-    finalists: int = FINALISTS
+    finalists: int | None = None
     refit: bool | None = None
     effort: Effort = "full"
 
@@ -80,7 +81,7 @@ class SelectionOptions:
             self._check_quick(protocol)
         if self.survivors < 1:
             raise PandaError(f"--survivors must be at least 1, found {self.survivors}.")
-        if not 1 <= self.finalists <= self.survivors:
+        if self.finalists is not None and not 1 <= self.finalists <= self.survivors:
             raise PandaError(
                 f"--finalists must be from 1 to the number of survivors ({self.survivors}), found {self.finalists}."
             )
@@ -91,6 +92,13 @@ class SelectionOptions:
                 "--refit trains on the validation part too, so that nothing is left for --early-stopping to stop by; "
                 "leave one of them out."
             )
+
+    def finalists_for(self, methods: Sequence[Method]) -> int:
+        """How many sources are trained to the end for these methods."""
+        if self.finalists is not None:
+            return self.finalists
+        fused = any(method.sources == "several" for method in methods)
+        return min(FINALISTS + fused, self.survivors)
 
     def refits(self, options: TrainingOptions, protocol: str) -> bool:
         """Whether the chosen method is trained again on all labelled examples."""
@@ -204,10 +212,11 @@ def planned(
     whole = options.epochs * n_train
     one = planned_training(options, n_train, n_val, tracked=tracked)
     racing = min(len(set(sources)), selection.survivors)
+    finalists = selection.finalists_for(methods)
     work = 0.0
     if racing:
         work += (len(sources) + 1) * len(target.texts) / 3
-        work += whole * planned_cost(racing, options, n_train, n_val, finalists=selection.finalists, tracked=tracked)
+        work += whole * planned_cost(racing, options, n_train, n_val, finalists=finalists, tracked=tracked)
     else:
         work += one
     for method in methods:
@@ -226,7 +235,7 @@ def planned(
         work += method.warm_up_epochs(n_train, options.batch_size) * n_train
         work += whole if method.unlabeled else 0
         if method.teacher is not None:
-            teachers = min(selection.finalists, racing) if method.sources == "several" else 1
+            teachers = min(finalists, racing) if method.sources == "several" else 1
             work += teachers * (n_train + unlabeled * method.unlabeled) / 3
         if method.trained != "model" and not (racing and method is POT):  # the race has looked at its winner
             work += n_val / 3
@@ -239,12 +248,12 @@ def _of_pairs(target: TargetFeatures) -> bool:
     return target.spec is not None and len(target.spec.segments) == 2
 
 
-def run_race(trial: Trial, pruned: Pruned, selection: SelectionOptions) -> tuple[Trial, RaceResult | None]:
+def run_race(trial: Trial, pruned: Pruned, finalists: int) -> tuple[Trial, RaceResult | None]:
     """The trial with the race's finalists as its sources, best first; what they were trained to is known to it."""
     if not trial.sources:
         return trial, None
     leads = {source.id: pruned.lead([source]) for source in trial.sources}
-    result = race(trial, leads, finalists=selection.finalists)
+    result = race(trial, leads, finalists=finalists)
     known = {PROMPT_TUNING.name: trial.outcome(PROMPT_TUNING)}
     if result.finalists:
         known[POT.name] = trial.with_source(result.finalists[0]).outcome(POT)
@@ -260,7 +269,7 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     tasks = [source.task for source in trial.sources]
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
-    after, result = run_race(trial.with_sources(pruned.survivors, {}), pruned, selection)
+    after, result = run_race(trial.with_sources(pruned.survivors, {}), pruned, selection.finalists_for(methods))
     selected = select(after, pruned, result, trainable([after], one_contrastive(methods, [pruned])), plan)
     return refitted(selected) if selection.refits(trial.options, trial.partition.protocol) else selected
 

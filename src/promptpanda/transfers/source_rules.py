@@ -139,7 +139,8 @@ class SelectedSource:
 
     def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
         options = setting.request.selection_options
-        runs = [run_race(trial, one, options) for trial, one in zip(trials, self._pruned, strict=True)]
+        finalists = options.finalists_for(methods)
+        runs = [run_race(trial, one, finalists) for trial, one in zip(trials, self._pruned, strict=True)]
         after = [trial for trial, _ in runs]
         finishing = trainable(after, methods)
         selections = tuple(
