@@ -1,4 +1,4 @@
-"""What each method gives on all labelled examples and on the training part alone, beside the rules that choose a source.
+"""What each method gives on all labelled examples and on the training part alone, from the best-ranked source.
 
     python studies/contestants.py --data-dir DATA --bank BANK --tasks cr,trec --seeds 0,1
 
@@ -53,7 +53,9 @@ def main() -> None:
                 options = settled(TrainingOptions(), task.kind, part.train, backbone)
                 trial = Trial(backbone, task, part, options, seed, found.survivors)
                 prompts = [None, *(one.prompt for one in found.survivors)]
-                probes = [best_probe(trial, prompt) for prompt in prompts if METHODS["linear_probe"].supports(task.kind)]
+                probes = [
+                    best_probe(trial, prompt) for prompt in prompts if METHODS["linear_probe"].supports(task.kind)
+                ]
                 head = {
                     "task": name,
                     "seed": seed,

@@ -10,7 +10,6 @@ import torch
 from conftest import save_tiny, sentiment_rows
 from families import FAMILIES
 
-
 from promptpanda.backbone import Backbone
 from promptpanda.parallel import mapped
 from promptpanda.prompts.prompt import Prompt
@@ -70,10 +69,14 @@ def test_passes_at_once_equal_passes_in_turn(family, tmp_path, threads):
     found = []
     for count in (1, 4):
         threads(count)
-        found.append((read_rows(backbone, encoded, readout, prompts[0]), read_rows_under(backbone, encoded, readout, prompts)))
+        found.append(
+            (read_rows(backbone, encoded, readout, prompts[0]), read_rows_under(backbone, encoded, readout, prompts))
+        )
     (alone, under), (at_once, under_at_once) = found
     assert np.array_equal(np.stack(alone), np.stack(at_once))
     assert np.array_equal(np.asarray(under), np.asarray(under_at_once))
     for number, prompt in enumerate(prompts):
         threads(1)
-        np.testing.assert_allclose(np.stack(under[number]), np.stack(read_rows(backbone, encoded, readout, prompt)), atol=1e-5)
+        np.testing.assert_allclose(
+            np.stack(under[number]), np.stack(read_rows(backbone, encoded, readout, prompt)), atol=1e-5
+        )

@@ -1,4 +1,4 @@
-"""`--train-layers`: training the upper layers alone equals training all of them with the lower ones' gradient masked."""
+"""`--train-layers`: training the upper layers alone equals training all with the gradient of the lower ones masked."""
 
 from __future__ import annotations
 

@@ -85,10 +85,10 @@ class Layers:
             hidden = inputs[0] if inputs else others["hidden_states"]
             return (hidden, *[None] * (self._parts - 1)) if self._parts else hidden
 
-        block.forward = forward  # type: ignore[method-assign]
+        block.forward = forward
         try:
             yield
         finally:
             del block.forward
             if own is not None:
-                block.forward = own  # type: ignore[method-assign]
+                block.forward = own

@@ -1,7 +1,7 @@
 """Independent forward passes at once: on a CPU a thread for each, and one of torch's threads in each.
 
-Threads that share one pass wait for each other in every layer; two with a pass each do about a third more (docs/log.md).
-What a pass gives does not depend on which others run beside it.
+Threads that share one pass wait for each other in every layer; two with a pass each do about a third more
+(docs/log.md). What a pass gives does not depend on which others run beside it.
 """
 
 from __future__ import annotations

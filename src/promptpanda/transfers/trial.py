@@ -247,7 +247,7 @@ class Trial:
         return self.earlier.outcome(method).card.threshold
 
     def _judged(self, method: Method) -> Card | None:
-        """What the earlier trial says of the method, whose validation part this one trains on; None where it did not."""
+        """The card of the method in the earlier trial, which had not seen the validation part; None without one."""
         if self.earlier is None or not self.earlier.is_known(method):
             return None
         return self.earlier.outcome(method).card
