@@ -347,8 +347,8 @@ class Backbone:
 
     def _undivided(self) -> PandaError:
         return PandaError(
-            f"--train-layers runs the upper layers of a model alone, and those of a {self.family} cannot be run so (they "
-            "share weights, or take more from the layers below than hidden states); leave it out."
+            f"--train-layers runs the upper layers of a model alone, and those of a {self.family} cannot be run so "
+            "(they share weights, or take more from the layers below than hidden states); leave it out."
         )
 
     def _continued(self, below: Below | None, packing: Packing | None) -> contextlib.AbstractContextManager[None]:

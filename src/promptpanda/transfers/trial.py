@@ -375,13 +375,15 @@ class Trial:
         return f"{self.task.name}-s{self.seed}-{run[:8]}"
 
     def _kept(self, method: Method, fitted: Fitted, prompt_id: str, run: str, series: str) -> TrainedPrompt:
-        for warning in fitted.warnings:
-            self.progress.note(f"{prompt_id} ({method.name}): {warning}")
         first = self._judged(method)
-        if self.earlier is not None:
-            fitted = replace(fitted, temperature=None if first is None else first.temperature)
-        if first is not None:
-            fitted = replace(fitted, validation=first.validation)
+        if first is not None:  # what validation examples say is known from there, and was told
+            fitted = replace(
+                fitted, validation=first.validation, warnings=first.warnings, temperature=first.temperature
+            )
+        elif self.earlier is not None:
+            fitted = replace(fitted, temperature=None)
+        for warning in fitted.warnings if first is None else ():
+            self.progress.note(f"{prompt_id} ({method.name}): {warning}")
         signature = None
         if fitted.prompt is not None:
             signature = Signature.of(self.backbone, fitted.prompt, self.train_data.encoded)
