@@ -15,11 +15,10 @@ import time
 from pathlib import Path
 
 import torch
-from held_out import held_out, on_all_labels, pruned
+from held_out import draws, on_all_labels, pruned
 
-from promptpanda import Backbone, Bank, TrainingOptions, load_task
+from promptpanda import Backbone, Bank, TrainingOptions
 from promptpanda.quiet import quiet_libraries
-from promptpanda.tasks.protocol import partition
 from promptpanda.training.defaults import settled
 from promptpanda.training.loop import UntrainableError
 from promptpanda.transfers.linear_probe import best_probe
@@ -41,43 +40,37 @@ def main() -> None:
     torch.set_num_threads(1)
     quiet_libraries()
     backbone, bank = Backbone.load(), Bank(given.bank, others={})
-    for name in given.tasks.split(","):
-        task = load_task(name, data_dir=given.data_dir)
-        for seed in map(int, given.seeds.split(",")):
-            drawn = partition(task, train_examples=given.examples, seed=seed)
-            rest = held_out(task, drawn, given.rows)
-            base = settled(TrainingOptions(), task.kind, drawn.train, backbone)
-            found = pruned(task, drawn, seed, backbone, bank, base, 1)
-            for name_of_part in given.parts.split(","):
-                part = on_all_labels(drawn) if name_of_part == "all" else drawn
-                options = settled(TrainingOptions(), task.kind, part.train, backbone)
-                trial = Trial(backbone, task, part, options, seed, found.survivors)
-                prompts = [None, *(one.prompt for one in found.survivors)]
-                probes = [
-                    best_probe(trial, prompt) for prompt in prompts if METHODS["linear_probe"].supports(task.kind)
-                ]
-                head = {
-                    "task": name,
-                    "seed": seed,
-                    "part": name_of_part,
-                    "source": [one.task for one in found.survivors],
-                    "lead": round(found.lead(found.survivors), 4),
-                    "classes": len(task.labels),
-                    "cross_validation": [None if one is None else round(one.cross_validation, 4) for one in probes],
-                }
-                for method_name in given.methods.split(","):
-                    method = METHODS[method_name]
-                    if not method.supports(task.kind) or (method.needs_source and not found.survivors):
-                        continue
-                    began = time.process_time()
-                    try:
-                        trained = trial.outcome(method)
-                    except UntrainableError:
-                        continue
-                    seconds = time.process_time() - began
-                    score = trial.test(method, rest)[1].scores[task.spec.metric]
-                    line = {"method": method_name, "score": round(score, 4), "validation": round(trained.card.score, 4)}
-                    print(json.dumps(head | line | {"seconds": round(seconds, 1)}), flush=True)
+    for task, seed, drawn, rest in draws(given.tasks, given.seeds, given.data_dir, given.examples, given.rows):
+        base = settled(TrainingOptions(), task.kind, drawn.train, backbone)
+        found = pruned(task, drawn, seed, backbone, bank, base, 1)
+        for name_of_part in given.parts.split(","):
+            part = on_all_labels(drawn) if name_of_part == "all" else drawn
+            options = settled(TrainingOptions(), task.kind, part.train, backbone)
+            trial = Trial(backbone, task, part, options, seed, found.survivors)
+            prompts = [None, *(one.prompt for one in found.survivors)]
+            probes = [best_probe(trial, prompt) for prompt in prompts if METHODS["linear_probe"].supports(task.kind)]
+            head = {
+                "task": task.name,
+                "seed": seed,
+                "part": name_of_part,
+                "source": [one.task for one in found.survivors],
+                "lead": round(found.lead(found.survivors), 4),
+                "classes": len(task.labels),
+                "cross_validation": [None if one is None else round(one.cross_validation, 4) for one in probes],
+            }
+            for method_name in given.methods.split(","):
+                method = METHODS[method_name]
+                if not method.supports(task.kind) or (method.needs_source and not found.survivors):
+                    continue
+                began = time.process_time()
+                try:
+                    trained = trial.outcome(method)
+                except UntrainableError:
+                    continue
+                seconds = time.process_time() - began
+                score = trial.test(method, rest)[1].scores[task.spec.metric]
+                line = {"method": method_name, "score": round(score, 4), "validation": round(trained.card.score, 4)}
+                print(json.dumps(head | line | {"seconds": round(seconds, 1)}), flush=True)
 
 
 if __name__ == "__main__":

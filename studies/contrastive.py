@@ -13,10 +13,9 @@ import json
 import statistics
 
 import torch
-from held_out import held_out
+from held_out import draws
 
-from promptpanda import Backbone, TrainingOptions, load_task
-from promptpanda.tasks.protocol import partition
+from promptpanda import Backbone, TrainingOptions
 from promptpanda.training.defaults import settled
 from promptpanda.transfers.methods import CONTRASTIVE, PROMPT_TUNING
 from promptpanda.transfers.trial import Trial
@@ -36,19 +35,15 @@ def main() -> None:
     torch.set_num_threads(1)
     backbone = Backbone.load(given.model)
     gains: list[float] = []
-    for name in given.tasks.split(","):
-        task = load_task(name, data_dir=given.data_dir)
-        for seed in map(int, given.seeds.split(",")):
-            part = partition(task, train_examples=given.examples, seed=seed)
-            options = settled(TrainingOptions(), task.kind, part.train, backbone)
-            trial = Trial(backbone, task, part, options, seed)
-            rest = held_out(task, part, given.rows)
-            found = {}
-            for method in METHODS:
-                trained, card = trial.test(method, rest)
-                found[method.name] = {"score": card.scores[task.spec.metric], "seconds": trained.card.seconds}
-            gains.append(found[CONTRASTIVE.name]["score"] - found[PROMPT_TUNING.name]["score"])
-            print(json.dumps({"task": name, "seed": seed, "metric": task.spec.metric, **found}), flush=True)
+    for task, seed, part, rest in draws(given.tasks, given.seeds, given.data_dir, given.examples, given.rows):
+        options = settled(TrainingOptions(), task.kind, part.train, backbone)
+        trial = Trial(backbone, task, part, options, seed)
+        found = {}
+        for method in METHODS:
+            trained, card = trial.test(method, rest)
+            found[method.name] = {"score": card.scores[task.spec.metric], "seconds": trained.card.seconds}
+        gains.append(found[CONTRASTIVE.name]["score"] - found[PROMPT_TUNING.name]["score"])
+        print(json.dumps({"task": task.name, "seed": seed, "metric": task.spec.metric, **found}), flush=True)
     error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
     print(json.dumps({"gain in points": 100 * statistics.fmean(gains), "standard error": 100 * error}))
 

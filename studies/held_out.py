@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from promptpanda import Backbone, Bank
+from promptpanda import Backbone, Bank, load_task
 from promptpanda.progress import Silent
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.protocol import Partition, partition
@@ -23,6 +25,17 @@ def held_out(task: Task, part: Partition, rows: int) -> Split:
     seen = {*part.train.texts, *part.validation.texts}
     rest = np.asarray([place for place, text in enumerate(train.texts) if text not in seen])
     return train.take(np.sort(np.random.default_rng(5).permutation(rest)[:rows]))
+
+
+def draws(
+    tasks: str, seeds: str, data_dir: Path | str, examples: int, rows: int
+) -> Iterator[tuple[Task, int, Partition, Split]]:
+    """Each task with each seed: the budget of that draw, and other rows of train; names and seeds between commas."""
+    for name in tasks.split(","):
+        task = load_task(name, data_dir=data_dir)
+        for seed in map(int, seeds.split(",")):
+            drawn = partition(task, train_examples=examples, seed=seed)
+            yield task, seed, drawn, held_out(task, drawn, rows)
 
 
 def on_all_labels(part: Partition) -> Partition:

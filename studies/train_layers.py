@@ -19,11 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from held_out import held_out, on_all_labels, pruned
+from held_out import draws, on_all_labels, pruned
 
-from promptpanda import Backbone, Bank, TrainingOptions, load_task
+from promptpanda import Backbone, Bank, TrainingOptions
 from promptpanda.quiet import quiet_libraries
-from promptpanda.tasks.protocol import partition
 from promptpanda.training.defaults import settled
 from promptpanda.transfers.methods import POT
 from promptpanda.transfers.trial import Trial
@@ -47,24 +46,21 @@ def main() -> None:
     backbone, bank = Backbone.load(), Bank(given.bank, others={})
     layers = [int(one) for one in given.layers.split(",")]
     found: Found = {}
-    for name in given.tasks.split(","):
-        task = load_task(name, data_dir=given.data_dir)
-        for seed in map(int, given.seeds.split(",")):
-            drawn = partition(task, train_examples=given.examples, seed=seed)
-            rest, part = held_out(task, drawn, given.rows), on_all_labels(drawn)
-            options = settled(TrainingOptions(), task.kind, part.train, backbone)
-            survivors = pruned(task, drawn, seed, backbone, bank, options, given.sources).survivors
-            for place, source in enumerate(survivors):
-                for depth in layers if place == 0 else (layers[0], layers[0] // 2):
-                    chosen = options.model_copy(update={"train_layers": depth})
-                    trial = Trial(backbone, task, part, chosen, seed, (source,))
-                    began = time.process_time()
-                    trial.outcome(POT)
-                    seconds = time.process_time() - began
-                    score = trial.test(POT, rest)[1].scores[task.spec.metric]
-                    found[name, seed, place, depth] = score, seconds
-                    line = {"task": name, "seed": seed, "source": source.task, "place": place, "layers": depth}
-                    print(json.dumps(line | {"score": round(score, 4), "seconds": round(seconds, 2)}), flush=True)
+    for task, seed, drawn, rest in draws(given.tasks, given.seeds, given.data_dir, given.examples, given.rows):
+        part = on_all_labels(drawn)
+        options = settled(TrainingOptions(), task.kind, part.train, backbone)
+        survivors = pruned(task, drawn, seed, backbone, bank, options, given.sources).survivors
+        for place, source in enumerate(survivors):
+            for depth in layers if place == 0 else (layers[0], layers[0] // 2):
+                chosen = options.model_copy(update={"train_layers": depth})
+                trial = Trial(backbone, task, part, chosen, seed, (source,))
+                began = time.process_time()
+                trial.outcome(POT)
+                seconds = time.process_time() - began
+                score = trial.test(POT, rest)[1].scores[task.spec.metric]
+                found[task.name, seed, place, depth] = score, seconds
+                line = {"task": task.name, "seed": seed, "source": source.task, "place": place, "layers": depth}
+                print(json.dumps(line | {"score": round(score, 4), "seconds": round(seconds, 2)}), flush=True)
     for line in summary(found, layers):
         print(json.dumps(line))
 

@@ -330,10 +330,8 @@ class Backbone:
         Raises:
             PandaError: the layers of this family cannot be run one by one.
         """
-        if self._each_layer is None:
-            raise self._undivided()
         packing = Packing(batch.attention_mask) if self._packs else None
-        with self._each_layer.recorded(layer) as found:
+        with self._divided().recorded(layer) as found:
             hidden: Tensor = self.model(**self._inputs(batch, prompts, packing)).last_hidden_state.float()
         if packing is None:
             return found[0], hidden
@@ -345,6 +343,11 @@ class Backbone:
         if not close(self.hidden(batch, prompts, below=below), last, batch.attention_mask):
             raise self._undivided()
 
+    def _divided(self) -> Layers:
+        if self._each_layer is None:
+            raise self._undivided()
+        return self._each_layer
+
     def _undivided(self) -> PandaError:
         return PandaError(
             f"--train-layers runs the upper layers of a model alone, and those of a {self.family} cannot be run so "
@@ -354,10 +357,8 @@ class Backbone:
     def _continued(self, below: Below | None, packing: Packing | None) -> contextlib.AbstractContextManager[None]:
         if below is None:
             return contextlib.nullcontext()
-        if self._each_layer is None:
-            raise self._undivided()
         states = below.states.to(self.dtype)
-        return self._each_layer.continued(below.layer, states if packing is None else packing.pick(states))
+        return self._divided().continued(below.layer, states if packing is None else packing.pick(states))
 
     def all_hidden(self, batch: TextBatch, prompts: PromptStack | None = None) -> list[Tensor]:
         """As `hidden`, for the embeddings and every layer, without packing: hooks see (batch, positions, ...).

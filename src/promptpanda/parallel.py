@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Within, torch computes with so many threads; afterwards with as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def mapped(function: Callable[[Item], Result], items: Sequence[Item], device: torch.device) -> Iterator[Result]:
@@ -26,9 +38,9 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item], device: to
     if device.type != "cpu" or threads < 2:
         yield from map(function, items)
         return
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, "pass", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(function, items)
-    finally:
-        torch.set_num_threads(before)  # part of the setting is the process's
+    # A part of the setting that the pool's threads make is the process's.
+    with (
+        torch_threads(torch.get_num_threads()),
+        ThreadPoolExecutor(threads, "pass", initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):
+        yield from pool.map(function, items)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from promptpanda import footprint
 from promptpanda.errors import PandaError
 from promptpanda.models import config_of
 from promptpanda.names import SIGNATURE_EXAMPLES
+from promptpanda.parallel import torch_threads
 from promptpanda.sweep.cache import CACHE, Cache, Planned
 from promptpanda.sweep.plan import Plan
 from promptpanda.sweep.row import Row
@@ -161,13 +161,9 @@ def _rate(spec: RunSpec, work: Work) -> float:
     count = min(len(whole.train), _STEPS * options.batch_size)
     few = Partition(whole.train.take(np.arange(count)), whole.validation.take(np.arange(1)), "clean")
     trial = Trial(backbone, task, few, options.model_copy(update={"epochs": 1, "early_stopping": None}), spec.seed)
-    before = torch.get_num_threads()
-    torch.set_num_threads(spec.threads)
-    try:
+    with torch_threads(spec.threads):
         trial.training(PROMPT_TUNING).run()  # the first also sets things up
         seconds = min(trial.training(PROMPT_TUNING).run().seconds for _ in range(2))
-    finally:
-        torch.set_num_threads(before)
     return seconds / float(encode(backbone, few.train.texts, options.max_length).row_lengths.sum())
 
 

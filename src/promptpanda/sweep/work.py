@@ -7,14 +7,13 @@ import datetime
 import errno
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from promptpanda.backbone import Backbone
 from promptpanda.bank.card import Card, environment
@@ -22,6 +21,7 @@ from promptpanda.bank.folder import SourcePrompt, TrainedPrompt, read_folder, wr
 from promptpanda.bank.peft_format import WEIGHTS_NAME
 from promptpanda.errors import PandaError
 from promptpanda.files import check_name, digest
+from promptpanda.parallel import torch_threads
 from promptpanda.sweep.cache import CACHE, TaskFacts
 from promptpanda.sweep.plan import ModelAt
 from promptpanda.sweep.row import Answers, Curve, Row
@@ -98,7 +98,7 @@ def execute(order: Order) -> Result:
     """Carry out one run. Whatever goes wrong in it becomes a failed row with a one-sentence reason."""
     began = time.perf_counter()
     try:
-        with _threads(order.spec.threads), tempfile.TemporaryDirectory(prefix="panda-run-") as scratch:
+        with torch_threads(order.spec.threads), tempfile.TemporaryDirectory(prefix="panda-run-") as scratch:
             return _execute(order, Path(scratch))
     except Exception as error:
         return Result(failed_row(order, reason_of(error), seconds=time.perf_counter() - began))
@@ -392,13 +392,3 @@ def _plain_array(values: np.ndarray) -> list[Any]:
     """One entry an example; of 0 and 1 for every label, the places of the ones."""
     found: list[Any] = [np.flatnonzero(row).tolist() for row in values] if values.ndim == 2 else values.tolist()
     return found
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -75,13 +75,14 @@ class RowsBelow:
                 entering, last = backbone.entering(layer, batch, prompts)
                 if number == 0:
                     backbone.check_divides(batch, prompts, last, Below(layer, entering))
-                for values, place in zip(entering, _places(indices, encoded, rows), strict=True):
+                places = _places(indices, rows, apart=encoded.second is not None)
+                for values, place in zip(entering, places.tolist(), strict=True):
                     states[ends[place] : ends[place + 1]] = values[: lengths[place]].to(states.device)
         return cls(layer, states, ends, rows)
 
     def take(self, rows: np.ndarray, device: torch.device) -> Below:
         """Of these rows, padded to the longest; of pairs that are read apart in the order of `TextBatch.apart`."""
-        places = rows if len(self.ends) == self.rows + 1 else np.concatenate([rows, rows + self.rows])
+        places = _places(rows, self.rows, apart=len(self.ends) > self.rows + 1)
         starts, ends = self.ends[places], self.ends[places + 1]
         width = int((ends - starts).max())
         columns = np.minimum(starts[:, None] + np.arange(width)[None], ends[:, None] - 1)
@@ -89,9 +90,9 @@ class RowsBelow:
         return Below(self.layer, taken.to(device))
 
 
-def _places(indices: np.ndarray, encoded: Encoded, rows: int) -> list[int]:
-    order = indices if encoded.second is None else np.concatenate([indices, indices + rows])
-    return [int(place) for place in order]
+def _places(indices: np.ndarray, rows: int, *, apart: bool) -> np.ndarray:
+    """Where the texts of these rows stand, of so many rows in all; of pairs first texts come before second ones."""
+    return np.concatenate([indices, indices + rows]) if apart else indices
 
 
 def _room(tokens: int, backbone: Backbone, limit: int, progress: Progress) -> Tensor:

@@ -97,10 +97,7 @@ def read_rows(
 ) -> list[np.ndarray]:
     """What a head reads of every row, under a prompt or without one, in the order of the rows."""
 
-    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-        return features(backbone, batch, layout, stack, readout)
-
-    return forward(backbone, [] if prompt is None else [prompt], encoded, read)
+    return forward(backbone, [] if prompt is None else [prompt], encoded, _reader(backbone, readout))
 
 
 def read_rows_under(
@@ -108,13 +105,14 @@ def read_rows_under(
 ) -> list[list[np.ndarray]]:
     """What a head reads of every row under each of several prompts of one shape, in mixed batches."""
 
-    def read(batch: TextBatch, layout: Layout, stack: PromptStack | None) -> Tensor:
-        return features(backbone, batch, layout, stack, readout)
-
     rows = len(encoded.input_ids)
     owners = np.repeat(np.arange(len(prompts)), rows)
-    found = forward(backbone, prompts, encoded.times(len(prompts)), read, owners)
+    found = forward(backbone, prompts, encoded.times(len(prompts)), _reader(backbone, readout), owners)
     return [found[start : start + rows] for start in range(0, len(found), rows)]
+
+
+def _reader(backbone: Backbone, readout: HeadReadout) -> Callable[[TextBatch, Layout, PromptStack | None], Tensor]:
+    return lambda batch, layout, stack: features(backbone, batch, layout, stack, readout)
 
 
 def _stack_of(prompts: Sequence[Prompt], rows: np.ndarray | None, device: torch.device) -> PromptStack | None:
