@@ -51,7 +51,7 @@ def main() -> None:
         options = settled(TrainingOptions(), task.kind, part.train, backbone)
         survivors = pruned(task, drawn, seed, backbone, bank, options, given.sources).survivors
         for place, source in enumerate(survivors):
-            for depth in layers if place == 0 else (layers[0], layers[0] // 2):
+            for depth in dict.fromkeys((*(layers if place == 0 else layers[:1]), layers[0] // 2)):
                 chosen = options.model_copy(update={"train_layers": depth})
                 trial = Trial(backbone, task, part, chosen, seed, (source,))
                 began = time.process_time()
