@@ -1,11 +1,12 @@
 """How much a source gains by more of its own data: PoT on two targets of each source, by the source's size.
 
-    python studies/source_size.py --data-dir DATA --bank BANK --seeds 0,1,2
+    python studies/source_size.py --data-dir DATA --whole STARTER --bank BANK --seeds 0,1,2
 
-Every source is trained on 500, 1,500, 5,000 and all rows of its train split, with the default options; every target has
-64 labelled rows, and is scored on at most 1,000 test rows, which choose nothing. Prompts are kept in the bank, so that
-the same command goes on where it was stopped. One JSON line a target and size; then the table, in points of each
-target's metric: means over the seeds, and standard deviations between them.
+Every source is trained on 500, 1,500 and 5,000 rows of its train split, with the default options; the prompt that a bank
+such as the starter bank has of it stands for all rows. Every target has 64 labelled rows, and is scored on at most
+1,000 test rows, which choose nothing. Prompts are kept in the bank, so that the same command goes on where it was
+stopped. One JSON line a target and size; then the table, in points of each target's metric: means over the seeds, and
+standard deviations between them.
 """
 
 from __future__ import annotations
@@ -35,20 +36,21 @@ Scores = dict[tuple[str, str], tuple[float, ...]]  # by target, and by the sourc
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--bank", type=Path, required=True)
+    parser.add_argument("--bank", type=Path, required=True, help="where prompts are kept")
+    parser.add_argument("--whole", type=Path, required=True, help="bank with the prompts that saw all rows")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sources", default=",".join(TARGETS))
     given = parser.parse_args()
     torch.set_num_threads(1)
     quiet_libraries()
-    backbone, bank = Backbone.load(), Bank(given.bank, others={})
+    backbone, bank, whole = Backbone.load(), Bank(given.bank, others={}), Bank(given.whole, others={})
     seeds = tuple(map(int, given.seeds.split(",")))
     scores: Scores = {}
     for name in given.sources.split(","):
         task = load_task(name, data_dir=given.data_dir)
         targets = [load_task(target, data_dir=given.data_dir) for target in TARGETS[name]]
         for size in SIZES:
-            source = train(task, backbone, bank=bank, train_examples=size)
+            source = train(task, backbone, bank=bank, train_examples=size) if size else whole.load(name, backbone)
             for target in targets:
                 result = transfer(
                     target,
