@@ -2,8 +2,8 @@
 
     python studies/source_size.py --data-dir DATA --whole STARTER --bank BANK --seeds 0,1,2
 
-Every source is trained on 500, 1,500 and 5,000 rows of its train split, with the default options; the prompt that a bank
-such as the starter bank has of it stands for all rows. Every target has 64 labelled rows, and is scored on at most
+Every source is trained on 500, 1,500 and 5,000 rows of its train split, with the default options; the prompt that a
+bank such as the starter bank has of it stands for all rows. Every target has 64 labelled rows, and is scored on at most
 1,000 test rows, which choose nothing. Prompts are kept in the bank, so that the same command goes on where it was
 stopped. One JSON line a target and size; then the table, in points of each target's metric: means over the seeds, and
 standard deviations between them.
