@@ -98,7 +98,8 @@ def students(backbone: Backbone, count: int) -> Callable[[], float]:
     owners = torch.arange(count).repeat_interleave(len(data))
 
     def step() -> Tensor:
-        stack = PromptStack("prefix", prompts, owners, 0.1, torch.Generator().manual_seed(0))
+        streams = tuple(torch.Generator().manual_seed(seed) for seed in range(count))
+        stack = PromptStack("prefix", prompts, owners, 0.1, streams)
         return features(backbone, batch, layout, stack, "pooler").pow(2).sum()
 
     def run() -> float:

@@ -185,7 +185,7 @@ def test_prompts_of_different_lengths_do_not_share_a_batch(tiny_backbone):
 
 def test_dropout_zeroes_each_row_on_its_own_and_keeps_the_mean():
     tensor = torch.ones(1, 1, 2, 4, V, 8)
-    stack = PromptStack("prefix", tensor, None, 0.25, torch.Generator().manual_seed(0))
+    stack = PromptStack("prefix", tensor, None, 0.25, (torch.Generator().manual_seed(0),))
     dropped = stack.for_batch(200)
     torch.testing.assert_close(dropped.unique(), torch.tensor([0.0, 1 / 0.75]))
     assert dropped.mean() == pytest.approx(1.0, abs=0.02)

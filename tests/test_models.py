@@ -142,7 +142,7 @@ def test_an_estimate_agrees_with_the_backbone(family, load_tiny):
     mask[1, 5:] = 0
     batch = TextBatch(text_batch(family).input_ids, mask)
     prompt = Prompt.fresh("prefix", backbone.shape, 4, 1.0, torch.Generator().manual_seed(0)).tensor.requires_grad_()
-    stack = PromptStack("prefix", prompt[None], None, 0.1, torch.Generator().manual_seed(0))
+    stack = PromptStack("prefix", prompt[None], None, 0.1, (torch.Generator().manual_seed(0),))
     padded = kept_bytes(backbone, prompt, lambda: backbone.all_hidden(batch, stack))
     found = estimate(CONFIGS[family], prompt_length=4, batch_size=3, length=9)
     assert found.parameters == sum(parameter.numel() for parameter in backbone.model.parameters())

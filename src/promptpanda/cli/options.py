@@ -360,6 +360,12 @@ class TrainingChoice:
         int | None,
         typer.Option(help="How many layers learn their prefixes, from the top; by default all. Fewer take less time."),
     ] = None
+    beside: Annotated[
+        int | None,
+        typer.Option(
+            help="How many trainings (of a race, of seeds) share a batch, which may take less time; by default 1."
+        ),
+    ] = None
     class_weights: Annotated[
         Literal["balanced"] | None, typer.Option(help="balanced: rare classes count as much as frequent ones.")
     ] = None

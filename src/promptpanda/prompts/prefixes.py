@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from promptpanda.prompts.dropout import keep_mask
+from promptpanda.prompts.dropout import keep_mask_of_rows
 from promptpanda.prompts.packing import Packing
 from promptpanda.prompts.prompt import PromptStack
 
@@ -39,7 +39,8 @@ class Prefixes:
         self._kept: tuple[Tensor | None, ...] = (None,) * len(self._parts)
         if prompts.dropout > 0:
             shape = (len(self._parts), rows, *self._parts[0].shape[1:])
-            self._kept = keep_mask(shape, prompts.dropout, tensor.device, prompts.generator).unbind(0)
+            masks = keep_mask_of_rows(shape, prompts.dropout, tensor.device, prompts.generators, prompts.rows, 1)
+            self._kept = masks.unbind(0)
 
     def before(self, layer: int, side: int, tokens: Tensor, packing: Packing | None) -> Tensor:
         """Put the prefixes of a layer before its keys (side 0) or values (side 1).

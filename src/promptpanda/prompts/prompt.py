@@ -11,7 +11,7 @@ from torch import Tensor
 
 from promptpanda.errors import PandaError
 from promptpanda.names import PromptKind
-from promptpanda.prompts.dropout import keep_mask
+from promptpanda.prompts.dropout import keep_mask_of_rows
 
 
 @dataclass(frozen=True)
@@ -108,14 +108,14 @@ class PromptStack:
         tensor: *Shape:* (K, ...) with the prompt shape of `Prompt.tensor`; a gradient flows back into it.
         rows: *Shape:* (batch,), values in 0..K-1; None lets every row use prompt 0.
         dropout: probability with which an element of a row's prompt is zeroed (the rest is scaled up), 0 for none.
-        generator: source of the dropout masks, on the tensor's device.
+        generators: sources of the dropout masks, one a prompt, on the tensor's device; none for torch's own.
     """
 
     kind: PromptKind
     tensor: Tensor
     rows: Tensor | None = None
     dropout: float = 0.0
-    generator: torch.Generator | None = None
+    generators: tuple[torch.Generator, ...] = ()
 
     @property
     def length(self) -> int:
@@ -142,5 +142,5 @@ class PromptStack:
             tensor = self.tensor[self.rows]
         if self.dropout == 0.0:
             return tensor
-        keep = keep_mask(tensor.shape, self.dropout, tensor.device, self.generator)
+        keep = keep_mask_of_rows(tensor.shape, self.dropout, tensor.device, self.generators, self.rows, 0)
         return tensor * keep.div_(1.0 - self.dropout)

@@ -357,6 +357,10 @@ def _check_training(options: Options, where: str) -> None:
         raise ValueError(f"{where}: {_sentence(error)}") from error
     if made.lr == "auto":
         raise ValueError(f"{where}: lr auto would train three times a run; name a rate")
+    if made.beside > 1:
+        raise ValueError(
+            f"{where}: beside is for the trainings of one transfer; a sweep runs --workers at once instead"
+        )
 
 
 def _check_fields(given: dict[str, Any], model: type[BaseModel], where: str) -> None:

@@ -186,14 +186,17 @@ class Learner:
         return RowsBelow.of(self.backbone, prompt, len(self.prompt.fixed), encoded, progress)
 
     def outputs(self, batch: TextBatch, layout: Layout, below: Below | None = None) -> Tensor:
-        """Outputs in training, with dropout of what a learning head reads.
+        """Outputs in training.
 
         Args:
             below: of the batch, where `below` gave something for the data.
 
         *Shape:* (rows, outputs) or (rows, units, outputs).
         """
-        read = self._read(batch, layout, below)
+        return self.answers(self._read(batch, layout, below))
+
+    def answers(self, read: Tensor) -> Tensor:
+        """What the head makes of what it reads, with dropout if it learns. *Shape:* as of `outputs`."""
         if self.dropout > 0 and self.head.weight.requires_grad:
             read = read * keep_mask(read.shape, self.dropout, read.device, self.generator) / (1 - self.dropout)
         outputs: Tensor = self.head(read)
@@ -204,9 +207,14 @@ class Learner:
             return self.seen.read(layout)
         stack = None
         if self.prompt is not None:
-            tensor = self.prompt.tensor if isinstance(self.prompt, DirectPrompt) else self.prompt()
-            stack = PromptStack(self.prompt.kind, tensor[None], None, self.dropout, self.generator)
+            stack = PromptStack(self.prompt.kind, self.learning[None], None, self.dropout, (self.generator,))
         return features(self.backbone, batch, layout, stack, self.readout, below)
+
+    @property
+    def learning(self) -> Tensor:
+        """The prompt as it learns, of a prefix its upper layers where the lower ones do not. *Shape:* of `Prompt`."""
+        assert self.prompt is not None
+        return self.prompt.tensor if isinstance(self.prompt, DirectPrompt) else self.prompt()
 
     def frozen(self, objective: Objective) -> tuple[Prompt | None, Head]:
         """Prompt and head as they stand, on the CPU."""

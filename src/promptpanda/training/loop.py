@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -98,6 +98,10 @@ class Training:
 
     Learning rate and batch order are those of the full run from step 1. However it is cut into pieces, the outcome is
     that of `run`, bit for bit.
+
+    Attributes:
+        steps: the optimiser's side of it.
+        progress, label: what is told of its steps, and under which name.
     """
 
     def __init__(
@@ -117,6 +121,7 @@ class Training:
         restart: int = 0,
         threshold: Threshold | None = None,
         best_epoch: bool = False,
+        read: int = 0,
         progress: Progress | None = None,
         label: str = "train",
     ) -> None:
@@ -130,6 +135,7 @@ class Training:
             unlabeled: texts without labels, and a teacher's outputs for them; a weight of 0 leaves them out.
             restart: 0, or another number for other draws of the same seed.
             threshold: instead of what is chosen on the validation part.
+            read: examples that went forward for it before: what a teacher said of them.
             best_epoch: the epoch with the best validation score counts (also when `options.early_stopping` is set),
                 else the last.
             seed: fixes order, head, fresh prompt and dropout, each by a stream of its own.
@@ -137,7 +143,7 @@ class Training:
         Raises:
             PandaError: max length and prompt do not fit the model.
         """
-        self._seconds = 0.0
+        self._seconds, self._read = 0.0, read
         with self._timed():
             if trained == "prompt":
                 backbone.check_length(options.max_length, options.prompt_length if start is None else start.length)
@@ -149,9 +155,9 @@ class Training:
                 vectors = sum(map(len, train.encoded.units or ()))
                 if is_read_once(self._learner.readout, vectors, backbone.hidden_size):
                     self._learner.read_once(train)
-            self._progress, self._label = progress or Silent(), label
-            self._steps = Steps(
-                self._learner, train, objective, options, distillation, unlabeled, self._streams, self._progress
+            self.progress, self.label = progress or Silent(), label
+            self.steps = Steps(
+                self._learner, train, objective, options, distillation, unlabeled, self._streams, self.progress
             )
         self._train, self._validation, self._objective, self._options = train, validation, objective, options
         self._distillation, self._trained, self._threshold = distillation, trained, threshold
@@ -168,23 +174,23 @@ class Training:
     @property
     def total(self) -> int:
         """Steps of the full run."""
-        return self._steps.total
+        return self.steps.total
 
     @property
     def done(self) -> int:
         """Steps taken."""
-        return self._steps.done
+        return self.steps.done
 
     @property
     def example_steps(self) -> int:
         """Examples that went forward and backward so far; none where what the head reads was read once."""
-        return self._steps.examples if self._learner.seen is None else 0
+        return self.steps.examples if self._learner.seen is None else 0
 
     @property
     def forward_examples(self) -> int:
-        """Examples that went forward only so far, in validations of its own and in one reading of the training part."""
-        read = 0 if self._learner.seen is None else len(self._train)
-        return len(self._validation) * len(self._curve) * self._track + read
+        """Examples that went forward only so far: before it, in its validations, and to be kept where a head learns."""
+        kept = 0 if self._learner.seen is None else len(self._train)
+        return self._read + len(self._validation) * len(self._curve) * self._track + kept
 
     @property
     def ended(self) -> bool:
@@ -218,22 +224,35 @@ class Training:
     def advance(self, until: int | None = None) -> None:
         """Train up to a step of the full run; None: to the end. A divergence ends it, and is told by `finish`."""
         last = self.total if until is None else min(until, self.total)
+        with self._timed(), self.running():
+            self.progress.begin(self.label, max(last - self.done, 0))
+            while not self.ended and self.done < last:
+                self.note_step(self.steps.take)
+                self.progress.advance(1)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Within, the backbone is set to what steps of this training need."""
         backbone = self._learner.backbone
-        with self._timed(), contextlib.ExitStack() as scope:
+        with contextlib.ExitStack() as scope:
             backbone.set_gradient_checkpointing(self._options.gradient_checkpointing)
             scope.callback(backbone.set_gradient_checkpointing, False)
             if self._own_stream is not None:
                 scope.enter_context(self._own_stream.used())
-            self._progress.begin(self._label, max(last - self.done, 0))
-            try:
-                while not self.ended and self.done < last:
-                    ended = self._steps.take()
-                    self._progress.advance(1)
-                    if ended:
-                        self._end_epoch()
-            except DivergedError as error:
-                epoch = f"epoch {len(self._curve) + 1} of {self._options.epochs}"
-                self._diverged = f"{error} in {epoch} (step {self.done + 1})"
+            yield
+
+    def note_step(self, step: Callable[[], bool]) -> None:
+        """Take account of a step, which says whether it was the last of an epoch, or raises DivergedError."""
+        try:
+            if step():
+                self._end_epoch()
+        except DivergedError as error:
+            epoch = f"epoch {len(self._curve) + 1} of {self._options.epochs}"
+            self._diverged = f"{error} in {epoch} (step {self.done + 1})"
+
+    def note_seconds(self, seconds: float) -> None:
+        """Add wall time that was spent on this training elsewhere."""
+        self._seconds += seconds
 
     def validate(self) -> tuple[Any, dict[str, float]] | None:
         """What it predicts of the validation part as it stands, as metrics take it, and its scores, `loss` among them.
@@ -268,8 +287,8 @@ class Training:
                 )
             else:
                 raise TrainingDivergedError(
-                    f"Training '{self._label}' stopped: {diverged}, with no valid epoch before it; lower --lr (it was "
-                    f"{self._steps.lr:g})."
+                    f"Training '{self.label}' stopped: {diverged}, with no valid epoch before it; lower --lr (it was "
+                    f"{self.steps.lr:g})."
                 )
             prompt, head = self._learner.frozen(self._objective)
             chosen, scores = self._evaluated(outputs)
@@ -294,7 +313,7 @@ class Training:
         """What `load_state` needs to go on from here. A model's training is not put down."""
         if self._own_stream is not None:
             raise ValueError("the training of a whole model cannot be put down")
-        tensors, numbers = self._steps.state()
+        tensors, numbers = self.steps.state()
         for name, snapshot in (("now", self._learner.snapshot()), *zip("01", self._kept, strict=False)):
             tensors |= {f"parameters.{name}.{place}": value.cpu() for place, value in enumerate(snapshot)}
         tensors |= {f"stream.{name}": stream.get_state() for name, stream in self._torch_streams().items()}
@@ -321,7 +340,7 @@ class Training:
             device = self._learner.backbone.device
             return [tensors[f"parameters.{name}.{place}"].to(device) for place in range(count)]
 
-        self._steps.load_state(tensors, numbers["steps"])
+        self.steps.load_state(tensors, numbers["steps"])
         self._learner.restore(snapshot("now"))
         self._kept = [snapshot(str(place)) for place in range(int(numbers["kept"]))]
         for name, stream in self._torch_streams().items():
@@ -335,7 +354,7 @@ class Training:
         return {name: value for name, value in vars(self._streams).items() if isinstance(value, torch.Generator)}
 
     def _end_epoch(self) -> None:
-        loss, scores = self._steps.end_epoch(), None
+        loss, scores = self.steps.end_epoch(), None
         metric = self._validation.spec.metric
         if self._track:
             outputs = self._outputs()

@@ -48,6 +48,9 @@ class TrainingOptions(BaseModel):
         precision: mixed precision by accelerate: `no` (the default), `bf16` or `fp16`.
         train_layers: how many layers, from the top, learn the keys and values of their prefixes; those below keep what
             they start from, and what they make of a text is computed once. None, the default: all layers learn.
+        beside: how many trainings of a transfer go through the model together (those of a race, of several seeds, of
+            `lr="auto"`). 1, the default: one after the other. More use a machine better where batches are small and
+            texts short, and give the same up to rounding.
         class_weights: `balanced` weights classes in the loss by scikit-learn's formula on the training part, so that
             a rare class counts as much as a frequent one (with several labels: the presence of each as much as its
             absence). None, the default, weights all examples equally.
@@ -73,6 +76,7 @@ class TrainingOptions(BaseModel):
     gradient_checkpointing: bool = False
     precision: Literal["no", "bf16", "fp16"] = "no"
     train_layers: int | None = Field(default=None, ge=1)
+    beside: int = Field(default=1, ge=1, le=64)
     class_weights: Literal["balanced"] | None = None
 
     def check(self, kind: Kind) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,9 @@ class Steps:
     """AdamW's steps over shuffled batches.
 
     Attributes:
+        learner: what learns.
+        encoded: the labelled examples.
+        below: what enters the lowest layer that learns, of all their rows; None where all layers learn.
         lr: peak learning rate.
         total: steps of all epochs.
         done: steps taken.
@@ -48,7 +53,7 @@ class Steps:
     ) -> None:
         """Raises PandaError if what the lower layers make of the data cannot be kept; see `RowsBelow.of`."""
         device = learner.backbone.device
-        self._learner, self._train, self._objective, self._options = learner, train, objective, options
+        self.learner, self.encoded, self._objective, self._options = learner, train.encoded, objective, options
         self._accelerator = _accelerator(options.precision)
         if isinstance(options.lr, str):
             raise ValueError(f"lr {options.lr!r} must be settled before a training")
@@ -66,8 +71,10 @@ class Steps:
         if unlabeled is not None and unlabeled.distillation.coefficient > 0:
             self._unlabeled = Unlabeled(unlabeled.encoded, unlabeled.distillation.to(device))
             self._cycle = Cycle(len(unlabeled.encoded), streams.unlabeled)
-        read = [train.encoded, *(() if self._unlabeled is None else (self._unlabeled.encoded,))]
-        self._below = [learner.below(encoded, progress) for encoded in read]
+        self.below = learner.below(train.encoded, progress)
+        self._below_unlabeled = None
+        if self._unlabeled is not None:
+            self._below_unlabeled = learner.below(self._unlabeled.encoded, progress)
         self._order = streams.order
         self._drawn_from = self._order.bit_generator.state  # before the batches of this epoch were drawn
         self._batches: list[np.ndarray] = []
@@ -77,21 +84,81 @@ class Steps:
 
     def take(self) -> bool:
         """Take the next step; returns whether it was the last of an epoch. Raises DivergedError."""
+        if self.learner.tunes_model:
+            self.learner.backbone.model.train()
+        indices = self.drawn()
+        with self.autocast():
+            loss = self.loss(*self._outputs(self.encoded, indices, self.below))
+            if self._unlabeled is not None:
+                rows = self._cycle.draw(len(indices))
+                drawn = self._outputs(self._unlabeled.encoded, rows, self._below_unlabeled)
+                loss = loss + self._distance(self._unlabeled.distillation, *drawn)
+        value = finite(loss)
+        self.clear()
+        self.scaled(loss).backward()
+        ended = self.update(value)
+        if self.learner.tunes_model:
+            self.learner.backbone.model.eval()
+        return ended
+
+    @property
+    def joins(self) -> Hashable | None:
+        """Trainings with an equal value can take their steps in one batch; None where it cannot join others."""
+        learner = self.learner
+        if learner.prompt is None or self._unlabeled is not None:
+            return None
+        depth = None if self.below is None else self.below.layer
+        shape = learner.prompt.kind, tuple(learner.learning.shape), depth, learner.readout
+        return id(learner.backbone), *shape, learner.dropout, self._options.precision
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Mixed precision, where the options ask for it."""
+        return self._accelerator.autocast()  # type: ignore[no-any-return]
+
+    def clear(self) -> None:
+        """Set gradients back."""
+        self._optimizer.zero_grad()
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """What the backward pass starts from: in half precision small gradients are scaled up."""
+        scaler = self._accelerator.scaler
+        return loss if scaler is None else scaler.scale(loss)
+
+    def drawn(self) -> np.ndarray:
+        """The examples of the next step. *Shape:* (examples,)."""
         if not self._batches:
             self._draw()
-        if self._learner.tunes_model:
-            self._learner.backbone.model.train()
-        indices = self._batches[len(self._losses)]
-        self._losses.append(self._step(indices))
-        if self._learner.tunes_model:
-            self._learner.backbone.model.eval()
+        return self._batches[len(self._losses)]
+
+    def loss(self, outputs: Tensor, layout: Layout) -> Tensor:
+        """Of labelled examples, what a teacher says of them included."""
+        loss = self._objective.loss(outputs, self._targets, layout)
+        if self._distillation is not None:
+            loss = loss + self._distance(self._distillation, outputs, layout)
+        return loss
+
+    def update(self, loss: float) -> bool:
+        """Let AdamW take the step whose gradients are there; returns whether it was the last of an epoch.
+
+        Args:
+            loss: that they are of.
+        """
+        learner, optimizer = self.learner, self._optimizer
+        for group in optimizer.param_groups:
+            group["lr"] = self.lr * (1 - self.done / self.total)
+        if self.done == 0 and learner.prompt is not None and self._reads_something():
+            _check_gradient(learner.prompt, learner.backbone.family)
+        self._accelerator.clip_grad_norm_(learner.parameters, self._options.max_grad_norm)
+        optimizer.step()
+        count = len(self.drawn())
+        self._losses.append(loss)
         self.done += 1
-        self.examples += len(indices) if self._unlabeled is None else 2 * len(indices)
+        self.examples += count if self._unlabeled is None else 2 * count
         return len(self._losses) == len(self._batches)
 
     def end_epoch(self) -> float:
         """Close an epoch whose steps are all taken; returns the mean loss. Raises DivergedError."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self._learner.parameters):
+        if not all(bool(parameter.isfinite().all()) for parameter in self.learner.parameters):
             raise DivergedError("the prompt's values were no longer finite")
         loss = float(np.mean(self._losses))
         self._batches, self._losses = [], []
@@ -137,41 +204,32 @@ class Steps:
 
     def _draw(self) -> None:
         self._drawn_from = self._order.bit_generator.state
-        lengths, size = self._train.encoded.lengths, self._options.batch_size
+        lengths, size = self.encoded.lengths, self._options.batch_size
         self._batches = self._objective.batches(lengths, self._targets, size, self._order)
 
-    def _step(self, indices: np.ndarray) -> float:
-        learner, accelerator, optimizer = self._learner, self._accelerator, self._optimizer
-        for group in optimizer.param_groups:
-            group["lr"] = self.lr * (1 - self.done / self.total)
-        with accelerator.autocast():
-            outputs, layout = self._outputs(self._train.encoded, indices, self._below[0])
-            loss = self._objective.loss(outputs, self._targets, layout)
-            if self._distillation is not None:
-                loss = loss + self._distance(self._distillation, outputs, layout)
-            if self._unlabeled is not None:
-                drawn = self._outputs(self._unlabeled.encoded, self._cycle.draw(len(indices)), self._below[1])
-                loss = loss + self._distance(self._unlabeled.distillation, *drawn)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            raise DivergedError(f"the loss became {value}")
-        optimizer.zero_grad()
-        accelerator.backward(loss)
-        if self.done == 0 and learner.prompt is not None and (layout.real is None or bool(layout.real.any())):
-            _check_gradient(learner.prompt, learner.backbone.family)
-        accelerator.clip_grad_norm_(learner.parameters, self._options.max_grad_norm)
-        optimizer.step()
-        return value
+    def _reads_something(self) -> bool:
+        """Whether a head reads anything of this step's examples: they may be without a word."""
+        units = self.encoded.units
+        rows = (row for example in self.drawn() for row in self.encoded.rows_of(int(example)))
+        return units is None or any(len(units[row]) for row in rows)
 
     def _outputs(self, encoded: Encoded, examples: np.ndarray, below: RowsBelow | None) -> tuple[Tensor, Layout]:
-        layout, device = encoded.layout(examples), self._learner.backbone.device
+        layout, device = encoded.layout(examples), self.learner.backbone.device
         rows = layout.rows.numpy()
         batch = encoded.batch(rows).to(device)
         layout = layout.to(device)
-        return self._learner.outputs(batch, layout, None if below is None else below.take(rows, device)), layout
+        return self.learner.outputs(batch, layout, None if below is None else below.take(rows, device)), layout
 
     def _distance(self, distillation: Distillation, outputs: Tensor, layout: Layout) -> Tensor:
         return distillation.loss(outputs, distillation.teacher, self._objective, layout)
+
+
+def finite(loss: Tensor) -> float:
+    """Its value. Raises DivergedError."""
+    value = float(loss.detach())
+    if not np.isfinite(value):
+        raise DivergedError(f"the loss became {value}")
+    return value
 
 
 def _accelerator(precision: str) -> Accelerator:

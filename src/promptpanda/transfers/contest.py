@@ -9,6 +9,7 @@ from functools import cached_property
 
 from promptpanda.bank.folder import TrainedPrompt
 from promptpanda.tasks.inputs import Split
+from promptpanda.transfers.beside import train_beside
 from promptpanda.transfers.choice import best_of
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import METHODS
@@ -44,6 +45,7 @@ class Contest:
         Raises:
             PandaError: a training diverged.
         """
+        train_beside(trials, methods)
         return cls(tuple(trials), {method.name: over_seeds(method, trials, test) for method in methods}, selections)
 
     @cached_property

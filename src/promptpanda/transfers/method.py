@@ -97,6 +97,7 @@ class MethodContext(Protocol):
         restart: int = 0,
         epochs: int | None = None,
         objective: Objective | None = None,
+        read: int = 0,
     ) -> Training:
         """Prepare a training of the method; `run()` carries it out.
 
@@ -110,6 +111,7 @@ class MethodContext(Protocol):
                 the data.
             epochs: instead of those of the options.
             objective: instead of the task's.
+            read: examples that a forward pass read for it beforehand (what teachers say), which count as its work.
         """
 
 
@@ -132,6 +134,8 @@ class Method:
         kinds: the kinds of tasks that it is defined for; None, the default, for all.
         version: of a method from another package: change it when the method changes, so that earlier runs are not
             reused. By default, the package's own version counts.
+        begin: of a method that is one training, the function that prepares it, `begin(context) -> Training`, so that it
+            can share its batches with others (`--beside`). None, the default, lets `run` train alone.
     """
 
     name: str
@@ -146,6 +150,7 @@ class Method:
     warm_up: int = 0
     kinds: tuple[Kind, ...] | None = None
     version: str = ""
+    begin: Callable[[MethodContext], Training] | None = None
 
     def supports(self, kind: Kind) -> bool:
         """Whether the method is defined for a kind of task."""
@@ -170,9 +175,10 @@ def options_used(options: TrainingOptions, method: Method) -> dict[str, Any]:
     """The options that have an effect on a method: others must not make two runs differ."""
     unused = {"prompt": {"model_lr"}, "model": {"lr"}, "head": {"model_lr"}}[method.trained]
     if method.trained != "prompt":
-        unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize", "train_layers"}
+        unused = unused | {"prompt_kind", "prompt_length", "init_std", "reparameterize", "train_layers", "beside"}
     if method.teacher is None:
         unused = unused | {"student_lr"}
     # What came later: runs from before keep their identity.
-    unused = unused | {name for name in ("class_weights", "train_layers") if getattr(options, name) is None}
+    later: dict[str, Any] = {"class_weights": None, "train_layers": None, "beside": 1}
+    unused = unused | {name for name, default in later.items() if getattr(options, name) == default}
     return options.model_dump(mode="json", exclude=unused)

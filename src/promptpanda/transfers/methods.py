@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,27 +10,32 @@ import numpy as np
 from promptpanda.errors import PandaError
 from promptpanda.plugins import Registry, one_line
 from promptpanda.tasks.spec import Kind
-from promptpanda.training.loop import Fitted, TrainingDivergedError
+from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
 from promptpanda.transfers.linear_probe import probed
 from promptpanda.transfers.method import Method, MethodContext
 from promptpanda.transfers.names import METHODS_GROUP, check_known
-from promptpanda.transfers.teaching import distil
+from promptpanda.transfers.teaching import student
 from promptpanda.transfers.warm_up import warmed_up
 
 _WARM_UP = 150  # steps, about as many as most trainings of few labels have
 _PERMUTATION = 9  # the random stream that permutes a source, beside the seed
 
 
-def _prompt_tuning(context: MethodContext) -> Fitted:
-    return context.training(PROMPT_TUNING).run()
+def _run(begin: Callable[[MethodContext], Training]) -> Callable[[MethodContext], Fitted]:
+    """Of a method that is one training: carry it out."""
+    return lambda context: begin(context).run()
 
 
-def _pot(context: MethodContext) -> Fitted:
-    return context.training(POT, start=context.fused_source(POT)).run()
+def _prompt_tuning(context: MethodContext) -> Training:
+    return context.training(PROMPT_TUNING)
 
 
-def _panda(context: MethodContext) -> Fitted:
-    return distil(context, PANDA)
+def _pot(context: MethodContext) -> Training:
+    return context.training(POT, start=context.fused_source(POT))
+
+
+def _panda(context: MethodContext) -> Training:
+    return student(context, PANDA)
 
 
 PROMPT_TUNING = Method(
@@ -39,10 +44,11 @@ PROMPT_TUNING = Method(
     "P-tuning v2, arXiv 2110.07602; Lester et al., arXiv 2104.08691",
     sources="none",
     teacher=None,
-    run=_prompt_tuning,
+    run=_run(_prompt_tuning),
+    begin=_prompt_tuning,
 )
-POT = Method("pot", "PoT", "SPoT, arXiv 2110.07904", sources="one", teacher=None, run=_pot)
-PANDA = Method("panda", "PANDA", "arXiv 2208.10160", sources="one", teacher=POT, run=_panda)
+POT = Method("pot", "PoT", "SPoT, arXiv 2110.07904", sources="one", teacher=None, run=_run(_pot), begin=_pot)
+PANDA = Method("panda", "PANDA", "arXiv 2208.10160", sources="one", teacher=POT, run=_run(_panda), begin=_panda)
 
 
 def _head_only(context: MethodContext) -> Fitted:
@@ -73,12 +79,12 @@ MODEL_TUNING = Method(
 )
 
 
-def _early_fusion(context: MethodContext) -> Fitted:
-    return context.training(EARLY_FUSION, start=context.fused_source(EARLY_FUSION)).run()
+def _early_fusion(context: MethodContext) -> Training:
+    return context.training(EARLY_FUSION, start=context.fused_source(EARLY_FUSION))
 
 
-def _late_fusion(context: MethodContext) -> Fitted:
-    return distil(context, LATE_FUSION)
+def _late_fusion(context: MethodContext) -> Training:
+    return student(context, LATE_FUSION)
 
 
 EARLY_FUSION = Method(
@@ -87,7 +93,8 @@ EARLY_FUSION = Method(
     "named in PANDA, arXiv 2208.10160; a mean of prompts: SPoT, arXiv 2110.07904; ATTEMPT, arXiv 2205.11961",
     sources="several",
     teacher=None,
-    run=_early_fusion,
+    run=_run(_early_fusion),
+    begin=_early_fusion,
 )
 LATE_FUSION = Method(
     "late_fusion",
@@ -95,16 +102,17 @@ LATE_FUSION = Method(
     "named in PANDA, arXiv 2208.10160; a teacher a source, and a student of their mean output",
     sources="several",
     teacher=POT,
-    run=_late_fusion,
+    run=_run(_late_fusion),
+    begin=_late_fusion,
 )
 
 
-def _panda_unlabeled(context: MethodContext) -> Fitted:
-    return distil(context, PANDA_UNLABELED)
+def _panda_unlabeled(context: MethodContext) -> Training:
+    return student(context, PANDA_UNLABELED)
 
 
-def _late_fusion_unlabeled(context: MethodContext) -> Fitted:
-    return distil(context, LATE_FUSION_UNLABELED)
+def _late_fusion_unlabeled(context: MethodContext) -> Training:
+    return student(context, LATE_FUSION_UNLABELED)
 
 
 PANDA_UNLABELED = Method(
@@ -113,7 +121,8 @@ PANDA_UNLABELED = Method(
     "PANDA, arXiv 2208.10160, and soft labels on unlabelled text: Hinton et al., arXiv 1503.02531",
     sources="one",
     teacher=POT,
-    run=_panda_unlabeled,
+    run=_run(_panda_unlabeled),
+    begin=_panda_unlabeled,
     unlabeled=True,
 )
 LATE_FUSION_UNLABELED = Method(
@@ -122,13 +131,14 @@ LATE_FUSION_UNLABELED = Method(
     "as late_fusion, and soft labels on unlabelled text: Hinton et al., arXiv 1503.02531",
     sources="several",
     teacher=POT,
-    run=_late_fusion_unlabeled,
+    run=_run(_late_fusion_unlabeled),
+    begin=_late_fusion_unlabeled,
     unlabeled=True,
 )
 
 
-def _prompt_tuning_twice(context: MethodContext) -> Fitted:
-    return context.training(PROMPT_TUNING_TWICE, epochs=2 * context.options.epochs).run()
+def _prompt_tuning_twice(context: MethodContext) -> Training:
+    return context.training(PROMPT_TUNING_TWICE, epochs=2 * context.options.epochs)
 
 
 def _best_of_two(context: MethodContext) -> Fitted:
@@ -155,7 +165,8 @@ PROMPT_TUNING_TWICE = Method(
     "control: as many steps as PANDA and its teacher together",
     sources="none",
     teacher=None,
-    run=_prompt_tuning_twice,
+    run=_run(_prompt_tuning_twice),
+    begin=_prompt_tuning_twice,
     trainings=2,
 )
 BEST_OF_TWO = Method(
@@ -169,10 +180,10 @@ BEST_OF_TWO = Method(
 )
 
 
-def _permuted_source(context: MethodContext) -> Fitted:
+def _permuted_source(context: MethodContext) -> Training:
     source = context.fused_source(PERMUTED_SOURCE)
     start = source.permuted(np.random.default_rng([context.seed, _PERMUTATION]))
-    return context.training(PERMUTED_SOURCE, start=start).run()
+    return context.training(PERMUTED_SOURCE, start=start)
 
 
 PERMUTED_SOURCE = Method(
@@ -181,7 +192,8 @@ PERMUTED_SOURCE = Method(
     "control: the source's scale without its knowledge",
     sources="one",
     teacher=None,
-    run=_permuted_source,
+    run=_run(_permuted_source),
+    begin=_permuted_source,
 )
 
 

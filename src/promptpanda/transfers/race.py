@@ -17,6 +17,7 @@ from typing import Any
 from promptpanda.bank.folder import SourcePrompt
 from promptpanda.errors import PandaError
 from promptpanda.names import SIGNATURE_EXAMPLES
+from promptpanda.training.beside import advance_beside
 from promptpanda.training.loop import Training, TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.choice import NOISE, SPREAD, Contestant, Resamples, posteriors, prior_of
@@ -187,8 +188,7 @@ def _run(trial: Trial, scale: _Scale, finalists: int, kept: RaceState | None) ->
         # What is in the bank already need not be trained again, unless it is still to be compared on the way.
         compared = any(later.staying < later.running for later in stops[place:])
         on_the_way = [one for one in (none, *running) if not one.cached or (compared and one is not none)]
-        for one in on_the_way:
-            one.training.advance(stop.step)
+        advance_beside([one.training for one in on_the_way], trial.options.beside, stop.step)
         running, standings = _ranked(running, stop, scale)
         history.append(standings)
         if kept is not None and trial.bank is not None:
@@ -197,6 +197,8 @@ def _run(trial: Trial, scale: _Scale, finalists: int, kept: RaceState | None) ->
             kept.save_rung(place, history, states)
         if not all(at.goes_on for at in standings):
             _tell(trial, stop, standings, total)
+    if trial.options.beside > 1:  # else each is kept before the next is trained
+        advance_beside([one.training for one in (none, *running) if not one.cached], trial.options.beside)
     ends = [one.finish() for one in (none, *running)]
     arrived = {
         source.id: Contestant.of(one.trial, POT, scale.leads[source.id])
@@ -288,13 +290,11 @@ class _Runner:
         Raises:
             PandaError: prompt tuning diverged.
         """
-        method = self.method
+        method, trial = self.method, self.trial
         if not self.cached:
             self.training.advance()
-            # The outcome of an ordinary training, which happens to be over already.
-            method = replace(method, run=lambda trial: self.training.finish())
         try:
-            card = self.trial.outcome(method).card
+            card = (trial.outcome(method) if self.cached else trial.finished(method, self.training)).card
         except TrainingDivergedError as error:
             if self.source is None:
                 raise

@@ -8,6 +8,7 @@ from promptpanda.errors import PandaError
 from promptpanda.progress import Progress
 from promptpanda.training.loop import TrainingDivergedError
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.beside import train_beside
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import PROMPT_TUNING
 from promptpanda.transfers.trial import Trial
@@ -34,8 +35,9 @@ def best_rate(
     """
     tried: dict[float, tuple[float, float]] = {}
     work: dict[float, float] = {}
-    for rate in RATES:
-        trial = trial_of(options.model_copy(update={"lr": rate}))
+    trials = {rate: trial_of(options.model_copy(update={"lr": rate})) for rate in RATES}
+    train_beside(list(trials.values()), [method])
+    for rate, trial in trials.items():
         try:
             card = trial.outcome(method).card
         except TrainingDivergedError as error:

@@ -20,6 +20,7 @@ from promptpanda.tasks.spec import Kind
 from promptpanda.training.learner import is_read_once
 from promptpanda.training.loop import UntrainableError
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers.beside import train_beside
 from promptpanda.transfers.choice import (
     NOISE,
     SPREAD,
@@ -282,10 +283,10 @@ def trainable(trials: Sequence[Trial], methods: Sequence[Method]) -> tuple[Metho
     Raises:
         PandaError: prompt tuning, which all are compared with, diverged.
     """
+    able = [method for method in methods if not method.needs_source or all(trial.sources for trial in trials)]
+    train_beside(trials, able)
     kept = []
-    for method in methods:
-        if method.needs_source and not all(trial.sources for trial in trials):
-            continue
+    for method in able:
         try:
             for trial in trials:
                 trial.outcome(method)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,15 +14,15 @@ from promptpanda.training.distillation import Distillation, Unlabeled, confidenc
 from promptpanda.training.heads import Head
 from promptpanda.training.inference import predict_outputs
 from promptpanda.training.learner import Learner, Streams
-from promptpanda.training.loop import Fitted
+from promptpanda.training.loop import Training
 from promptpanda.transfers.fusion import fused_outputs
 from promptpanda.transfers.method import Method, MethodContext
 
 _TEACHERS_DRAW = 2  # the restart whose streams a random teacher is drawn from: no student starts there
 
 
-def distil(context: MethodContext, method: Method) -> Fitted:
-    """Train the student of a method; its teachers are trained first, or taken from where they are.
+def student(context: MethodContext, method: Method) -> Training:
+    """The training of a method's student; its teachers are trained before, or taken from where they are.
 
     What the teachers read counts as forward passes of the student.
     """
@@ -44,8 +43,8 @@ def distil(context: MethodContext, method: Method) -> Fitted:
         unlabeled = Unlabeled(encoded, term)
         read += len(encoded)
     start = context.fused_source(method) if options.student == "source" else None
-    fitted = context.training(method, start=start, distillation=distillation, unlabeled=unlabeled).run()
-    return replace(fitted, forward_examples=fitted.forward_examples + len(models) * read)
+    read *= len(models)
+    return context.training(method, start=start, distillation=distillation, unlabeled=unlabeled, read=read)
 
 
 def _teachers(context: MethodContext, method: Method) -> tuple[list[tuple[Prompt | None, Head]], np.ndarray]:

@@ -192,6 +192,14 @@ class Trial:
                 self.cached[method.name] = self._train(method, prompt_id, run, series)
         return _converged(self.cached[method.name])
 
+    def finished(self, method: Method, training: Training) -> TrainedPrompt:
+        """The outcome of a method whose training was carried out elsewhere: kept as `outcome` keeps it.
+
+        Raises:
+            PandaError: it diverged.
+        """
+        return self.outcome(replace(method, run=lambda _: training.finish()))
+
     def is_known(self, method: Method) -> bool:
         """Whether a method's outcome already exists: in memory, or in the bank."""
         run, _ = self.identity(method)
@@ -208,11 +216,13 @@ class Trial:
         restart: int = 0,
         epochs: int | None = None,
         objective: Objective | None = None,
+        read: int = 0,
     ) -> Training:
         """A training on this trial's data before its first step (for the methods); see `Training`.
 
         Args:
             epochs, objective: others than the options' and the task's.
+            read: examples that went forward for it before.
         """
         options = self.options
         if method.teacher is not None and options.student_lr is not None:
@@ -236,6 +246,7 @@ class Trial:
             unlabeled=unlabeled,
             threshold=self._kept_threshold(method) if objective is None else None,
             best_epoch=self.partition.protocol == "paper" and objective is None,
+            read=read,
             progress=self.progress,
             label=f"{self.task.name} seed {self.seed} {method.name}",
         )
