@@ -78,6 +78,13 @@ class Encoded:
         second = None if self.second is None else self.second[:count]
         return Encoded(self.input_ids[:count], types, self.pad_id, second=second)
 
+    def take_rows(self, rows: Sequence[int] | np.ndarray) -> Encoded:
+        """These rows, for a forward pass that does not ask which example they are of."""
+        types = None if self.token_type_ids is None else tuple(self.token_type_ids[row] for row in rows)
+        units = None if self.units is None else tuple(self.units[row] for row in rows)
+        second = None if self.second is None else self.second[np.asarray(rows)]
+        return Encoded(tuple(self.input_ids[row] for row in rows), types, self.pad_id, units=units, second=second)
+
     def times(self, count: int) -> Encoded:
         """All rows, so many times over, for a forward pass of the same rows under several prompts."""
         types = None if self.token_type_ids is None else self.token_type_ids * count

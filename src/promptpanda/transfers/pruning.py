@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -25,6 +25,9 @@ from promptpanda.transfers.estimators import (
 from promptpanda.transfers.overlap import Fitting, LeftOut, TargetRows
 from promptpanda.transfers.ranking import finite_sources, fitting_cards, readable_sources
 from promptpanda.transfers.shortlist import shortlisted
+
+HALVED = 16
+"""Of at least so many prompts the worse half is left out after half of the examples (docs/log.md)."""
 
 
 @dataclass(frozen=True)
@@ -129,21 +132,18 @@ def prune(
 ) -> Pruned:
     """Score prompts by the first estimator that can compare all of them, and keep the best of each of the best tasks.
 
-    A prompt that the bank has under several names, as of data that was trained on twice, is kept once. All survivors
-    have prompts of one kind and length, those of the best: the methods of a transfer share them.
+    Of many prompts the worse half is left out after half of the examples (`HALVED`). A prompt that the bank has under
+    several names, as of data that was trained on twice, is kept once. All survivors have prompts of one kind and
+    length, those of the best: the methods of a transfer share them.
     """
     if not sources:
         return Pruned()
     progress.begin(f"{len(sources)} prompts, one forward pass each", len(sources))
-    passes = len(sources)
-    target.read(sources, progress)
-    sources = finite_sources(sources, target, progress)
+    sources, read = _read(sources, target, progress)
     if not sources:
-        return Pruned(work=passes * len(target.texts) / 3)
+        return Pruned(work=read / 3)
     known = estimators(cosine)
-    for name in preferred():
-        if known[name].needs_target_prompt:
-            continue
+    for name in _comparing():
         with suppress(IncomparableError):
             scores = {source.id: known[name].score(source, target) for source in sources}
             break
@@ -152,8 +152,8 @@ def prune(
     no_transfer = None
     with suppress(IncomparableError):
         no_transfer = known[name].score(None, target)
-        passes += 1
-    ranked = sorted(sources, key=lambda source: (-scores[source.id], source.id))
+        read += len(target.texts)
+    ranked = _best_first(sources, scores)
     once: dict[str, SourcePrompt] = {}
     for source in ranked:
         once.setdefault(source.checksum, source)
@@ -169,7 +169,49 @@ def prune(
             f"{first.length}."
         )
     survivors = tuple(best.values())[:count]
-    return Pruned(survivors, name, scores, no_transfer, passes * len(target.texts) / 3)
+    return Pruned(survivors, name, scores, no_transfer, read / 3)
+
+
+def planned_reading(prompts: int, examples: int) -> float:
+    """How many examples pruning reads, the bare model's included."""
+    if prompts < HALVED:
+        return (prompts + 1) * examples if prompts else 0
+    first = -(-examples // 2)
+    return prompts * first + -(-prompts // 2) * (examples - first) + examples
+
+
+def _read(
+    sources: Sequence[SourcePrompt], target: TargetFeatures, progress: Progress
+) -> tuple[list[SourcePrompt], int]:
+    """Read the target under the prompts; returns those that are still in, and how many examples were read.
+
+    Prompts under which the model overflows are told, and left out.
+    """
+    if len(sources) < HALVED or target.readings is None or not target.readings.varied:
+        target.read(sources, progress)
+        return finite_sources(sources, target, progress), len(sources) * len(target.texts)
+    halves = target.halves()
+    halves[0].read(sources, progress)
+    read = len(sources) * len(halves[0].texts)
+    sources = finite_sources(sources, halves[0], progress)
+    with suppress(IncomparableError):  # half of the examples may all have one label
+        estimator = estimators()[_comparing()[0]]
+        scores = {source.id: estimator.score(source, halves[0]) for source in sources}
+        sources = _best_first(sources, scores)[: -(-len(sources) // 2)]
+    halves[1].read(sources)
+    read += len(sources) * len(halves[1].texts)
+    sources = finite_sources(sources, halves[1], progress)
+    target.join(halves, sources)
+    return sources, read
+
+
+def _comparing() -> list[str]:
+    """Estimators that need no prompt of the target, the preferred one first."""
+    return [name for name in preferred() if not estimators()[name].needs_target_prompt]
+
+
+def _best_first(sources: Sequence[SourcePrompt], scores: Mapping[str, float]) -> list[SourcePrompt]:
+    return sorted(sources, key=lambda source: (-scores[source.id], source.id))
 
 
 def _shape(source: SourcePrompt) -> tuple[str, int]:

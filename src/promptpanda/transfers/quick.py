@@ -17,7 +17,7 @@ from promptpanda.transfers.estimators import TargetFeatures
 from promptpanda.transfers.linear_probe import Probe, best_probe
 from promptpanda.transfers.method import Method
 from promptpanda.transfers.methods import LINEAR_PROBE, POT, PROMPT_TUNING
-from promptpanda.transfers.pruning import Pruned
+from promptpanda.transfers.pruning import Pruned, planned_reading
 from promptpanda.transfers.selection import Selection, refit_trial
 from promptpanda.transfers.trial import Trial
 
@@ -55,8 +55,7 @@ def planned(target: TargetFeatures, part: Partition, epochs: int, prompts: int) 
         prompts: that fit the target.
     """
     labelled, unit = len(part.train) + len(part.validation), epochs * len(part.train)
-    passes = (prompts + 1) * len(target.texts) if prompts else 0
-    return labelled / len(part.train) + passes / 3 / unit
+    return labelled / len(part.train) + planned_reading(prompts, len(target.texts)) / 3 / unit
 
 
 def trained(trial: Trial, pruned: Pruned, method: Method, plan: float, decided: float) -> Selection:

@@ -48,7 +48,7 @@ from promptpanda.transfers.methods import (
     SOURCE_PROBE,
     check_methods,
 )
-from promptpanda.transfers.pruning import Pruned, prune
+from promptpanda.transfers.pruning import HALVED, Pruned, planned_reading, prune
 from promptpanda.transfers.race import FINALISTS, RaceResult, planned_cost, planned_training, race, validations
 from promptpanda.transfers.trial import Trial
 
@@ -137,7 +137,8 @@ def decisive_settings() -> tuple[tuple[str, Any], ...]:
     """What decides how `auto` selects where nothing else is asked for, as sorted pairs of name and value."""
     priors = tuple((method.name, astuple(prior_of(method))) for method in check_methods(CONTESTANTS))
     return (
-        *(("contestants", CONTESTANTS), ("estimator", DEFAULT_ESTIMATOR), ("finalists", FINALISTS), ("noise", NOISE)),
+        *(("contestants", CONTESTANTS), ("estimator", DEFAULT_ESTIMATOR), ("finalists", FINALISTS), ("halved", HALVED)),
+        ("noise", NOISE),
         *(("priors", priors), ("race", "expected"), ("refit", True), ("spread", SPREAD), ("survivors", SURVIVORS)),
     )
 
@@ -216,7 +217,7 @@ def planned(
     finalists = selection.finalists_for(methods)
     work = 0.0
     if racing:
-        work += (len(sources) + 1) * len(target.texts) / 3
+        work += planned_reading(len(sources), len(target.texts)) / 3
         work += whole * planned_cost(racing, options, n_train, n_val, finalists=finalists, tracked=tracked)
     else:
         work += one

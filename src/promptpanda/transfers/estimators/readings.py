@@ -62,6 +62,26 @@ class Readings:
         """Whether there is anything to learn: labels that differ, of different owners."""
         return len(np.unique(self.labels, axis=0)) > 1 and len(np.unique(self.owner)) > 1
 
+    def of(self, chosen: np.ndarray) -> Readings:
+        """Some of the vectors, all of an owner's or none, with the rows that they need and no others.
+
+        What predictions of them are worth in the task's metric is not known.
+
+        Args:
+            chosen: *Shape:* (vectors,), bool.
+        """
+        rows, places = np.unique(self.rows[chosen], return_inverse=True)
+        units = None if self.units is None else self.units[chosen]
+        return replace(
+            self,
+            encoded=self.encoded.take_rows(rows),
+            labels=self.labels[chosen],
+            owner=self.owner[chosen],
+            rows=places,
+            units=units,
+            score=lambda _: float("nan"),
+        )
+
     def vectors(self, features: list[np.ndarray]) -> np.ndarray:
         """The feature vectors that count, of the features of all rows. *Shape:* (vectors, hidden), float64."""
         if self.units is None:

@@ -143,6 +143,29 @@ class TargetFeatures:
                 self._vectors[source.checksum] = self.readings.vectors(features)
             progress.advance(len(part))
 
+    def halves(self) -> tuple[TargetFeatures, TargetFeatures]:
+        """Half of the examples whose labels are known, drawn with a fixed seed, and the others."""
+        assert self.readings is not None
+        owners = np.unique(self.readings.owner)
+        first = np.random.default_rng([0, 3]).permutation(owners)[: -(-len(owners) // 2)]
+        within = np.isin(self.readings.owner, first)
+        parts = [self.readings.of(chosen) for chosen in (within, ~within)]
+        ours, theirs = (
+            TargetFeatures(self.backbone, one.encoded, spec=self.spec, readings=one, readout=self.readout)
+            for one in parts
+        )
+        return ours, theirs
+
+    def join(self, halves: tuple[TargetFeatures, TargetFeatures], sources: Sequence[SourcePrompt]) -> None:
+        """Take over what both of `halves` have read under these prompts."""
+        assert self.readings is not None
+        within = np.isin(self.readings.owner, halves[0].readings.owner if halves[0].readings is not None else [])
+        for source in sources:
+            parts = [half.vectors(source) for half in halves]
+            whole = np.empty((len(within), parts[0].shape[1]))
+            whole[within], whole[~within] = parts
+            self._vectors[source.checksum] = whole
+
     def observe(
         self, sources: Sequence[SourcePrompt], examples: int = SIGNATURE_EXAMPLES, progress: Progress | None = None
     ) -> None:
