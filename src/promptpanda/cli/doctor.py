@@ -91,6 +91,7 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
     from promptpanda.bank.catalogue import opened
     from promptpanda.bank.installed import installed_banks
     from promptpanda.models import EMBEDDED, embedded_model
+    from promptpanda.precision import has_fast_bfloat16
     from promptpanda.tasks.catalog import catalog_names, load_task
     from promptpanda.transfers.estimators import ESTIMATORS
     from promptpanda.transfers.methods import METHODS
@@ -107,6 +108,7 @@ def _machine(data_dir: Path | None, bank: Path, json: bool) -> None:
         "device": str(default_device()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "bfloat16 on the CPU": "fast (--dtype bfloat16 saves time)" if has_fast_bfloat16() else "slow",
         "embedded model": None if embedded is None else str(embedded),
         "hub": "offline" if os.environ.get("HF_HUB_OFFLINE") == "1" else "used where needed",
         "tasks in the catalog": len(tasks),

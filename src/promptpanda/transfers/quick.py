@@ -1,10 +1,10 @@
 """`--source auto --effort quick`: the estimator decides, and one training on all labelled examples follows.
 
-Every prompt of the bank that fits sees the target's examples once, and so does the bare model. Where a prompt is put
-above the bare model, PoT from the best of them is trained, else prompt tuning. Of pairs of texts linear probes decide
-first: where the bare model's, which may read the texts apart, is cross-validated above the best prompt's, it is the
-answer, and nothing is trained. No example is kept back, so there is no validation score; test data, where there is any,
-gives the figure.
+Every prompt of the bank that fits reads the target's examples, as in the selection, and so does the bare model. Where a
+prompt is put above the bare model, PoT from the best of them is trained, else prompt tuning. Of pairs of texts linear
+probes decide first: where the bare model's, which may read the texts apart, is cross-validated above the best prompt's,
+it is the answer, and nothing is trained. No example is kept back, so there is no validation score; test data, where
+there is any, gives the figure.
 """
 
 from __future__ import annotations
