@@ -63,7 +63,7 @@ def check_computes(dtype: torch.dtype, device: torch.device | str) -> None:
 
 def has_fast_bfloat16() -> bool:
     """Whether this machine's CPU multiplies matrices in bfloat16 itself, which takes less time than in float32."""
-    found = getattr(torch.cpu, "get_capabilities", dict)()
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
