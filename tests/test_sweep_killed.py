@@ -102,8 +102,8 @@ def test_a_worker_process_and_its_death(study):
     victims: list[int] = []
     submit = workers.submit
 
-    def killing(order):
-        future = submit(order)
+    def killing(function, order):
+        future = submit(function, order)
         if not victims and order.spec.kind == "target":
             children = [child for child in multiprocessing.active_children() if child.pid is not None]
             victims.append(children[0].pid)
@@ -158,8 +158,8 @@ def test_dask_and_the_death_of_a_worker(study, cluster, tmp_path):
     seen: list[str] = []
     submit = workers.submit
 
-    def killing(order):
-        future = submit(order)
+    def killing(function, order):
+        future = submit(function, order)
         seen.append(order.key)
         if len(seen) == 7:
             os.kill(processes[0].pid, signal.SIGKILL)

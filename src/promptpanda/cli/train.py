@@ -145,6 +145,20 @@ def rank_command(
             rich_help_panel=SELECTION,
         ),
     ] = False,
+    passes: Annotated[
+        int | None,
+        typer.Option(
+            help="Prompts that the model is run under; of more, the nearest by their texts. By default 48.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = None,
+    executor: Annotated[
+        str,
+        typer.Option(
+            help="Where passes are carried out: in-process, processes:N, dask://HOST:PORT, slurm:N.",
+            rich_help_panel=SELECTION,
+        ),
+    ] = "in-process",
     json: Json = False,
 ) -> None:
     """Rank the prompts of the bank for a target task, without training on it.
@@ -156,6 +170,8 @@ def rank_command(
     options, seeds = training.options(), data.seed_list()
     loaded = target.load()
     from promptpanda.names import SIGNATURE_EXAMPLES
+    from promptpanda.sweep.executors import IN_PROCESS, workers_of
+    from promptpanda.sweep.ranking import RankTarget, rank_by, scratch_of
     from promptpanda.tasks.protocol import partition
     from promptpanda.training.defaults import settled
     from promptpanda.transfers.estimators import TargetFeatures, estimates, estimators
@@ -181,7 +197,13 @@ def rank_command(
                 progress=progress,
             ).signature
         rows = TargetRows.of([part], loaded.test())
-        ranking = rank(loaded, backbone, bank, features, cosine=cosine, rows=rows, progress=progress)
+        if executor == IN_PROCESS:
+            ranking = rank(loaded, backbone, bank, features, cosine=cosine, rows=rows, passes=passes, progress=progress)
+        else:
+            shown = RankTarget.of(backbone, loaded, part, seen, cosine, features.own)
+            with scratch_of(bank) as scratch:
+                workers = workers_of(executor, scratch)
+                ranking = rank_by(workers, shown, loaded, backbone, bank, rows, passes=passes, progress=progress)
         without = estimates(None, features, cosine)
     if json:
         ranked = [{"prompt": entry.prompt, "task": entry.task, "scores": entry.scores} for entry in ranking]

@@ -28,7 +28,7 @@ from promptpanda.sweep.pending import is_intact, pending_runs
 from promptpanda.sweep.row import ID_LIMIT, Row
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.sweep.store import Store
-from promptpanda.sweep.work import Order, PromptFiles, Result, failed_row, reason_of
+from promptpanda.sweep.work import Order, PromptFiles, Result, execute, failed_row, reason_of
 
 _ATTEMPTS = 3  # of a run whose worker is lost
 _LOOK = 5.0  # seconds after which the workers are looked at, if nothing happened
@@ -192,7 +192,7 @@ class _Driver:
                 continue
             self._attempts[spec] = self._attempts.get(spec, 0) + 1
             self._begun.add(spec)
-            self._under_way[self._workers.submit(order)] = spec
+            self._under_way[self._workers.submit(execute, order)] = spec
 
     def _next(self) -> RunSpec | None:
         """A run that can be begun now, if a wish does not forbid it."""

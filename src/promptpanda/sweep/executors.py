@@ -1,4 +1,4 @@
-"""Where runs are carried out: in this process, in others of this machine, on a Dask cluster, on Slurm.
+"""Where work is carried out: in this process, in others of this machine, on a Dask cluster, on Slurm.
 
 The driver talks to any executor of the shape of `concurrent.futures`; a `Workers` is one with what it needs to know
 beside that.
@@ -15,15 +15,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from promptpanda.errors import PandaError
-from promptpanda.sweep.work import Order, Result, execute
 
 IN_PROCESS = "in-process"
 FORMS = f"{IN_PROCESS}, processes:N, dask://HOST:PORT, tcp://HOST:PORT, slurm:N"
 _POLL = 1.0  # seconds between two looks at Slurm's jobs
 _JOB_MINUTES = 24 * 60  # of a Slurm job, where SBATCH_TIMELIMIT does not say
+
+Answer = TypeVar("Answer")
 
 
 class Executor(Protocol):
@@ -38,7 +39,7 @@ class Executor(Protocol):
 
 @dataclass
 class Workers:
-    """An executor, and how many runs it carries out at once.
+    """An executor, and how many calls it carries out at once.
 
     Attributes:
         make: gives an executor; called again when the last one broke.
@@ -56,16 +57,16 @@ class Workers:
         """Workers from any executor of `concurrent.futures`."""
         return cls(lambda: executor, lambda: count)
 
-    def submit(self, order: Order) -> Future[Result]:
-        """Begin a run. A broken executor is replaced."""
+    def submit(self, function: Callable[..., Answer], /, *arguments: Any) -> Future[Answer]:
+        """Begin a call. A broken executor is replaced."""
         if self._executor is None:
             self._executor = self.make()
         try:
-            return self._executor.submit(execute, order)
+            return self._executor.submit(function, *arguments)
         except concurrent.futures.BrokenExecutor:
             self.close()
             self._executor = self.make()
-            return self._executor.submit(execute, order)
+            return self._executor.submit(function, *arguments)
 
     def close(self, *, kill: bool = False) -> None:
         """Free what the executor holds; with `kill`, end what is under way."""

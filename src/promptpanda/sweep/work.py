@@ -24,7 +24,7 @@ from promptpanda.files import check_name, digest
 from promptpanda.parallel import torch_threads
 from promptpanda.sweep.cache import CACHE, TaskFacts
 from promptpanda.sweep.plan import ModelAt
-from promptpanda.sweep.row import Answers, Curve, Row
+from promptpanda.sweep.row import ID_LIMIT, Answers, Curve, Row
 from promptpanda.sweep.spec import RunSpec
 from promptpanda.tasks.inputs import Split
 from promptpanda.tasks.metrics import baseline
@@ -54,6 +54,15 @@ class PromptFiles:
         """Hidden files are not the prompt's: a system's, or what a killed writer left."""
         files = [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".")]
         return cls(folder.name, {path.name: path.read_bytes() for path in files})
+
+    def written(self, scratch: Path) -> Path:
+        """The folder, written into another one, unless it is there."""
+        folder = scratch / check_name(self.id, "Prompt id", ID_LIMIT)
+        if not folder.exists():
+            folder.mkdir()
+            for name, content in self.files.items():
+                (folder / check_name(name, "File of a prompt")).write_bytes(content)
+        return folder
 
 
 @dataclass(frozen=True)
@@ -314,11 +323,7 @@ def _of_data(part: Partition, task: Task) -> dict[str, Any]:
 
 def _read(prompt: PromptFiles, scratch: Path, backbone: Backbone) -> TrainedPrompt:
     """A prompt that travelled, with every checksum compared."""
-    folder = scratch / check_name(prompt.id, "Prompt id", 150)
-    if not folder.exists():
-        folder.mkdir()
-        for name, content in prompt.files.items():
-            (folder / check_name(name, "File of a prompt")).write_bytes(content)
+    folder = prompt.written(scratch)
     try:
         return read_folder(folder, backbone)
     except PandaError as error:

@@ -72,6 +72,7 @@ def rank(
     options: TrainingOptions | None = None,
     cosine: Cosine | None = None,
     rows: TargetRows | None = None,
+    passes: int | None = None,
     progress: Progress | None = None,
 ) -> Ranking:
     """Rank the prompts of a bank by how well they are expected to serve a target, without training.
@@ -95,6 +96,8 @@ def rank(
         cosine: options of PANDA's metric; None takes its defaults.
         rows: the target's rows, which no prompt may have seen. None, the default, takes the labelled examples and the
             test data.
+        passes: under how many prompts the model is run, at least 1; of more, those are left out whose texts are
+            furthest from the target's. None, the default, means 48.
         progress: an object with the methods of `promptpanda.progress.Progress`, which is told what is being done and
             left out; None, the default, is silent.
 
@@ -111,26 +114,38 @@ def rank(
     if target is None:
         settings = settled(options or TrainingOptions(), task.kind, part.train, backbone)
         target = TargetFeatures.of(backbone, task, part, settings, examples=max(SIGNATURE_EXAMPLES, cosine.examples))
-    fitting = ranked_cards(task, backbone, bank, target, rows, progress)
+    fitting = ranked_cards(task, backbone, bank, target, rows, progress, passes=passes)
     return scored(fitting, task, backbone, bank, target, cosine, progress)
 
 
 def ranked_cards(
-    task: Task, backbone: Backbone, bank: Bank, target: TargetFeatures, rows: TargetRows, progress: Progress
+    task: Task,
+    backbone: Backbone,
+    bank: Bank,
+    target: TargetFeatures,
+    rows: TargetRows,
+    progress: Progress,
+    *,
+    passes: int | None = None,
 ) -> Fitting:
     """The prompts that a ranking compares: those that fit, of a large bank the ones near the target.
+
+    Args:
+        passes: at most so many; None: 48.
 
     Raises:
         PandaError: there is none.
     """
-    fitting = fitting_cards(task, backbone, bank, rows, progress)
+    if passes is not None and passes < 1:
+        raise PandaError(f"--passes must be at least 1, found {passes}.")
+    fitting = fitting_cards(task, backbone, bank, rows, progress, passes=passes)
     if not fitting.cards:
         which = " that did not see its texts" if fitting.left_out else ""
         raise PandaError(
             f"The bank {bank.folder} holds no prompt of {backbone.name} from another task than '{task.name}'{which}; "
             "train one with `panda train TASK`."
         )
-    return shortlisted(fitting, target, progress)
+    return shortlisted(fitting, target, progress, passes)
 
 
 def scored(
@@ -145,18 +160,31 @@ def scored(
     """These prompts scored by every estimator that can run, best first. Raises PandaError if none is intact."""
     sources = readable_sources(fitting.cards, backbone, bank, progress)
     progress.begin(f"rank for {task.name}", len(sources))
-    sources = seen_sources(sources, target, progress)
-    if not sources:
-        raise PandaError(f"No prompt in the bank {bank.folder} is intact; `panda bank verify` has details.")
+    ranked = score_prompts(sources, target, cosine, progress)
     if backbone.neurons is None:
         progress.note(f"{backbone.name} does not expose the neurons of every layer, so `on` is left out.")
-    ranking = [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in sources]
-    by = next(name for name in preferred() if all(name in entry.scores for entry in ranking))
-    ranking.sort(key=lambda entry: (-entry.scores[by], entry.prompt))
-    return Ranking(ranking, fitting.left_out)
+    return Ranking(in_order(ranked, bank), fitting.left_out)
 
 
-def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, progress: Progress) -> Fitting:
+def score_prompts(
+    sources: Sequence[SourcePrompt], target: TargetFeatures, cosine: Cosine, progress: Progress
+) -> list[Ranked]:
+    """What estimators say of prompts; those under which the model overflows are told, and left out."""
+    seen = seen_sources(sources, target, progress)
+    return [Ranked(source.id, source.task, estimates(source, target, cosine)) for source in seen]
+
+
+def in_order(ranked: Sequence[Ranked], bank: Bank) -> list[Ranked]:
+    """By the first estimator that could compare all, best first. Raises PandaError if there is none."""
+    if not ranked:
+        raise PandaError(f"No prompt in the bank {bank.folder} is intact; `panda bank verify` has details.")
+    by = next(name for name in preferred() if all(name in entry.scores for entry in ranked))
+    return sorted(ranked, key=lambda entry: (-entry.scores[by], entry.prompt))
+
+
+def fitting_cards(
+    task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, progress: Progress, *, passes: int | None = None
+) -> Fitting:
     """The prompts that a target can start from, by their cards; damaged ones are reported and left out.
 
     So are those whose training may have seen the target's rows: their validation scores would only show memory. The
@@ -176,7 +204,8 @@ def fitting_cards(task: Task, backbone: Backbone, bank: Bank, rows: TargetRows, 
             and is_owner(entry, backbone)
             and not entry.diverged
         ]
-        return with_vectors(without_overlap(fitting, catalogue, bank, task.name, rows, progress), catalogue)
+        unseen = without_overlap(fitting, catalogue, bank, task.name, rows, progress)
+        return with_vectors(unseen, catalogue, passes)
 
 
 def _warn_old(entries: Sequence[Entry], backbone: Backbone, progress: Progress) -> None:

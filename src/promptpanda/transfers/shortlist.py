@@ -23,17 +23,23 @@ _COMPARED = 4096  # embeddings at once
 _TASKS = 4  # tasks that are among them, at least, where the bank has them: as many as race
 
 
-def with_vectors(fitting: Fitting, catalogue: Catalogue) -> Fitting:
+def with_vectors(fitting: Fitting, catalogue: Catalogue, passes: int | None = None) -> Fitting:
     """The same with what `shortlisted` compares, where there is something to leave out."""
-    return replace(fitting, vectors=catalogue.vectors(fitting.cards)) if len(fitting.cards) > PASSES else fitting
+    few = len(fitting.cards) <= (passes or PASSES)
+    return fitting if few else replace(fitting, vectors=catalogue.vectors(fitting.cards))
 
 
-def shortlisted(fitting: Fitting, target: TargetFeatures, progress: Progress) -> Fitting:
-    """The prompts whose texts are nearest to the target's, in their old order; of few prompts all."""
+def shortlisted(fitting: Fitting, target: TargetFeatures, progress: Progress, passes: int | None = None) -> Fitting:
+    """The prompts whose texts are nearest to the target's, in their old order; of few prompts all.
+
+    Args:
+        passes: how many are kept, as `with_vectors` had it; None: `PASSES`.
+    """
     entries, vectors = fitting.cards, fitting.vectors
-    if len(entries) <= PASSES or vectors is None:
+    passes = passes or PASSES
+    if len(entries) <= passes or vectors is None:
         return fitting
-    chosen = best_of_tasks([one.task for one in entries], nearness(entries, vectors, target), PASSES)
+    chosen = best_of_tasks([one.task for one in entries], nearness(entries, vectors, target), passes)
     progress.note(
         f"{len(entries):,} prompts fit, too many to run the model under each; the {len(chosen)} whose texts are "
         "nearest to the target's are kept."
