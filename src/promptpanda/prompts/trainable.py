@@ -25,6 +25,11 @@ class DirectPrompt(nn.Module):
         self.tensor = nn.Parameter(start.tensor[below:].clone())
         self.register_buffer("fixed", start.tensor[:below].clone() if below else None)
 
+    @property
+    def learning(self) -> Tensor:
+        """What learns, of a prefix with the layers that do. *Shape:* that of `Prompt.tensor`, with these layers."""
+        return self.tensor
+
     def forward(self) -> Tensor:
         """The prompt tensor, with `Prompt.tensor`'s shape."""
         return self.tensor if self.fixed is None else torch.cat([self.fixed, self.tensor])
@@ -35,7 +40,12 @@ class ReparameterizedPrompt(nn.Module):
 
     A training device only: what is kept is the folded tensor. It cannot start from a trained prompt, since the MLP has
     no inverse.
+
+    Attributes:
+        fixed: None: all layers learn.
     """
+
+    fixed: Tensor | None = None
 
     def __init__(self, start: Prompt, embedding_dim: int, hidden: int, generator: torch.Generator) -> None:
         """`start` gives kind and shape; its values are not used."""
@@ -50,6 +60,11 @@ class ReparameterizedPrompt(nn.Module):
             for parameter in self.mlp.parameters():
                 bound = parameter.shape[-1] ** -0.5 if parameter.ndim == 2 else 0.0
                 parameter.copy_((torch.rand(parameter.shape, generator=generator) * 2 - 1) * bound)
+
+    @property
+    def learning(self) -> Tensor:
+        """The prompt tensor, all of which learns."""
+        return self()  # type: ignore[no-any-return]
 
     def forward(self) -> Tensor:
         """The prompt tensor, with `Prompt.tensor`'s shape."""

@@ -100,9 +100,10 @@ class Together:
         counts = [len(layout.rows) for layout in layouts]
         rows = np.concatenate([layout.rows.numpy() + begin for layout, begin in zip(layouts, begins, strict=True)])
         owners = torch.from_numpy(np.repeat(np.arange(len(every)), counts)).to(device)
+        prompts = [prompt for one in every if (prompt := one.learner.prompt) is not None]  # `joins` says: of each
         stack = PromptStack(
-            first.learner.prompt.kind,  # type: ignore[union-attr]  # `joins` says that there is one
-            torch.stack([one.learner.learning for one in every]),
+            prompts[0].kind,
+            torch.stack([one.learning for one in prompts]),
             owners,
             first.learner.dropout,
             tuple(one.learner.generator for one in every),

@@ -180,7 +180,7 @@ class Learner:
         Raises:
             PandaError: see `RowsBelow.of`.
         """
-        if not isinstance(self.prompt, DirectPrompt) or self.prompt.fixed is None:
+        if self.prompt is None or self.prompt.fixed is None:
             return None
         prompt = Prompt(self.prompt.kind, self.prompt().detach())
         return RowsBelow.of(self.backbone, prompt, len(self.prompt.fixed), encoded, progress)
@@ -207,14 +207,8 @@ class Learner:
             return self.seen.read(layout)
         stack = None
         if self.prompt is not None:
-            stack = PromptStack(self.prompt.kind, self.learning[None], None, self.dropout, (self.generator,))
+            stack = PromptStack(self.prompt.kind, self.prompt.learning[None], None, self.dropout, (self.generator,))
         return features(self.backbone, batch, layout, stack, self.readout, below)
-
-    @property
-    def learning(self) -> Tensor:
-        """The prompt as it learns, of a prefix its upper layers where the lower ones do not. *Shape:* of `Prompt`."""
-        assert self.prompt is not None
-        return self.prompt.tensor if isinstance(self.prompt, DirectPrompt) else self.prompt()
 
     def frozen(self, objective: Objective) -> tuple[Prompt | None, Head]:
         """Prompt and head as they stand, on the CPU."""

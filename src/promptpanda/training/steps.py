@@ -108,7 +108,7 @@ class Steps:
         if learner.prompt is None or self._unlabeled is not None:
             return None
         depth = None if self.below is None else self.below.layer
-        shape = learner.prompt.kind, tuple(learner.learning.shape), depth, learner.readout
+        shape = learner.prompt.kind, tuple(learner.prompt.learning.shape), depth, learner.readout
         return id(learner.backbone), *shape, learner.dropout, self._options.precision
 
     def autocast(self) -> AbstractContextManager[None]:
