@@ -72,7 +72,10 @@ BAD = [
     ({"seeds": []}, "at least one is needed"),
     ({"seeds": [-1]}, "seeds: 0: input should be greater than or equal to 0, found '-1'"),
     ({"protocol": "dirty"}, "protocol: input should be 'clean' or 'paper', found 'dirty'"),
-    ({"dtype": "bf16"}, "dtype: input should be 'auto', 'float32', 'bfloat16', 'float16' or 'int8', found 'bf16'"),
+    (
+        {"dtype": "bf16"},
+        "dtype: input should be 'auto', 'float32', 'bfloat16', 'float16', 'int8' or 'nf4', found 'bf16'",
+    ),
     ({"thread": 2}, "thread is no field; known are name, protocol, models"),
     ({"threads": 0}, "threads: input should be greater than or equal to 1"),
     ({"sources": None}, "method pot starts from a source, and the recipe has no sources"),

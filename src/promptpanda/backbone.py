@@ -149,7 +149,8 @@ class Backbone:
             revision: branch, tag or commit on the hub; None takes the hub's default branch.
             device: where to put the model: a `torch.device` or its name, such as `cuda`; by default the CPU.
             dtype: the number format of the model: `float32` (the default), `bfloat16`, `float16`, or `auto` for that of
-                the checkpoint; `int8` stores the weights of linear layers in 8 bits and computes in float32.
+                the checkpoint; `int8` and `nf4` store the weights of linear layers in 8 and 4 bits and compute in
+                float32.
             device_map: instead of `device`, how transformers spreads the model over devices; `auto` fills them in
                 turn. None, the default, uses `device`.
 

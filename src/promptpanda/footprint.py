@@ -106,8 +106,8 @@ def estimate(
         dtype: the number format of the frozen model. Model tuning is in float32 in any case.
 
     Raises:
-        PandaError: a format that is not told (auto, int8), a number below 1 or beyond all machines, or a family that
-            prompts cannot be attached to.
+        PandaError: a format that is not told (auto, int8, nf4), a number below 1 or beyond all machines, or a family
+            that prompts cannot be attached to.
     """
     _check(prompt_length, batch_size, length)
     if dtype not in FORMATS:

@@ -20,7 +20,7 @@ FORMATS: dict[NumberFormat, torch.dtype] = {
 
 
 def loading_options(precision: str, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What transformers loads a model with; `auto` is what the checkpoint was saved in, `int8` needs torchao.
+    """What transformers loads a model with; `auto` is what the checkpoint was saved in.
 
     Raises:
         PandaError: there is no such format, or the device does not compute in it.
@@ -29,9 +29,11 @@ def loading_options(precision: str, device: torch.device | str = "cpu") -> dict[
         return {"dtype": "auto"}
     if precision == "int8":
         return {"dtype": torch.float32, "quantization_config": _int8()}
+    if precision == "nf4":
+        return {"dtype": torch.float32, "quantization_config": _nf4()}
     dtype: torch.dtype | Literal[False] = next((found for name, found in FORMATS.items() if name == precision), False)
     if dtype is False:
-        raise PandaError(f"--dtype must be auto, {', '.join(FORMATS)} or int8; found {precision!r}.")
+        raise PandaError(f"--dtype must be auto, {', '.join(FORMATS)}, int8 or nf4; found {precision!r}.")
     check_computes(dtype, device)
     return {"dtype": dtype}
 
@@ -43,6 +45,14 @@ def _int8() -> Any:
     from transformers import TorchAoConfig
 
     return TorchAoConfig(Int8WeightOnlyConfig())
+
+
+def _nf4() -> Any:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise PandaError("--dtype nf4 needs bitsandbytes, which is not installed; run `pip install promptpanda[nf4]`.")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
 
 
 def check_computes(dtype: torch.dtype, device: torch.device | str) -> None:
@@ -68,9 +78,9 @@ def has_fast_bfloat16() -> bool:
 
 
 def precision_of(model: PreTrainedModel) -> NumberFormat:
-    """The number format of a loaded model. One that was quantised by other means counts as int8."""
+    """The number format of a loaded model. One that was quantised by other means counts as int8, of 4 bits as nf4."""
     if is_quantised(model):
-        return "int8"
+        return "nf4" if getattr(model, "is_loaded_in_4bit", False) else "int8"
     dtype = model.dtype
     return next(name for name, one in FORMATS.items() if one == dtype)
 

@@ -52,8 +52,8 @@ Dtype = Annotated[
     Precision | None,
     typer.Option(
         metavar="NAME",
-        help="Number format of the model: auto (the checkpoint's), float32, bfloat16, float16, or int8 (weights); by "
-        "default the prompt's, or float32.",
+        help="Number format of the model: auto (the checkpoint's), float32, bfloat16, float16, int8 or nf4; by default "
+        "the prompt's, or float32.",
         rich_help_panel=MODEL,
     ),
 ]
