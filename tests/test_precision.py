@@ -146,6 +146,23 @@ def test_a_quantised_model_is_not_tuned(dtype, folder):
         less.trainable_copy()
 
 
+@pytest.mark.parametrize("dtype", QUANTISED)
+def test_a_quantised_model_gives_gradients_after_a_pass_without(dtype, tmp_path):
+    config = BertConfig(
+        hidden_size=128, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256, vocab_size=120,
+        max_position_embeddings=64,
+    )  # fmt: skip
+    less, batch = load(save_tiny(config, tmp_path / "wide"), dtype), text_batch("bert")
+    (prompt,) = prompts(less, "prefix")
+    tensor = torch.nn.Parameter(prompt.tensor[None])
+    with torch.no_grad():
+        known = less.hidden(batch, PromptStack("prefix", tensor))
+    found = less.hidden(batch, PromptStack("prefix", tensor))
+    torch.testing.assert_close(found, known, atol=1e-5, rtol=1e-5)
+    found.pow(2).sum().backward()
+    assert tensor.grad.ne(0).flatten(2).any(-1).all()
+
+
 def test_quantisation_without_its_package(folder, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PandaError, match=r"int8 needs torchao.*promptpanda\[int8\]"):

@@ -29,7 +29,14 @@ from promptpanda.fingerprint import fingerprint, weights_fingerprint
 from promptpanda.models import EMBEDDED, locate, refusal
 from promptpanda.names import NumberFormat, Precision, Readout
 from promptpanda.positions import position_limit, position_table
-from promptpanda.precision import FORMATS, check_computes, is_quantised, loading_options, precision_of
+from promptpanda.precision import (
+    FORMATS,
+    check_computes,
+    is_quantised,
+    kept_differentiable,
+    loading_options,
+    precision_of,
+)
 from promptpanda.probing import Probed, close, probe
 from promptpanda.prompts import attention, families
 from promptpanda.prompts.attention import PromptCall, cut_last_layer
@@ -208,7 +215,7 @@ class Backbone:
             ) from error
         check_tokenizer(tokenizer, name, location)
         check_computes(model.dtype, device)
-        model = families.prepare(model)
+        model = families.prepare(kept_differentiable(model))
         if device_map is None:
             model.to(device)  # type: ignore[arg-type]
         missing = frozenset(report["missing_keys"])

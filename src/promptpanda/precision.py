@@ -55,6 +55,18 @@ def _nf4() -> Any:
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
 
 
+def kept_differentiable(model: PreTrainedModel) -> PreTrainedModel:
+    """A loaded model that gives gradients also after a pass without.
+
+    On CPUs with AVX512-BF16, bitsandbytes repacks its weights in the first pass without a gradient, for a kernel that
+    has none.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+    return model
+
+
 def check_computes(dtype: torch.dtype, device: torch.device | str) -> None:
     """Raises PandaError if a device lacks what a model needs in a number format."""
     if dtype == torch.float32:
