@@ -228,7 +228,7 @@ def test_one_of_two_restarts_is_enough(trial_of):
     def first_diverges(method, *, restart=0, **settings):
         made = training(method, restart=restart, **settings)
         if restart == 0:
-            made._steps.lr = 1e30
+            made.steps.lr = 1e30
         return made
 
     trial.training = first_diverges
