@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from kinds import equal_pairs, kind_task
+from typer.testing import CliRunner
 
 from promptpanda.bank.bank import Bank
+from promptpanda.cli.main import app
 from promptpanda.errors import PandaError
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetFeatures
+from promptpanda.transfers.linear_probe import best_probe
 from promptpanda.transfers.methods import POT, PROMPT_TUNING
 from promptpanda.transfers.pruning import Pruned
 from promptpanda.transfers.quick import first_choice
@@ -59,7 +62,9 @@ def test_the_first_of_the_ranking_is_trained_on_all_labelled_examples(bank, tiny
     alone = refit_trial(Trial(tiny_backbone, sentiment(), part, used.options, 0, used.sources))
     again = alone.outcome(POT if ahead else PROMPT_TUNING)
     assert again.card.run == card.run
-    passes = (3 + 1) * 40 / 3
+    probe = best_probe(alone, alone.sources[0].prompt if ahead else None)
+    assert result.selection[0].cross_validation == probe.cross_validation
+    passes = ((3 + 1) * 40 + 40) / 3  # the last are the probe's
     assert result.cost == pytest.approx((passes + again.card.work) / (3 * 32))
     assert result.selection[0].planned == pytest.approx(result.cost, rel=0.2)
 
@@ -85,8 +90,9 @@ def test_pairs_that_are_best_read_apart_need_no_training(tiny_backbone, tmp_path
     task = kind_task("pair_classification", tmp_path / "data", "equal", rows=equal_pairs(60), test=None)
     result = transfer(task, "auto", tiny_backbone, options=OPTIONS, selection=QUICK, train_examples=40)
     assert (result.chosen, result.prompt.card.readout) == ("linear_probe", "compare")
-    # Two readings of the 32 training examples to decide, and of all 40 to fit; one of the 8 that would be held out.
-    assert result.cost == pytest.approx((2 * 32 + 2 * 40 + 8) / 3 / (OPTIONS.epochs * 32))
+    # Two readings of the 32 training examples to decide, and of all 40 to fit and to tell the score; one of the 8 that
+    # would be held out.
+    assert result.cost == pytest.approx((2 * 32 + 2 * 40 + 2 * 40 + 8) / 3 / (OPTIONS.epochs * 32))
 
 
 def test_without_a_bank_prompt_tuning_is_trained_once(tiny_backbone, sentiment):
@@ -113,3 +119,18 @@ def test_what_does_not_go_with_little_effort_is_refused(bank, tiny_backbone, sen
 def test_effort_is_for_auto(bank, tiny_backbone, sentiment):
     with pytest.raises(PandaError, match="are for --source auto"):
         transfer(sentiment(), "books", tiny_backbone, bank=bank, options=OPTIONS, selection=QUICK)
+
+
+def test_the_table_says_how_good_it_is_at_least(bank, tiny_folder, sentiment, tmp_path):
+    sentiment()
+    data, model = str(tmp_path / "data" / "mood" / "train.jsonl"), str(tiny_folder("bert"))
+    command = ["transfer", "--train", data, "--text", "text", "--label", "label", "--model", model]
+    command += ["--bank", str(bank.folder), "--effort", "quick", "--train-examples", "40", "--epochs", "2"]
+    result = CliRunner().invoke(app, [*command, "--max-length", "24"])
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.output.split())
+    assert "40 labelled examples, all trained on, no test data;" in told
+    assert "cross-validated)" in told
+    assert "(linear probe of" in told
+    assert "Chosen by the estimator:" in told
+    assert "their score says little" not in told

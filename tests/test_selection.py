@@ -463,7 +463,7 @@ def test_auto_is_the_default_of_the_library_and_of_the_command(
     assert set(found["auto"]) == {"mean", "std", "scores", "validation"}
     selection = found["selection"]
     keys = ("estimator", "survivors", "no_transfer", "race", "winner", "posterior", "chosen")
-    assert set(selection) == {*keys, "gain_over_prompt_tuning", "cost_planned", "cost"}
+    assert set(selection) == {*keys, "gain_over_prompt_tuning", "cost_planned", "cost", "cross_validation"}
     assert all(len(values) == 2 for values in selection.values())
     assert [len(survivors) for survivors in selection["survivors"]] == [3, 3]
     assert set(selection["survivors"][0][0]) == {"prompt", "task", "estimate"}

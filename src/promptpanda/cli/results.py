@@ -15,8 +15,13 @@ from promptpanda.transfers.result import TransferResult
 def print_transfer(result: TransferResult) -> None:
     """Methods in rows; test scores where there are test data, else validation scores, labelled as such."""
     metric = result.task.spec.metric
+    quick = result.selection is not None and not result.selection[0].posterior
     counts = f"{result.n_train} training and {result.n_val} validation examples"
-    where = f"{result.n_test} test examples" if result.n_test else "no test data: validation scores only"
+    if quick:
+        counts = f"{result.n_train + result.n_val} labelled examples, all trained on"
+    where = f"{result.n_test} test examples" if result.n_test else "no test data"
+    if not result.n_test and not quick:
+        where += ": validation scores only"
     if result.protocol == "paper":
         where = f"{result.n_test} official validation examples, which also chose the epoch"
     seeds = ",".join(map(str, result.seeds))
@@ -38,12 +43,23 @@ def print_transfer(result: TransferResult) -> None:
         )
     if result.constant is not None:
         rows.append(["(a constant)", output.points(result.constant), "-", "-", "-"])
+    if quick and not result.n_test:
+        rows += _probes(result)
     if result.frozen_embeddings is not None:
         rows.append(_frozen(result.frozen_embeddings))
     columns = ["method (* chosen)", "test mean", "std", "validation mean", "seconds"]
     output.print_table(title, columns, rows, (1, 2, 3, 4))
     if result.selection is not None:
         _print_selection(result)
+
+
+def _probes(result: TransferResult) -> list[list[str]]:
+    """The line that says how good the chosen prompt is at least, where no example was kept back to measure it."""
+    found = [one.cross_validation for one in result.selection or () if one.cross_validation is not None]
+    if not found:
+        return []
+    under = "its source" if METHODS[result.chosen].needs_source else "the bare model"
+    return [[f"(linear probe of {under}, cross-validated)", "-", "-", output.points(statistics.fmean(found)), "-"]]
 
 
 def _frozen(frozen: FrozenEmbeddings) -> list[str]:

@@ -344,6 +344,7 @@ def transfer_command(
         return
     print_transfer(result)
     print_ablation(result)
-    typer.echo(f"Chosen on validation data: {result.chosen}. Prompt: {result.prompt.path}")
+    by = "by the estimator" if effort == "quick" else "on validation data"
+    typer.echo(f"Chosen {by}: {result.chosen}. Prompt: {result.prompt.path}")
     if result.prompt.card.weights_kept:
         typer.echo(f"Next: panda predict {shlex.quote(str(result.prompt.path))} FILE")

@@ -27,6 +27,8 @@ from promptpanda.training.objectives.objective import Objective, Threshold
 from promptpanda.training.options import TrainingOptions
 from promptpanda.training.steps import DivergedError, Steps
 
+ALL_SEEN = "All validation examples are among those that were trained on: their score says little."
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -418,7 +420,7 @@ def _warnings(train: Data, validation: Data, scores: dict[str, float], curve: li
             f"prediction ({floor:.3f}); more --epochs or another --lr may help."
         )
     if set(validation.split.texts) <= set(train.split.texts):
-        found.append("All validation examples are among those that were trained on: their score says little.")
+        found.append(ALL_SEEN)
     if len(curve) > 2 and curve[-1].train_loss > 0.97 * curve[0].train_loss:
         found.append(
             f"The training loss hardly fell ({curve[0].train_loss:.3f} to {curve[-1].train_loss:.3f}); more --epochs "

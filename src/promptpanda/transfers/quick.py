@@ -3,8 +3,8 @@
 Every prompt of the bank that fits reads the target's examples, as in the selection, and so does the bare model. Where a
 prompt is put above the bare model, PoT from the best of them is trained, else prompt tuning. Of pairs of texts linear
 probes decide first: where the bare model's, which may read the texts apart, is cross-validated above the best prompt's,
-it is the answer, and nothing is trained. No example is kept back, so there is no validation score; test data, where
-there is any, gives the figure.
+it is the answer, and nothing is trained. No example is kept back, so there is no validation score. A linear probe under
+the prompt that was chosen is cross-validated on all of them instead; PoT is a little better than that (docs/log.md).
 """
 
 from __future__ import annotations
@@ -71,5 +71,11 @@ def trained(trial: Trial, pruned: Pruned, method: Method, plan: float, decided: 
     whole.outcome(method)
     outcomes = [*whole.cached.values(), *trial.cached.values()]  # the latter where a threshold had to be chosen first
     work = pruned.work + decided + sum(one.card.work for one in outcomes)
+    probe = None
+    if LINEAR_PROBE.supports(trial.task.kind):
+        source = whole.source if method.needs_source else None
+        probe = best_probe(whole, None if source is None else source.prompt)
+    work += 0 if probe is None else probe.forward_examples / 3
     unit = trial.options.epochs * len(trial.partition.train)
-    return Selection(whole, pruned, None, {}, method.name, None, plan, work / unit, unit)
+    said = None if probe is None else probe.cross_validation
+    return Selection(whole, pruned, None, {}, method.name, None, plan, work / unit, unit, said)

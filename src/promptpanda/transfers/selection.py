@@ -157,6 +157,8 @@ class Selection:
             None where the estimator alone decided.
         planned, cost: in trainings of `unit` examples, without the search of a learning rate.
         unit: epochs times examples of the training part.
+        cross_validation: where the estimator alone decided, the cross-validated score of a linear probe under the
+            prompt that was chosen, on all labelled examples; None where it is not defined, and otherwise.
     """
 
     trial: Trial
@@ -168,6 +170,7 @@ class Selection:
     planned: float
     cost: float
     unit: int
+    cross_validation: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """One seed of the object `selection` of `panda transfer --json`."""
@@ -186,6 +189,7 @@ class Selection:
             "gain_over_prompt_tuning": None
             if self.gain is None
             else {**asdict(self.gain), "distinguishable": self.gain.distinguishable},
+            "cross_validation": self.cross_validation,
             "cost_planned": self.planned,
             "cost": self.cost,
         }

@@ -26,7 +26,7 @@ from promptpanda.training.defaults import summary
 from promptpanda.training.distillation import Distillation, DistillationOptions, Unlabeled, coefficient_value
 from promptpanda.training.heads import HeadStart
 from promptpanda.training.inference import Data, Predicted, predict_outputs, scores_of
-from promptpanda.training.loop import Fitted, Training, TrainingDivergedError
+from promptpanda.training.loop import ALL_SEEN, Fitted, Training, TrainingDivergedError
 from promptpanda.training.objectives.kinds import objective_for
 from promptpanda.training.objectives.objective import Objective, Threshold
 from promptpanda.training.options import TrainingOptions
@@ -391,8 +391,9 @@ class Trial:
             fitted = replace(
                 fitted, validation=first.validation, warnings=first.warnings, temperature=first.temperature
             )
-        elif self.earlier is not None:
-            fitted = replace(fitted, temperature=None)
+        elif self.earlier is not None:  # there never was a first training, and the validation part is no news
+            warnings = tuple(warning for warning in fitted.warnings if warning != ALL_SEEN)
+            fitted = replace(fitted, temperature=None, warnings=warnings)
         for warning in fitted.warnings if first is None else ():
             self.progress.note(f"{prompt_id} ({method.name}): {warning}")
         signature = None
