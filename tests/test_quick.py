@@ -10,15 +10,16 @@ from typer.testing import CliRunner
 from promptpanda.bank.bank import Bank
 from promptpanda.cli.main import app
 from promptpanda.errors import PandaError
+from promptpanda.tasks.catalog import own_task
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
 from promptpanda.transfers.estimators import TargetFeatures
 from promptpanda.transfers.linear_probe import best_probe
-from promptpanda.transfers.methods import POT, PROMPT_TUNING
+from promptpanda.transfers.methods import CONTRASTIVE, CONTRASTIVE_POT, POT, PROMPT_TUNING
 from promptpanda.transfers.pruning import Pruned
 from promptpanda.transfers.quick import first_choice
 from promptpanda.transfers.ranking import rank
-from promptpanda.transfers.selection import SelectionOptions, refit_trial
+from promptpanda.transfers.selection import SelectionOptions, one_contrastive, refit_trial
 from promptpanda.transfers.transfer import train, transfer
 from promptpanda.transfers.trial import Trial
 
@@ -134,3 +135,37 @@ def test_the_table_says_how_good_it_is_at_least(bank, tiny_folder, sentiment, tm
     assert "(linear probe of" in told
     assert "Chosen by the estimator:" in told
     assert "their score says little" not in told
+
+
+def many_classes(count, each):
+    """Rows whose class is how often a word is repeated; how often another is, tells rows of a class apart."""
+    rows = [
+        {"text": " ".join(["good"] * (2 * label + 1) + ["bad"] * other), "label": f"c{label}"}
+        for label in range(count)
+        for other in range(each)
+    ]
+    return own_task(train=rows, text="text", label="label", name="counts")
+
+
+def test_many_classes_are_trained_contrastively(bank, tiny_backbone):
+    given = {"bank": bank, "options": OPTIONS, "selection": QUICK}
+    result = transfer(many_classes(6, 8), "auto", tiny_backbone, **given)
+    assert result.chosen == "contrastive"
+    assert result.prompt.card.n_train == 48
+    assert result.selection[0].cross_validation is not None
+    assert transfer(many_classes(5, 8), "auto", tiny_backbone, **given).chosen != "contrastive"
+
+
+def test_many_classes_with_too_few_rows_are_not(bank, tiny_backbone):
+    result = transfer(many_classes(8, 2), "auto", tiny_backbone, bank=bank, options=OPTIONS, selection=QUICK)
+    assert result.chosen != "contrastive"
+
+
+def test_the_contrastive_contestant_starts_afresh_with_many_classes():
+    class Source:
+        id = "books"
+
+    ahead = Pruned((Source(),), "probe", {"books": 0.5}, 0.3)
+    both = (CONTRASTIVE, CONTRASTIVE_POT)
+    assert one_contrastive(both, [ahead], 5) == (CONTRASTIVE_POT,)
+    assert one_contrastive(both, [ahead], 6) == (CONTRASTIVE,)

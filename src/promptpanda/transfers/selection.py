@@ -54,6 +54,9 @@ from promptpanda.transfers.trial import Trial
 
 SURVIVORS = 4
 Effort = Literal["full", "quick"]
+
+MANY_CLASSES = 6
+"""From so many on a contrastive training starts from a fresh prompt, and is what quick trains (docs/log.md)."""
 CONTESTANTS = ("prompt_tuning", "pot", "contrastive", "contrastive_pot", "linear_probe", "source_probe")
 
 
@@ -122,14 +125,17 @@ def contestants_of(kind: Kind) -> tuple[Method, ...]:
     return tuple(method for method in check_methods(CONTESTANTS) if method.supports(kind))
 
 
-def one_contrastive(methods: Sequence[Method], pruned: Sequence[Pruned]) -> tuple[Method, ...]:
+def one_contrastive(methods: Sequence[Method], pruned: Sequence[Pruned], classes: int) -> tuple[Method, ...]:
     """The methods without one of the two contrastive ones.
 
     The other starts from the source where the estimator puts the best one above no transfer on the average of the
-    seeds, else from a fresh prompt.
+    seeds, else from a fresh prompt, and so it does where there are many classes (`MANY_CLASSES`).
+
+    Args:
+        classes: of the target.
     """
     leads = [one.lead(one.survivors[:1]) for one in pruned if one.survivors]
-    ahead = len(leads) == len(pruned) and float(np.mean(leads)) > 0
+    ahead = len(leads) == len(pruned) and float(np.mean(leads)) > 0 and classes < MANY_CLASSES
     return tuple(method for method in methods if method is not (CONTRASTIVE if ahead else CONTRASTIVE_POT))
 
 
@@ -138,7 +144,7 @@ def decisive_settings() -> tuple[tuple[str, Any], ...]:
     priors = tuple((method.name, astuple(prior_of(method))) for method in check_methods(CONTESTANTS))
     return (
         *(("contestants", CONTESTANTS), ("estimator", DEFAULT_ESTIMATOR), ("finalists", FINALISTS), ("halved", HALVED)),
-        ("noise", NOISE),
+        *(("many_classes", MANY_CLASSES), ("noise", NOISE)),
         *(("priors", priors), ("race", "expected"), ("refit", True), ("spread", SPREAD), ("survivors", SURVIVORS)),
     )
 
@@ -276,7 +282,8 @@ def choose(trial: Trial, methods: Sequence[Method], selection: SelectionOptions)
     plan = planned(methods, trial.options, trial.target, trial.partition, selection, tasks)
     pruned = prune(trial.sources, trial.target, trial.cosine, selection.survivors, trial.progress)
     after, result = run_race(trial.with_sources(pruned.survivors, {}), pruned, selection.finalists_for(methods))
-    selected = select(after, pruned, result, trainable([after], one_contrastive(methods, [pruned])), plan)
+    able = one_contrastive(methods, [pruned], len(trial.task.labels))
+    selected = select(after, pruned, result, trainable([after], able), plan)
     return refitted(selected) if selection.refits(trial.options, trial.partition.protocol) else selected
 
 

@@ -102,12 +102,12 @@ class SelectedSource:
         self.left_out: tuple[LeftOut, ...] = ()
         self._by_default = True
         self._pruned: list[Pruned] = []
-        self._plan = 0.0
+        self._plan, self._classes = 0.0, 0
 
     def find(self, setting: Setting) -> list[Sources]:
         """The survivors of every seed; what the selection will take is told first."""
         request, options = setting.request, setting.request.selection_options
-        self._by_default = request.methods is None
+        self._by_default, self._classes = request.methods is None, len(request.task.labels)
         entrants = SourceCandidates.of(
             request.task, setting.backbone, setting.bank, request.options, setting.rows, setting.progress
         )
@@ -135,7 +135,7 @@ class SelectedSource:
     def able(self, methods: Sequence[Method]) -> tuple[Method, ...]:
         if not all(one.survivors for one in self._pruned):
             return _without_source(methods)
-        return one_contrastive(methods, self._pruned) if self._by_default else tuple(methods)
+        return one_contrastive(methods, self._pruned, self._classes) if self._by_default else tuple(methods)
 
     def contest(self, setting: Setting, trials: Sequence[Trial], methods: Sequence[Method]) -> Contest:
         options = setting.request.selection_options
