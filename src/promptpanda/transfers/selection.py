@@ -57,6 +57,8 @@ Effort = Literal["full", "quick"]
 
 MANY_CLASSES = 6
 """From so many on a contrastive training starts from a fresh prompt, and is what quick trains (docs/log.md)."""
+MANY_CLASSES_GAIN = 0.1
+"""Its gain over prompt tuning there, before validation scores are seen: as measured on other rows of train."""
 CONTESTANTS = ("prompt_tuning", "pot", "contrastive", "contrastive_pot", "linear_probe", "source_probe")
 
 
@@ -144,7 +146,7 @@ def decisive_settings() -> tuple[tuple[str, Any], ...]:
     priors = tuple((method.name, astuple(prior_of(method))) for method in check_methods(CONTESTANTS))
     return (
         *(("contestants", CONTESTANTS), ("estimator", DEFAULT_ESTIMATOR), ("finalists", FINALISTS), ("halved", HALVED)),
-        *(("many_classes", MANY_CLASSES), ("noise", NOISE)),
+        *(("many_classes", (MANY_CLASSES, MANY_CLASSES_GAIN)), ("noise", NOISE)),
         *(("priors", priors), ("race", "expected"), ("refit", True), ("spread", SPREAD), ("survivors", SURVIVORS)),
     )
 
@@ -332,7 +334,8 @@ def select(
         elif method.trained != "model":
             apart, read = _apart(trial, method)
             contestant = Contestant.of(trial, method, lead)
-            contestants[method.name] = replace(contestant, prior=contestant.prior + apart)
+            credit = apart + _of_many_classes(trial, method)
+            contestants[method.name] = replace(contestant, prior=contestant.prior + credit)
             passes += len(data) + read
     resamples = Resamples(data)
     posterior = posteriors(contestants, resamples)
@@ -368,6 +371,11 @@ def _apart(trial: Trial, method: Method) -> tuple[float, int]:
     source = trial.source if method.needs_source else None
     probe = best_probe(trial, None if source is None else source.prompt)
     return (0.0, 0) if probe is None else (probe.apart, probe.forward_examples)
+
+
+def _of_many_classes(trial: Trial, method: Method) -> float:
+    """What a contrastive training from a fresh prompt is expected to gain with many classes."""
+    return MANY_CLASSES_GAIN if method is CONTRASTIVE and len(trial.task.labels) >= MANY_CLASSES else 0.0
 
 
 def refit_trial(trial: Trial) -> Trial:
