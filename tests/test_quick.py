@@ -13,6 +13,7 @@ from promptpanda.errors import PandaError
 from promptpanda.tasks.catalog import own_task
 from promptpanda.tasks.protocol import partition
 from promptpanda.training.options import TrainingOptions
+from promptpanda.transfers import selection
 from promptpanda.transfers.estimators import TargetFeatures
 from promptpanda.transfers.linear_probe import best_probe
 from promptpanda.transfers.methods import CONTRASTIVE, CONTRASTIVE_POT, POT, PROMPT_TUNING
@@ -169,3 +170,16 @@ def test_the_contrastive_contestant_starts_afresh_with_many_classes():
     both = (CONTRASTIVE, CONTRASTIVE_POT)
     assert one_contrastive(both, [ahead], 5) == (CONTRASTIVE_POT,)
     assert one_contrastive(both, [ahead], 6) == (CONTRASTIVE,)
+
+
+def test_the_full_selection_expects_more_of_it_with_many_classes(tiny_backbone, monkeypatch):
+    def expected():
+        given = {"options": OPTIONS, "selection": SelectionOptions(refit=False)}
+        result = transfer(many_classes(6, 8), "auto", tiny_backbone, **given)
+        return {name: one.mean for name, one in result.selection[0].posterior.items()}
+
+    found = expected()
+    monkeypatch.setattr(selection, "MANY_CLASSES_GAIN", 0.0)
+    without = expected()
+    assert found.pop("contrastive") > without.pop("contrastive")
+    assert found == pytest.approx(without, abs=0.06)
