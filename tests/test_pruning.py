@@ -74,6 +74,13 @@ def test_the_better_half_goes_on_and_is_scored_as_without_halving(tiny_backbone,
     assert found.no_transfer == pytest.approx(everything.no_transfer, abs=1e-6)
 
 
+def test_questions_count_once_however_many_choices_they_have(tiny_backbone, tmp_path, sources):
+    target = target_of(tiny_backbone, kind_task("multiple_choice", tmp_path), max_length=32)
+    assert len(target.texts.input_ids) > len(target.texts)
+    found = prune(sources, target, Cosine(), 4, Silent())
+    assert found.work == pytest.approx(planned_reading(HALVED, len(target.texts)) / 3)
+
+
 def test_one_label_alone_leaves_the_choice_to_another_estimator(tiny_backbone, sentiment, sources, tmp_path):
     task = sentiment()
     part = partition(task, seed=0)

@@ -191,15 +191,16 @@ def _read(
         target.read(sources, progress)
         return finite_sources(sources, target, progress), len(sources) * len(target.texts)
     halves = target.halves()
+    first = len(np.unique(halves[0].readings.owner)) if halves[0].readings is not None else 0
     halves[0].read(sources, progress)
-    read = len(sources) * len(halves[0].texts)
+    read = len(sources) * first
     sources = finite_sources(sources, halves[0], progress)
     with suppress(IncomparableError):  # half of the examples may all have one label
         estimator = estimators()[_comparing()[0]]
         scores = {source.id: estimator.score(source, halves[0]) for source in sources}
         sources = _best_first(sources, scores)[: -(-len(sources) // 2)]
     halves[1].read(sources)
-    read += len(sources) * len(halves[1].texts)
+    read += len(sources) * (len(target.texts) - first)
     sources = finite_sources(sources, halves[1], progress)
     target.join(halves, sources)
     return sources, read
